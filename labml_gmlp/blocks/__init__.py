@@ -1,0 +1,10 @@
+r"""
+# Blocks
+
+Each file here needs torch and nothing else, and none imports another: a block that uses another
+receives it as an argument. So each can be copied alone.
+
+* [gmlp.py](gmlp.py): the spatial projection, the spatial gating unit, the gMLP block
+* [transformer.py](transformer.py): the baseline
+* [encoder.py](encoder.py): a stack of either
+"""

@@ -1,0 +1,287 @@
+r"""
+# The gMLP block
+
+*Pay Attention to MLPs* (Liu, Dai, So and Le, 2021, [arXiv
+2105.08050](https://arxiv.org/abs/2105.08050)) asks how much of a Transformer is owed to attention.
+Its answer is a block without any: a feed-forward layer with a gate in the middle, and the gate is
+the only place where tokens meet. Where attention computes from the tokens how much each reads from
+each other, gMLP *learns* these weights once, as one matrix $W$ per block, and uses them for every
+input.
+
+Three equations make the block, and each has its class here:
+
+| paper | class | what it does |
+| --- | --- | --- |
+| Eq. 1 | `GMLPBlock` | channels up, gate, channels down |
+| Eq. 4 | `SpatialGatingUnit` | multiplies one half of the channels with a view of the other half |
+| Eq. 2 | `SpatialProjection` | mixes tokens: the matrix $W$ |
+
+They are read here from the inside out. Eq. 3, the gate without the split, belongs to the paper's
+ablation and not to the block. The paper has no causal model and masks no padding; what serves these
+two uses is ours, and is marked so.
+
+This file needs torch and nothing else, so that it can be copied into any code.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+
+class SpatialProjection(nn.Module):
+    r"""
+    ## Spatial projection
+
+    $$f_{W,b}(Z) = W Z + b, \qquad W \in \mathbb{R}^{n \times n}, \quad b \in \mathbb{R}^n \tag{2}$$
+
+    A linear layer across tokens instead of channels (paper, section 2.1, Eq. 2). With indices,
+
+    $$f_{W,b}(Z)_{ic} = \sum_{j=1}^{n} W_{ij} Z_{jc} + b_i$$
+
+    Every channel $c$ is mixed by the same $W$, and $W$ does not depend on the input: this separates
+    it from attention, whose weights are computed from $Z$ anew each time. As row $i$ of $W$ belongs
+    to position $i$, the layer knows positions without any embedding of them.
+
+    * `seq_len` is the longest sequence in tokens; shorter ones use the top left corner of $W$ and
+      the first entries of $b$
+    * `causal` keeps $j \le i$ only, for models that predict the next token (unlike the paper)
+    * `device` and `dtype` are those of the parameters, as in any torch layer
+
+    Raises `ValueError` for a `seq_len` that is not a positive whole number.
+    """
+
+    def __init__(
+        self,
+        seq_len: int,
+        *,
+        causal: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        _check_size("seq_len", seq_len)
+        self.seq_len = seq_len
+        self.causal = causal
+        self.weight = nn.Parameter(torch.empty(seq_len, seq_len, device=device, dtype=dtype))
+        self.bias = nn.Parameter(torch.empty(seq_len, device=device, dtype=dtype))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        r"""
+        $W \approx 0$ and $b = 1$, so that $f_{W,b}(Z) \approx 1$ whatever $Z$ is. The gate then
+        passes its other half unchanged, and each block starts as a feed-forward layer that treats
+        every token alone; tokens begin to mix only as training finds a use for it (paper, section
+        2.1). The paper says "near zero" without a number; the scale is our choice.
+        """
+        nn.init.normal_(self.weight, std=1e-6)
+        nn.init.ones_(self.bias)
+
+    def forward(self, z: Tensor, mask: Tensor | None = None) -> Tensor:
+        r"""
+        * `z` is $Z$, `[B, n, c]`
+        * `mask` is boolean, `[n, n]` or `[B, n, n]`: true where position $i$ may read position $j$.
+          `None` allows what `causal` allows
+
+        Returns $f_{W,b}(Z)$, `[B, n, c]`.
+
+        Raises `ValueError` for a sequence longer than `seq_len` and for a mask of another shape,
+        `TypeError` for a mask that is not boolean.
+        """
+        n = z.shape[1]
+        if n > self.seq_len:
+            raise ValueError(
+                f"z must have at most seq_len={self.seq_len} tokens, got {n}; "
+                f"W has no weights for later positions"
+            )
+        weight = self.weight[:n, :n]  # [n, n]
+        # The upper triangle holds $j > i$, the future. Cutting it out of $W$, not out of the
+        # product, keeps it from every sum and makes its gradient exactly zero.
+        if self.causal:
+            weight = weight.tril()
+        if mask is not None:
+            _check_mask("mask", mask, (n, n), (z.shape[0], n, n))
+            weight = weight * mask  # [n, n] or [B, n, n]
+        # The letters are the indices of the equation, and $b$ is the sequence. A mask for each
+        # sequence makes a matrix for each sequence.
+        equation = "ij,bjc->bic" if weight.dim() == 2 else "bij,bjc->bic"
+        return torch.einsum(equation, weight, z) + self.bias[:n, None]  # [B, n, c]
+
+    def extra_repr(self) -> str:
+        return f"seq_len={self.seq_len}, causal={self.causal}"
+
+
+class SpatialGatingUnit(nn.Module):
+    r"""
+    ## Spatial gating unit
+
+    $$s(Z) = Z_1 \odot f_{W,b}(Z_2) \tag{4}$$
+
+    $Z$ is split along its channels: the first half $Z_1$ is carried through, the second half $Z_2$
+    becomes the gate (paper, section 2.1, Eq. 4). The product makes the unit quadratic in its input:
+    it multiplies what token $i$ says by what token $j$ says, weighted by $W_{ij}$. Splitting works
+    better than gating $Z$ with itself, which is Eq. 3 (paper, as reported).
+
+    The unit costs $n^2 e / 2$ multiply-adds for $e$ = `d_ffn` channels (paper, section 2.1).
+
+    * `d_ffn` is the number of channels of $Z$, even
+    * `seq_len` and `causal` are handed to `SpatialProjection`
+    * `projection` replaces it by any other layer across tokens, called as `projection(z2, mask)` on
+      `[B, n, d_ffn / 2]`; it brings its own length and causality
+    * `norm_eps` is added to the variance in the normalisation
+
+    Raises `ValueError` for a `d_ffn` that is odd or not a positive whole number, for `causal=True`
+    beside a given `projection`, and what `SpatialProjection` raises.
+    """
+
+    def __init__(
+        self,
+        d_ffn: int,
+        seq_len: int,
+        *,
+        causal: bool = False,
+        projection: nn.Module | None = None,
+        norm_eps: float = 1e-5,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        _check_size("d_ffn", d_ffn)
+        if d_ffn % 2:
+            raise ValueError(f"d_ffn must be even to split Z into Z1 and Z2, got {d_ffn}")
+        # A given projection may see everything. Inside a unit that was asked to be causal it would
+        # leak the future without a word, so the combination is refused.
+        if projection is not None and causal:
+            raise ValueError(
+                "causal must be False beside a given projection, got True; "
+                "make the projection itself causal"
+            )
+        self.d_ffn = d_ffn
+        # The paper normalises the input of $f_{W,b}$ and reports that this steadies the training of
+        # large language models.
+        self.norm = nn.LayerNorm(d_ffn // 2, eps=norm_eps, device=device, dtype=dtype)
+        if projection is None:
+            projection = SpatialProjection(seq_len, causal=causal, device=device, dtype=dtype)
+        self.projection = projection
+
+    def forward(
+        self, z: Tensor, mask: Tensor | None = None, key_padding_mask: Tensor | None = None
+    ) -> Tensor:
+        r"""
+        * `z` is $Z$, `[B, n, d_ffn]`
+        * `mask` is boolean, `[n, n]` or `[B, n, n]`, as in `SpatialProjection.forward`
+        * `key_padding_mask` is boolean, `[B, n]`: true for a real token, false for padding
+
+        Returns $s(Z)$, `[B, n, d_ffn / 2]`; at padded positions it means nothing.
+
+        Raises `ValueError` for a `z` or a mask of another shape, `TypeError` for a mask that is not
+        boolean, and what the projection raises.
+        """
+        if z.dim() != 3 or z.shape[-1] != self.d_ffn:
+            raise ValueError(f"z must be [B, n, d_ffn={self.d_ffn}], got {list(z.shape)}")
+        z1, z2 = z.chunk(2, dim=-1)  # [B, n, d_ffn / 2] each
+        z2 = self.norm(z2)
+        # A column of $W$ that meets zeros adds nothing. Zeroing the padding *after* the norm, which
+        # would turn zeros into its bias, therefore equals cutting it off: a sequence gives the same
+        # result alone and in a padded batch. Our addition; the paper masks no padding.
+        if key_padding_mask is not None:
+            _check_mask("key_padding_mask", key_padding_mask, tuple(z.shape[:2]))
+            z2 = z2.masked_fill(~key_padding_mask[..., None], 0.0)
+        return z1 * self.projection(z2, mask)
+
+
+class GMLPBlock(nn.Module):
+    r"""
+    ## gMLP block
+
+    $$Z = \sigma(X U), \qquad \tilde{Z} = s(Z), \qquad Y = \tilde{Z} V \tag{1}$$
+
+    $U$ and $V$ act on channels, as the two layers of a Transformer's feed-forward part do; $s$
+    between them acts on tokens (paper, section 2, Eq. 1). Were $s$ the identity, this would be that
+    feed-forward part. The equation leaves out the norm in front, the shortcut around and all
+    biases, as the paper says; its figure 1 shows the norm and the shortcut.
+
+    * `d_model` is $d$, the number of channels of $X$ and $Y$
+    * `d_ffn` is the number of channels of $Z$, even; $\tilde{Z}$ has half as many
+    * `seq_len`, `causal` and `projection` are handed to `SpatialGatingUnit`
+    * `activation` is $\sigma$. The paper says GELU, not which form of it: exact is our choice, and
+      `nn.GELU("tanh")` is the other
+    * `norm_eps` and `sgu_norm_eps` are the constants of the two norms; published weights differ in
+      both
+
+    Raises `ValueError` for sizes that are not positive whole numbers, and what `SpatialGatingUnit`
+    raises.
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        d_ffn: int,
+        seq_len: int,
+        *,
+        causal: bool = False,
+        projection: nn.Module | None = None,
+        activation: Callable[[Tensor], Tensor] = nn.functional.gelu,
+        norm_eps: float = 1e-5,
+        sgu_norm_eps: float = 1e-5,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        _check_size("d_model", d_model)
+        _check_size("d_ffn", d_ffn)
+        # What a stack of layers must know of each: its width.
+        self.size = d_model
+        self.norm = nn.LayerNorm(d_model, eps=norm_eps, device=device, dtype=dtype)
+        self.proj_in = nn.Linear(d_model, d_ffn, device=device, dtype=dtype)
+        self.activation = activation
+        self.sgu = SpatialGatingUnit(
+            d_ffn,
+            seq_len,
+            causal=causal,
+            projection=projection,
+            norm_eps=sgu_norm_eps,
+            device=device,
+            dtype=dtype,
+        )
+        self.proj_out = nn.Linear(d_ffn // 2, d_model, device=device, dtype=dtype)
+
+    def forward(
+        self, x: Tensor, mask: Tensor | None = None, key_padding_mask: Tensor | None = None
+    ) -> Tensor:
+        r"""
+        * `x` is $X$, `[B, n, d_model]`
+        * `mask` and `key_padding_mask` as in `SpatialGatingUnit.forward`
+
+        Returns $X + Y$, `[B, n, d_model]`.
+
+        Raises `ValueError` for an `x` of another shape, and what `SpatialGatingUnit.forward`
+        raises.
+        """
+        if x.dim() != 3 or x.shape[-1] != self.size:
+            raise ValueError(f"x must be [B, n, d_model={self.size}], got {list(x.shape)}")
+        # $Z = \sigma(XU)$, on the normalised input. Adding $X$ itself back at the end, not its
+        # normalised form, keeps a path through all blocks that no norm touches.
+        z = self.activation(self.proj_in(self.norm(x)))  # [B, n, d_ffn]
+        # $\tilde{Z} = s(Z)$, half as wide.
+        z_tilde = self.sgu(z, mask, key_padding_mask)  # [B, n, d_ffn / 2]
+        # $Y = \tilde{Z} V$
+        y = self.proj_out(z_tilde)  # [B, n, d_model]
+        return x + y
+
+
+# ## Checks
+#
+# What a caller can get wrong, in one sentence each. torch itself would take some of it and go on:
+# a mask of numbers multiplies $W$, a mask of one row is broadcast.
+def _check_size(name: str, value: int) -> None:
+    if not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name} must be a positive whole number, got {value!r}")
+
+
+def _check_mask(name: str, mask: Tensor, *shapes: tuple[int, ...]) -> None:
+    if mask.dtype != torch.bool:
+        raise TypeError(f"{name} must be boolean, true for what may be read, got {mask.dtype}")
+    if mask.shape not in shapes:
+        allowed = " or ".join(str(list(shape)) for shape in shapes)
+        raise ValueError(f"{name} must be {allowed}, got {list(mask.shape)}")

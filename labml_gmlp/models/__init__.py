@@ -1,0 +1,7 @@
+r"""
+# Models
+
+What stands around an encoder.
+
+* [language.py](language.py): tokens to logits
+"""

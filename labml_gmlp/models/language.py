@@ -1,0 +1,80 @@
+r"""
+# The language model
+
+Tokens to logits: an embedding, the encoder, and the embedding again as the head. What makes it a
+model of the *next* token is not here but in the layers: build them with `causal=True`, and logits
+at position $i$ depend on the tokens up to $i$.
+"""
+
+import torch
+from torch import Tensor, nn
+
+
+class LanguageModel(nn.Module):
+    r"""
+    ## Language model
+
+    $$\mathrm{logits} = \mathrm{Encoder}(E_{t}) \, E^\top$$
+
+    for tokens $t$ and one embedding matrix $E$, used on both sides: tied. The paper's parameter
+    counts hold with a tied head.
+
+    gMLP gets no position embedding, as in the paper (section 2): row $i$ of $W$ already belongs to
+    position $i$. A Transformer layer is blind to order without one, so `n_positions` adds learned
+    positions, $E_t + P$.
+
+    * `n_tokens` is the size of the vocabulary
+    * `encoder` maps `[B, n, d]` to `[B, n, d]` and has its width as `size`, as `Encoder` does
+    * `n_positions` is the number of learned positions; `None` means no position embedding
+
+    Raises `ValueError` for an `n_tokens` or `n_positions` that is not a positive whole number.
+    """
+
+    def __init__(
+        self,
+        n_tokens: int,
+        encoder: nn.Module,
+        *,
+        n_positions: int | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        for name, value in (("n_tokens", n_tokens), ("n_positions", n_positions)):
+            if value is not None and (not isinstance(value, int) or value < 1):
+                raise ValueError(f"{name} must be a positive whole number, got {value!r}")
+        d_model = int(encoder.size)  # type: ignore[arg-type]
+        self.n_tokens = n_tokens
+        self.n_positions = n_positions
+        self.embedding = nn.Embedding(n_tokens, d_model, device=device, dtype=dtype)
+        # torch draws embeddings from $N(0, 1)$. As a head, that would make the first logits as
+        # large as $\sqrt{d}$ and the first loss far worse than guessing; BERT's scale makes them
+        # small.
+        nn.init.normal_(self.embedding.weight, std=0.02)
+        self.positions = None
+        if n_positions is not None:
+            self.positions = nn.Embedding(n_positions, d_model, device=device, dtype=dtype)
+            nn.init.normal_(self.positions.weight, std=0.02)
+        self.encoder = encoder
+
+    def forward(
+        self, tokens: Tensor, mask: Tensor | None = None, key_padding_mask: Tensor | None = None
+    ) -> Tensor:
+        r"""
+        * `tokens` are whole numbers below `n_tokens`, `[B, n]`
+        * `mask` and `key_padding_mask` go to the encoder
+
+        Returns the logits, `[B, n, n_tokens]`.
+
+        Raises `ValueError` for `tokens` of another shape and for more tokens than `n_positions`.
+        """
+        if tokens.dim() != 2:
+            raise ValueError(f"tokens must be [B, n], got {list(tokens.shape)}")
+        n = tokens.shape[1]
+        x = self.embedding(tokens)  # [B, n, d]
+        if self.positions is not None:
+            if n > self.positions.num_embeddings:
+                raise ValueError(f"tokens must be at most n_positions={self.n_positions}, got {n}")
+            x = x + self.positions.weight[:n]
+        y = self.encoder(x, mask, key_padding_mask)  # [B, n, d]
+        return nn.functional.linear(y, self.embedding.weight)  # [B, n, n_tokens]
