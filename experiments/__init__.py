@@ -1,0 +1,20 @@
+r"""
+# Experiments
+
+Each experiment is one file with its settings, its loop and its `main`:
+
+* [autoregressive.py](autoregressive.py): a language model that predicts the next character, with
+  gMLP blocks or with the Transformer baseline
+
+They share functions, and no class to inherit:
+
+* [settings.py](settings.py): flags from the fields of a dataclass
+* [corpus.py](corpus.py): text to tokens, and the order in which they are read
+* [optimisation.py](optimisation.py): what decays, and how the rate moves
+* [evaluation.py](evaluation.py): the loss over the whole validation part
+* [checkpoint.py](checkpoint.py): state that survives a kill
+* [records.py](records.py): what a run writes down about itself
+* [progress.py](progress.py): what it says meanwhile
+* [tracking.py](tracking.py): labml, behind an adapter
+* [pictures.py](pictures.py) and [report.py](report.py): curves, matrices and the page of a run
+"""

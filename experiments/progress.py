@@ -1,0 +1,62 @@
+r"""
+# Progress
+
+On a terminal a bar with the rate and the time left; in a pipe or a log plain lines, a few dozen
+over the whole run. All of it goes to standard error: standard output is for the result.
+"""
+
+import sys
+import time
+
+from torch import Tensor
+from tqdm import tqdm
+
+# Plain lines over a whole run, and steps between two readings of the loss for the bar.
+LINES = 20
+SHOWN_EVERY = 10
+
+
+class Progress:
+    r"""
+    ## Progress of a run
+
+    * `start` is the step that a resumed run begins with
+    * `steps` is the last
+
+    `update` tells how far the run is, `say` prints a line that stays.
+    """
+
+    def __init__(self, start: int, steps: int) -> None:
+        self.start, self.steps = start, steps
+        self._began = time.monotonic()
+        self._bar = None
+        if sys.stderr.isatty():
+            self._bar = tqdm(
+                total=steps, initial=start, unit="step", dynamic_ncols=True, file=sys.stderr
+            )
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def update(self, step: int, loss: Tensor) -> None:
+        # Reading the loss waits for the device, so it is read only when it is shown.
+        if self._bar is not None:
+            if step % SHOWN_EVERY == 0:
+                self._bar.set_postfix_str(f"loss {loss.item():.3f}", refresh=False)
+            self._bar.update(step - self._bar.n)
+        elif step == self.steps or step % max(1, self.steps // LINES) == 0:
+            rate = (step - self.start) / (time.monotonic() - self._began)
+            self.say(
+                f"step {step}/{self.steps}  loss {loss.item():.3f}  {rate:.1f} steps/s  "
+                f"{(self.steps - step) / rate:.0f} s left"
+            )
+
+    def say(self, text: str) -> None:
+        if self._bar is not None:
+            self._bar.write(text, file=sys.stderr)
+        else:
+            print(text, file=sys.stderr, flush=True)

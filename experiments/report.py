@@ -1,0 +1,95 @@
+r"""
+# The report of a run
+
+What a run did and found: its result as data, its pictures, and one Markdown page that holds them
+together. The site shows the page; any Markdown viewer does too.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from experiments.checkpoint import State, load_checkpoint
+from experiments.pictures import loss_curve, spatial_matrices
+from experiments.records import read_metrics, write_aside, write_json
+
+LOSS_CURVE, SPATIAL_MATRICES = "loss.svg", "spatial.png"
+# Where a gMLP model keeps its matrices $W$, by the end of their names.
+SPATIAL_WEIGHT = "sgu.projection.weight"
+
+
+def write_report(folder: Path, record: dict[str, Any], state: State, sample: str) -> None:
+    r"""
+    ## Writing it
+
+    * `folder` is the run's, with its metrics and its best checkpoint
+    * `record` is the content of `settings.json`
+    * `state` is that after the last step
+    * `sample` is generated text
+    """
+    result = {
+        "validation": state.best,
+        "parameters": sum(p.numel() for p in state.model.parameters()),
+        "seconds": round(state.seconds, 1),
+    }
+    write_json(folder / "result.json", result)
+    write_aside(folder / "sample.txt", sample.encode())
+    write_aside(folder / LOSS_CURVE, loss_curve(read_metrics(folder / "metrics.jsonl")))
+    best = load_checkpoint(folder / "best.pt")["model"]
+    weights = [best[name].tril() for name in best if name.endswith(SPATIAL_WEIGHT)]
+    if weights:
+        write_aside(folder / SPATIAL_MATRICES, spatial_matrices(weights))
+    write_aside(folder / "index.md", page(record, result, sample, bool(weights)).encode())
+
+
+def page(record: dict[str, Any], result: dict[str, Any], sample: str, has_spatial: bool) -> str:
+    r"""
+    ## Page
+
+    * `record` is the content of `settings.json`, `result` that of `result.json`
+    * `sample` is generated text
+    * `has_spatial` says whether there are matrices $W$ to show
+
+    Returns Markdown.
+    """
+    settings, where = record["settings"], record["environment"]
+    best = result["validation"]
+    parts = [
+        f"# {settings['layer']} on {record['corpus']['name']}",
+        f"**{best['nats_per_char']:.4f} nats per character** ({best['bits_per_char']:.4f} bits, "
+        f"perplexity {best['perplexity']:.3f}) over the whole validation part, at step "
+        f"{best['step']} of {settings['steps']}; {result['parameters']:,} parameters, "
+        f"{result['seconds']:.0f} s.",
+        f"```\n{where['command']}\n```",
+        "## Loss",
+        f"![training and validation loss over the steps]({LOSS_CURVE})",
+    ]
+    if has_spatial:
+        parts += [
+            "## What the blocks read",
+            "The learned $W$ of each block. Row $i$ shows what position $i$ reads from each "
+            "position $j$: red adds, blue subtracts. The upper triangle is the future, which a "
+            "causal model does not read.",
+            f"![the spatial matrices W, one for each block]({SPATIAL_MATRICES})",
+        ]
+    # A fence longer than any run of backticks in the sample cannot be closed by it.
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", sample)), default=0))
+    parts += [
+        "## Sample",
+        f"{fence}text\n{_printable(sample)}\n{fence}",
+        "## Settings",
+        _table(settings),
+        "## Where it ran",
+        _table({**where, "corpus SHA-256": record["corpus"]["sha256"]}),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+# Form feeds and the like occur in source code, and so in samples of it; a page must not hold them.
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
+
+
+def _table(values: dict[str, Any]) -> str:
+    rows = [f"| {name} | `{value}` |" for name, value in values.items() if value != ""]
+    return "\n".join(["| name | value |", "| --- | --- |", *rows])
