@@ -12,6 +12,7 @@ python -m experiments.autoregressive sample runs/NAME --prompt "def "
 ```
 """
 
+import argparse
 import dataclasses
 import itertools
 import math
@@ -46,6 +47,8 @@ from experiments.settings import (
 )
 from experiments.tracking import Track, tracking
 from labml_gmlp import Encoder, GMLPBlock, LanguageModel, TransformerLayer, generate
+
+PROGRAM = "python -m experiments.autoregressive"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,8 +88,8 @@ class Settings:
     seq_len: int = 64
     batch: int = 12
     steps: int = 2_000
-    lr: float = 4e-3
-    warmup: int = 100
+    lr: float = 6e-3
+    warmup: int = 200
     weight_decay: float = 0.1
     beta1: float = 0.9
     beta2: float = 0.99
@@ -154,7 +157,7 @@ def transformer(settings: Settings) -> nn.Module:
 LAYERS: dict[str, Callable[[Settings], nn.Module]] = {"gmlp": gmlp, "transformer": transformer}
 DEFAULTS = {
     "gmlp": Settings(),
-    "transformer": Settings(layer="transformer", d_ffn=448, n_layers=4, lr=2e-3),
+    "transformer": Settings(layer="transformer", d_ffn=448, n_layers=4, lr=1.5e-3),
 }
 
 
@@ -278,13 +281,13 @@ def train_command(arguments: Sequence[str]) -> None:
     Raises `UserError` for it.
     """
     parser = Parser(
-        prog="python -m experiments.autoregressive",
-        description="Train a language model on characters. To draw text from a trained one: "
-        "python -m experiments.autoregressive sample RUN",
+        PROGRAM,
+        "[--flag value ...]",
+        f"Train a language model on characters. To draw text from it: {PROGRAM} sample RUN",
     )
     # The layer decides the other defaults, those in the help too; so it is looked up first.
-    layer = Parser(add_help=False, allow_abbrev=False)
-    layer.add_argument("--layer")
+    layer = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    layer.add_argument("--layer", nargs="?")
     defaults = DEFAULTS.get(layer.parse_known_args(arguments)[0].layer or "gmlp", Settings())
     add_flags(parser, Settings, defaults)
     add_flags(parser, Launch)
@@ -327,7 +330,7 @@ def train_command(arguments: Sequence[str]) -> None:
             record = {
                 "settings": asdict(settings),
                 "corpus": {"name": corpus.name, "sha256": corpus.sha256},
-                "environment": environment(device, shlex.join([*parser.prog.split(), *arguments])),
+                "environment": environment(device, shlex.join([*PROGRAM.split(), *arguments])),
             }
             folder.mkdir(parents=True)
             write_json(folder / "settings.json", record)
@@ -353,8 +356,7 @@ def sample_command(arguments: Sequence[str]) -> None:
     Prints the prompt and each character as soon as it is drawn.
     """
     parser = Parser(
-        prog="python -m experiments.autoregressive sample",
-        description="Draw text from a trained model.",
+        f"{PROGRAM} sample", "RUN [--flag value ...]", "Draw text from a trained model."
     )
     add_flags(parser, Sample)
     sample = Sample(**given(Sample, parser.parse_args(arguments)))

@@ -52,8 +52,7 @@ def pick_device(name: str | None) -> torch.device:
         # Some devices exist by name only; a tensor tells.
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as e:
-        reason = str(e).splitlines()[0]
-        raise ValueError(f"device must be one that torch has here, got {name!r}: {reason}") from e
+        raise ValueError(f"device must be one that torch has here, got {name!r}") from e
 
 
 def new_folder(launch: Launch, corpus: str, layer: str) -> Path:
@@ -75,7 +74,7 @@ def read_record(folder: Path) -> dict[str, Any]:
         record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError) as e:
         raise ValueError(
-            f"run must be the folder of a run, got {folder} without {path.name}"
+            f"run must be the folder of an earlier run, got {folder} without {path.name}"
         ) from e
     except ValueError as e:
         raise ValueError(f"{path} must be JSON, got: {e}") from e

@@ -39,8 +39,8 @@ def user_errors() -> Iterator[None]:
     except OSError as e:
         raise UserError(f"{e.filename or 'file'}: {e.strerror or e}") from e
     except RuntimeError as e:
-        # torch says so when a model does not fit into memory, with its own stack below.
-        raise UserError(str(e).splitlines()[0]) from e
+        # What torch raises for a model that is too large for the device.
+        raise UserError(f"model must fit into memory, got: {str(e).splitlines()[0]}") from e
 
 
 class Parser(argparse.ArgumentParser):

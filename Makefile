@@ -1,0 +1,50 @@
+# Each target makes its own .venv and installs what it needs; the second time it starts at once.
+#
+# PYTHON=python3.12 make ...   takes another Python
+# make run ARGS="..."          hands flags to the experiment
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/installed
+RUN ?= runs/$(shell date +%Y%m%d-%H%M%S)
+RUN := $(RUN)
+ARGS ?=
+
+.PHONY: help install run test check site serve bench clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+
+install: $(INSTALLED) ## make .venv and install everything, versions as in constraints.txt
+
+$(INSTALLED): pyproject.toml mkdocs-annotated/pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt \
+		--editable ./mkdocs-annotated --editable ".[experiments,docs,test,check]"
+	@touch $@
+
+run: $(INSTALLED) ## train the language model, then build the site with the page of this run
+	$(BIN)/python -m experiments.autoregressive --run $(RUN) $(ARGS)
+	@$(MAKE) --no-print-directory site
+	@echo "page of this run: file://$(CURDIR)/site/$(RUN)/index.html"
+
+test: $(INSTALLED) ## run the tests
+	$(BIN)/python -m pytest
+
+check: $(INSTALLED) ## ruff format, ruff lint, mypy
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+site: $(INSTALLED) ## build the site into site/
+	$(BIN)/mkdocs build --strict --quiet
+	@echo "site: file://$(CURDIR)/site/index.html"
+
+serve: $(INSTALLED) ## show the site on a local address and rebuild it as files change
+	$(BIN)/mkdocs serve
+
+bench: $(INSTALLED) ## measure what the training engine adds to a plain loop
+	$(BIN)/python -m benchmarks.engine
+
+clean: ## remove .venv, the site and all caches, but no run
+	rm -rf .venv site .pytest_cache .mypy_cache .ruff_cache .hypothesis
