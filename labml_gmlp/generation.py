@@ -5,6 +5,7 @@ Text from a causal model, one token after another. Each token costs a whole forw
 is the plain definition of what sampling means.
 """
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -40,8 +41,8 @@ def generate(
 
     Yields `n_new` tokens as whole numbers.
 
-    Raises `ValueError` for an empty or batched `prompt`, an `n_new` below 0, a `temperature` below
-    0 and a `seq_len` or `top_k` below 1.
+    Raises `ValueError` for an empty or batched `prompt`, an `n_new` below 0, a `temperature` that
+    is below 0 or infinite, and a `seq_len` or `top_k` below 1.
     """
     if prompt.dim() != 1 or not len(prompt):
         raise ValueError(f"prompt must be [n] with at least one token, got {list(prompt.shape)}")
@@ -49,8 +50,8 @@ def generate(
         raise ValueError(f"n_new must be at least 0, got {n_new}")
     if seq_len < 1:
         raise ValueError(f"seq_len must be at least 1, got {seq_len}")
-    if not temperature >= 0:
-        raise ValueError(f"temperature must be at least 0, got {temperature}")
+    if not 0 <= temperature < math.inf:
+        raise ValueError(f"temperature must be finite and at least 0, got {temperature}")
     if top_k is not None and top_k < 1:
         raise ValueError(f"top_k must be at least 1, got {top_k}")
     return _draw(model, prompt, n_new, seq_len, temperature, top_k, generator)
@@ -77,8 +78,9 @@ def _draw(
         if temperature == 0:
             token = logits.argmax(keepdim=True)  # [1]
         else:
-            # The largest logit becomes 0, so that no small $\tau$ can make it infinite.
-            p = torch.softmax((logits - logits.max()) / temperature, dim=-1)
+            # The largest logit becomes 0, so that no small $\tau$ can make it infinite; in double
+            # precision, as single precision would round some of them to 0.
+            p = torch.softmax((logits - logits.max()).double() / temperature, dim=-1)
             token = torch.multinomial(p, 1, generator=generator)  # [1]
         tokens = torch.cat([tokens, token])
         yield int(token)

@@ -52,7 +52,7 @@ class Encoder(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        if not isinstance(n_layers, int) or n_layers < 1:
+        if type(n_layers) is not int or n_layers < 1:
             raise ValueError(f"n_layers must be a positive whole number, got {n_layers!r}")
         takes_index = _takes_index(make_layer)
         # A factory and not a layer: copying one layer, as is often done, gives all layers the same
@@ -88,14 +88,14 @@ class Encoder(nn.Module):
 # whether the index is wanted.
 def _takes_index(make_layer: Callable[..., Any]) -> bool:
     needed = [
-        p.name
+        p
         for p in inspect.signature(make_layer).parameters.values()
         if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
     ]
-    if len(needed) > 1:
+    if len(needed) > 1 or any(p.kind is p.KEYWORD_ONLY for p in needed):
         raise TypeError(
-            f"make_layer must need no argument, or the index alone, got one that needs {needed}; "
-            f"wrap it: lambda: Layer(...)"
+            f"make_layer must need no argument, or the index alone, "
+            f"got one that needs {[p.name for p in needed]}; wrap it: lambda: Layer(...)"
         )
     return bool(needed)
 

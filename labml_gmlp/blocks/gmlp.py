@@ -79,15 +79,17 @@ class SpatialProjection(nn.Module):
 
     def forward(self, z: Tensor, mask: Tensor | None = None) -> Tensor:
         r"""
-        * `z` is $Z$, `[B, n, c]`
+        * `z` is $Z$, `[B, n, c]`, for any number of channels
         * `mask` is boolean, `[n, n]` or `[B, n, n]`: true where position $i$ may read position $j$.
           `None` allows what `causal` allows
 
         Returns $f_{W,b}(Z)$, `[B, n, c]`.
 
-        Raises `ValueError` for a sequence longer than `seq_len` and for a mask of another shape,
-        `TypeError` for a mask that is not boolean.
+        Raises `ValueError` for a `z` or a mask of another shape and for a sequence longer than
+        `seq_len`, `TypeError` for a mask that is not boolean.
         """
+        if z.dim() != 3:
+            raise ValueError(f"z must be [B, n, c], got {list(z.shape)}")
         n = z.shape[1]
         if n > self.seq_len:
             raise ValueError(
@@ -96,7 +98,8 @@ class SpatialProjection(nn.Module):
             )
         weight = self.weight[:n, :n]  # [n, n]
         # The upper triangle holds $j > i$, the future. Cutting it out of $W$, not out of the
-        # product, keeps it from every sum and makes its gradient exactly zero.
+        # product, keeps it from every sum and makes its gradient exactly zero. (The future must be
+        # finite: zero times NaN is NaN.)
         if self.causal:
             weight = weight.tril()
         if mask is not None:
@@ -275,13 +278,14 @@ class GMLPBlock(nn.Module):
 # What a caller can get wrong, in one sentence each. torch itself would take some of it and go on:
 # a mask of numbers multiplies $W$, a mask of one row is broadcast.
 def _check_size(name: str, value: int) -> None:
-    if not isinstance(value, int) or value < 1:
+    if type(value) is not int or value < 1:
         raise ValueError(f"{name} must be a positive whole number, got {value!r}")
 
 
 def _check_mask(name: str, mask: Tensor, *shapes: tuple[int, ...]) -> None:
-    if mask.dtype != torch.bool:
-        raise TypeError(f"{name} must be boolean, true for what may be read, got {mask.dtype}")
+    kind = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
+    if kind != torch.bool:
+        raise TypeError(f"{name} must be a boolean tensor, true for what may be read, got {kind}")
     if mask.shape not in shapes:
         allowed = " or ".join(str(list(shape)) for shape in shapes)
         raise ValueError(f"{name} must be {allowed}, got {list(mask.shape)}")

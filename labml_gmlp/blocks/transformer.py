@@ -122,7 +122,7 @@ class TransformerLayer(nn.Module):
         joined = None
         if mask is not None:
             _check_mask("mask", mask, (n, n), (batch, n, n))
-            joined = mask.view(-1, 1, n, n)
+            joined = (mask[None] if mask.dim() == 2 else mask)[:, None]
         if key_padding_mask is not None:
             _check_mask("key_padding_mask", key_padding_mask, (batch, n))
             columns = key_padding_mask[:, None, None, :]
@@ -136,13 +136,14 @@ class TransformerLayer(nn.Module):
 #
 # As in `gmlp.py`, and written again here because a block file stands alone.
 def _check_size(name: str, value: int) -> None:
-    if not isinstance(value, int) or value < 1:
+    if type(value) is not int or value < 1:
         raise ValueError(f"{name} must be a positive whole number, got {value!r}")
 
 
 def _check_mask(name: str, mask: Tensor, *shapes: tuple[int, ...]) -> None:
-    if mask.dtype != torch.bool:
-        raise TypeError(f"{name} must be boolean, true for what may be read, got {mask.dtype}")
+    kind = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
+    if kind != torch.bool:
+        raise TypeError(f"{name} must be a boolean tensor, true for what may be read, got {kind}")
     if mask.shape not in shapes:
         allowed = " or ".join(str(list(shape)) for shape in shapes)
         raise ValueError(f"{name} must be {allowed}, got {list(mask.shape)}")

@@ -40,9 +40,9 @@ class LanguageModel(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        for name, value in (("n_tokens", n_tokens), ("n_positions", n_positions)):
-            if value is not None and (not isinstance(value, int) or value < 1):
-                raise ValueError(f"{name} must be a positive whole number, got {value!r}")
+        _check_size("n_tokens", n_tokens)
+        if n_positions is not None:
+            _check_size("n_positions", n_positions)
         d_model = int(encoder.size)  # type: ignore[arg-type]
         self.n_tokens = n_tokens
         self.n_positions = n_positions
@@ -74,7 +74,14 @@ class LanguageModel(nn.Module):
         x = self.embedding(tokens)  # [B, n, d]
         if self.positions is not None:
             if n > self.positions.num_embeddings:
-                raise ValueError(f"tokens must be at most n_positions={self.n_positions}, got {n}")
+                raise ValueError(
+                    f"tokens must be [B, n] with n at most n_positions={self.n_positions}, got {n}"
+                )
             x = x + self.positions.weight[:n]
         y = self.encoder(x, mask, key_padding_mask)  # [B, n, d]
         return nn.functional.linear(y, self.embedding.weight)  # [B, n, n_tokens]
+
+
+def _check_size(name: str, value: int) -> None:
+    if type(value) is not int or value < 1:
+        raise ValueError(f"{name} must be a positive whole number, got {value!r}")

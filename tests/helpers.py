@@ -1,0 +1,90 @@
+"""What several test files share."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+FLOAT64 = torch.float64
+
+# The tensors here are too small to share: on a busy machine, threads that wait for each other take
+# most of the time.
+torch.set_num_threads(1)
+
+# The first call of torch in a process is slow, so there is no deadline.
+properties = settings(deadline=None, max_examples=20)
+
+# The framework does not control torch's seed, so it is drawn like any other input.
+seeds = st.integers(0, 2**32 - 1)
+
+MASKS = ["no mask", "one mask", "a mask each"]
+
+
+def randomised(module: nn.Module) -> Any:
+    """Every parameter far from its initial value, so that no term can hide; in float64.
+
+    Not so far that attention reads one position alone, since the others could hide then.
+    """
+    module = module.double()
+    for parameter in module.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    return module
+
+
+def random(*shape: int) -> Tensor:
+    return torch.randn(*shape, dtype=FLOAT64)
+
+
+def random_mask(kind: str, n_batch: int, n: int) -> Tensor | None:
+    """Half of the pairs; each position may read itself, as softmax over nothing means nothing."""
+    if kind == "no mask":
+        return None
+    shape = (n, n) if kind == "one mask" else (n_batch, n, n)
+    return (torch.rand(shape) < 0.5) | torch.eye(n, dtype=torch.bool)
+
+
+def kept_tokens(lengths: list[int], n: int) -> Tensor:
+    """A key padding mask, `[B, n]`, with the padding at the end."""
+    return torch.arange(n) < torch.tensor(lengths)[:, None]
+
+
+def arrays(module: nn.Module) -> dict[str, np.ndarray]:
+    return {name: value.numpy() for name, value in module.state_dict().items()}
+
+
+def as_array(mask: Tensor | None) -> np.ndarray | None:
+    return None if mask is None else mask.numpy()
+
+
+def assert_equals_oracle(got: Tensor, want: np.ndarray, kept: Tensor | None = None) -> None:
+    """* `kept` is `[B, n]`, true where the result means something; `None` means everywhere"""
+    assert got.dtype == FLOAT64
+    assert got.shape == want.shape
+    there = torch.ones(got.shape[:2], dtype=torch.bool) if kept is None else kept
+    wanted = torch.from_numpy(want)[there]
+    torch.testing.assert_close(got[there], wanted, rtol=0, atol=1e-12)
+
+
+def assert_raises(call: Callable[[], object], error: type[Exception], message: str) -> None:
+    """The whole message, not a part of it."""
+    with pytest.raises(error, match=f"^{re.escape(message)}$"):
+        call()
+
+
+def assert_the_past_cannot_see_the_future(
+    layer: Callable[[Tensor], Tensor], x: Tensor, changed: Tensor, t: int
+) -> None:
+    """`changed` differs from `x` at every position from t on, and nowhere else."""
+    before, after = layer(x), layer(changed)
+    assert torch.equal(before[:, :t], after[:, :t])
+    assert not torch.equal(before[:, t:], after[:, t:])
+
+
+def with_another_future(x: Tensor, t: int) -> Tensor:
+    return torch.cat([x[:, :t], torch.randn_like(x[:, t:])], dim=1)

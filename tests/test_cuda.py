@@ -1,0 +1,44 @@
+import copy
+
+import pytest
+import torch
+from helpers import (
+    assert_the_past_cannot_see_the_future,
+    kept_tokens,
+    random,
+    random_mask,
+    randomised,
+    with_another_future,
+)
+
+from labml_gmlp import GMLPBlock, TransformerLayer
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device"),
+]
+
+LAYERS = {
+    "GMLPBlock": lambda: GMLPBlock(12, 10, 6, causal=True),
+    "TransformerLayer": lambda: TransformerLayer(12, 3, 7, causal=True),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("masked", [False, True])
+def test_cuda_gives_what_the_cpu_gives(name, masked):
+    torch.manual_seed(0)
+    layer, x = randomised(LAYERS[name]()), random(2, 5, 12)
+    masks = [random_mask("a mask each", 2, 5), kept_tokens([3, 5], 5)] if masked else []
+    kept = kept_tokens([3, 5] if masked else [5, 5], 5)
+    twin = copy.deepcopy(layer).to("cuda")
+    got = twin(x.to("cuda"), *[mask.to("cuda") for mask in masks]).cpu()
+    torch.testing.assert_close(got[kept], layer(x, *masks)[kept], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("t", [1, 4])
+def test_on_cuda_the_past_cannot_see_the_future(name, t):
+    torch.manual_seed(0)
+    layer, x = randomised(LAYERS[name]()).to("cuda"), random(2, 6, 12).to("cuda")
+    assert_the_past_cannot_see_the_future(layer, x, with_another_future(x, t), t)

@@ -1,0 +1,159 @@
+"""The direction of the arrows: experiments -> models -> blocks."""
+
+import ast
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+PACKAGE = REPOSITORY / "labml_gmlp"
+BLOCKS = sorted(path for path in (PACKAGE / "blocks").glob("*.py") if path.name != "__init__.py")
+
+
+def python_files(folder: Path) -> list[Path]:
+    """Without hidden folders, where virtual environments live."""
+    found = sorted(folder.glob("*.py"))
+    for child in sorted(folder.iterdir()):
+        if child.is_dir() and not child.name.startswith("."):
+            found += python_files(child)
+    return found
+
+
+def imports(path: Path) -> set[str]:
+    """Every module that the file imports, anywhere in it, by its full name."""
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (SyntaxError, ValueError):
+        # Material of some test, broken on purpose: what Python cannot read imports nothing.
+        return set()
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = [node.module] if node.module else []
+            if node.level:
+                base = [*path.relative_to(REPOSITORY).parts[: -node.level], *base]
+            found |= {".".join([*base, alias.name]) for alias in node.names}
+    return found
+
+
+def roots(path: Path) -> set[str]:
+    return {name.partition(".")[0] for name in imports(path)}
+
+
+def test_imports_are_found_wherever_they_stand(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "REPOSITORY", tmp_path)
+    path = tmp_path / "a" / "b" / "c.py"
+    path.parent.mkdir(parents=True)
+    path.write_text(
+        "import one, two.three as x\n"
+        "from four.five import six\n"
+        "from . import seven\n"
+        "from .eight import nine\n"
+        "from ..ten import eleven\n"
+        "def f():\n"
+        "    try:\n"
+        "        import twelve\n"
+        "    except ImportError: ...\n"
+        "text = 'import thirteen'\n"
+    )
+    assert imports(path) == {
+        "one",
+        "two.three",
+        "four.five.six",
+        "a.b.seven",
+        "a.b.eight.nine",
+        "a.ten.eleven",
+        "twelve",
+    }
+
+
+def test_there_are_files_to_read():
+    assert {"encoder", "gmlp", "transformer"} <= {path.stem for path in BLOCKS}
+    assert len(python_files(PACKAGE)) > len(BLOCKS)
+
+
+@pytest.mark.parametrize("path", BLOCKS, ids=lambda path: path.stem)
+def test_a_block_imports_only_torch_and_the_standard_library(path):
+    assert roots(path) <= {"torch"} | sys.stdlib_module_names
+
+
+@pytest.mark.parametrize("path", python_files(PACKAGE), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_the_library_imports_nothing_that_stands_above_it_nor_what_it_does_not_need(path):
+    above = {"experiments", "labml", "lightning", "lightning_fabric", "tests", "benchmarks"}
+    assert not roots(path) & (above | {"numpy", "matplotlib", "mkdocs", "mkdocs_annotated"})
+
+
+@pytest.mark.parametrize(
+    "path",
+    python_files(PACKAGE / "blocks") + python_files(PACKAGE / "models"),
+    ids=lambda path: str(path.relative_to(PACKAGE)),
+)
+def test_blocks_know_no_models(path):
+    models = {name for name in imports(path) if name.startswith("labml_gmlp.models")}
+    assert not models or path.parent.name == "models"
+
+
+def test_the_site_generator_imports_nothing_of_the_library():
+    folder = REPOSITORY / "mkdocs-annotated"
+    if not folder.exists():
+        pytest.skip("mkdocs-annotated is not there yet")
+    for path in python_files(folder):
+        assert not roots(path) & {"labml_gmlp", "experiments"}, path
+
+
+def test_only_experiments_import_labml_and_lightning():
+    # Tests may, to try out what the experiments do with them.
+    known = [REPOSITORY / "experiments", REPOSITORY / "tests"]
+    for path in python_files(REPOSITORY):
+        if not any(path.is_relative_to(folder) for folder in known):
+            assert not roots(path) & {"labml", "lightning", "lightning_fabric"}, path
+
+
+# What a taker does: one file in an empty folder, one layer, one step. Each maps `x` to `y`.
+ALONE = {
+    "encoder": """
+        class Layer(nn.Linear):
+            size = 4
+            def forward(self, x, mask=None):
+                return super().forward(x)
+        layer = Encoder(lambda: Layer(4, 4), 2)
+    """,
+    "gmlp": "layer = GMLPBlock(4, 6, 5, causal=True)",
+    "transformer": "layer = TransformerLayer(4, 2, 6, causal=True)",
+}
+
+
+@pytest.mark.parametrize("path", BLOCKS, ids=lambda path: path.stem)
+def test_a_block_file_runs_alone_in_an_empty_folder(path, tmp_path):
+    assert path.stem in ALONE, f"ALONE must say how to build the layer of {path.name}"
+    shutil.copy(path, tmp_path)
+    program = f"""
+import pathlib, sys, textwrap
+# Isolated, Python does not look into the folder itself. Nor may it find an installed labml_gmlp.
+sys.path.insert(0, ".")
+sys.modules["labml_gmlp"] = None
+import torch
+from torch import nn
+from {path.stem} import *
+exec(textwrap.dedent({ALONE[path.stem]!r}))
+x = torch.randn(2, 5, 4, requires_grad=True)
+y = layer(x)
+assert y.shape == x.shape
+y.square().sum().backward()
+assert all(p.grad is not None and p.grad.isfinite().all() for p in [x, *layer.parameters()])
+assert pathlib.Path(sys.modules[{path.stem!r}].__file__).samefile({path.name!r})
+"""
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", program],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
