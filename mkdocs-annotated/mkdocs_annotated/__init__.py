@@ -1,0 +1,18 @@
+r"""
+# mkdocs-annotated
+
+A MkDocs plugin and theme that lays a Python package out as an article: comments, docstrings
+and equations on the left, the code they speak of on the right, line numbers as in the file.
+
+Data flows one way, and every step but the last is a pure function:
+
+* [parse](parse.py) reads source text into rows of prose and code; nothing is imported or run
+* [prose](prose.py) joins the prose of all rows to one Markdown document, and splits the HTML again
+* [math](math.py) and [markup](markup.py) extend Markdown: LaTeX, links, lists, and what is escaped
+* [code](code.py) colours the code, keeping every character
+* [page](page.py) lays prose and code side by side; it is the only place that writes page HTML
+* [plugin](plugin.py) is the thin adapter that MkDocs talks to, with [sources](sources.py) naming
+  the files and [publish](publish.py) guarding the last good site
+"""
+
+__version__ = "0.1.0"

@@ -1,0 +1,286 @@
+r"""
+# The plugin
+
+The only module that MkDocs talks to, and the only one besides [publish](publish.py) that knows of
+it. It adds one page per module before MkDocs looks at its navigation, so that links, titles and
+strict checks treat source pages like all others, and lays the code beside the prose after the
+Markdown is rendered.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
+
+import yaml
+from mkdocs.config import config_options as c
+from mkdocs.config.base import Config
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
+from mkdocs.plugins import BasePlugin, event_priority, get_plugin_logger
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.nav import Navigation
+from mkdocs.structure.pages import Page
+from mkdocs.utils.templates import TemplateContext
+
+from mkdocs_annotated import page as pages
+from mkdocs_annotated.draft import Draft
+from mkdocs_annotated.errors import SourceError
+from mkdocs_annotated.markup import MarkupExtension
+from mkdocs_annotated.math import MathExtension
+from mkdocs_annotated.parse import Module, parse
+from mkdocs_annotated.prose import Document, document, split
+from mkdocs_annotated.publish import Aside
+from mkdocs_annotated.scan import read
+from mkdocs_annotated.sources import Source, modules, mounted, shown
+
+log = get_plugin_logger(__name__)
+
+THEME = Path(__file__).parent / "theme"
+EXTENSIONS = ("tables", "fenced_code", "toc", "admonition", "attr_list", "footnotes", "sane_lists")
+
+
+# MkDocs leaves the hook that runs for each subclass without types.
+class AnnotatedConfig(Config):  # type: ignore[no-untyped-call, unused-ignore]
+    r"""
+    * `sources` are folders of Python packages, relative to the configuration file
+    * `folders` maps addresses on the site to folders of pages and pictures outside of `docs_dir`;
+      with a `?` behind it a folder may be missing
+    * `raw_html` lets HTML in comments and docstrings through to the page
+    """
+
+    sources = c.ListOfItems(c.Type(str), default=[])
+    folders = c.DictOfItems(c.Type(str), default={})
+    raw_html = c.Type(bool, default=False)
+
+
+@dataclass(frozen=True)
+class Article:
+    """A module on its way to its page."""
+
+    source: Source
+    module: Module
+    document: Document
+    front: dict[str, Any]
+
+
+class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-call, unused-ignore]
+    """One object serves all builds of a live preview; `on_config` starts each of them."""
+
+    def __init__(self) -> None:
+        self.dirty = False
+        self.base = Path()
+        self.aside: Aside | None = None
+        self.math = MathExtension()
+        self.markup = MarkupExtension()
+        self.articles: dict[str, Article] = {}
+        self.uris: dict[str, str] = {}  # by absolute path
+
+    def on_startup(self, *, command: Literal["build", "gh-deploy", "serve"], dirty: bool) -> None:
+        self.dirty = dirty
+
+    def on_config(self, config: MkDocsConfig) -> MkDocsConfig:
+        self.base = Path(config.config_file_path or "mkdocs.yml").resolve().parent
+        watched = [*self.source_folders().values(), *self.mounted_folders().values(), THEME]
+        config.watch.extend(str(path) for path in watched if str(path) not in config.watch)
+        self.extend_markdown(config)
+        if not self.dirty:
+            # A dirty build compares with the files of the last one and needs them in place.
+            self.aside = Aside(config.site_dir, strict=config.strict)
+            config.site_dir = str(self.aside.folder)
+        return config
+
+    def extend_markdown(self, config: MkDocsConfig) -> None:
+        extensions: list[Any] = config.markdown_extensions
+        extensions.extend(name for name in EXTENSIONS if name not in extensions)
+        if not any("hilite" in name or "highlight" in name for name in map(str, extensions)):
+            extensions.append("codehilite")
+            config.mdx_configs["codehilite"] = {"guess_lang": False, "css_class": "hl"}
+        extensions += [self.math, self.markup]
+
+    def source_folders(self) -> dict[str, Path]:
+        """Source folders by the name they have on the site."""
+        found: dict[str, Path] = {}
+        for value in self.config.sources:
+            path = (self.base / value).resolve()
+            if not path.is_dir():
+                raise PluginError(f"plugins.annotated.sources: no folder {value!r} in {self.base}")
+            if path.name in found:
+                raise PluginError(f"plugins.annotated.sources: two folders named {path.name!r}")
+            found[path.name] = path
+        return found
+
+    def mounted_folders(self) -> dict[str, Path]:
+        """Mounted folders by their address; those that may be missing and are, left out."""
+        found: dict[str, Path] = {}
+        for address, value in self.config.folders.items():
+            path = (self.base / value.removesuffix("?")).resolve()
+            if path.is_dir():
+                found[address.strip("/")] = path
+            elif not value.endswith("?"):
+                raise PluginError(
+                    f"plugins.annotated.folders.{address}: no folder {value!r} in {self.base}; "
+                    f"write '{value}?' if it may be missing"
+                )
+        return found
+
+    def on_files(self, files: Files, /, *, config: MkDocsConfig) -> Files:
+        self.articles = {}
+        own: dict[str, str] = {}
+        taken = {file.dest_uri: file.src_uri for file in files}
+        for folder in self.source_folders().values():
+            for source in modules(folder, self.base):
+                article = _article(source)
+                self.articles[source.uri] = article
+                content = article.document.markdown
+                file = File.generated(config, source.uri, content=content)
+                _add(files, taken, file, source.shown)
+                own[str(source.path)] = source.uri
+        for address, folder in self.mounted_folders().items():
+            for item in mounted(folder, address):
+                file = File.generated(config, item.uri, abs_src_path=str(item.path))
+                _add(files, taken, file, shown(item.path, self.base))
+                own[str(item.path)] = item.uri
+        self.uris = {file.abs_src_path: file.src_uri for file in files if file.abs_src_path} | own
+        return files
+
+    # Last, so that the lines of the document are those that will be rendered.
+    @event_priority(-100)
+    def on_page_markdown(
+        self, markdown: str, /, *, page: Page, config: MkDocsConfig, files: Files
+    ) -> str:
+        article = self.articles.get(page.file.src_uri)
+        draft = self.page_draft(page, markdown) if article is None else self.article_draft(article)
+        if article is not None:
+            page.meta = {"title": article.document.title, **page.meta, **article.front}
+        self.math.draft = self.markup.draft = draft
+        return markdown
+
+    @event_priority(100)
+    def on_page_content(
+        self, html: str, /, *, page: Page, config: MkDocsConfig, files: Files
+    ) -> str:
+        problems = self.math.draft.problems
+        if problems:
+            for problem in problems[1:]:
+                log.error(str(problem))
+            raise PluginError(str(problems[0]))
+        article = self.articles.get(page.file.src_uri)
+        if article is None:
+            return html
+        try:
+            pieces = split(html, article.document)
+        except SourceError as error:
+            raise PluginError(str(error)) from error
+        if page.present_anchor_ids is not None:
+            page.present_anchor_ids |= pages.addresses(article.module)
+        return pages.assemble(article.module, pieces)
+
+    def on_page_context(
+        self, context: TemplateContext, /, *, page: Page, config: MkDocsConfig, nav: Navigation
+    ) -> TemplateContext:
+        article = self.articles.get(page.file.src_uri)
+        values: dict[str, Any] = context  # type: ignore[assignment]  # a theme may read any name
+        values["annotated_source"] = article.source.place if article else ""
+        return context
+
+    # Last, so that what other plugins write is published as well.
+    @event_priority(-100)
+    def on_post_build(self, *, config: MkDocsConfig) -> None:
+        if self.aside:
+            self.aside.publish()
+            config.site_dir = str(self.aside.site)
+
+    def on_build_error(self, *, error: Exception) -> None:
+        if self.aside:
+            self.aside.drop()
+
+    def page_draft(self, page: Page, markdown: str) -> Draft:
+        """A page that is its own file: lines differ by the front matter above them."""
+        path = page.file.abs_src_path
+        whole = page.file.content_string.replace("\r\n", "\n")
+        known = whole.endswith(markdown)
+        offset = whole.count("\n", 0, len(whole) - len(markdown)) if known else 0
+        name = shown(Path(path), self.base) if path else page.file.src_uri
+        return Draft(name, offset=offset, link=self.linker(page.file.src_uri, path))
+
+    def article_draft(self, article: Article) -> Draft:
+        doc, source = article.document, article.source
+        return Draft(
+            path=source.shown,
+            lines=doc.lines,
+            trusted=self.config.raw_html,
+            marker=doc.marker,
+            starts=doc.starts,
+            names=[[anchor.name for anchor in row.anchors] for row in article.module.rows],
+            link=self.linker(source.uri, str(source.path)),
+        )
+
+    def linker(self, uri: str, path: str | None) -> Callable[[str], str]:
+        """
+        Turns links between files on disk into links between pages.
+
+        `[encoder](encoder.py)` and `[results](../experiments/results/digits.md)` are right where
+        the file is read in an editor or on a code host; here the same words lead to the page.
+        """
+
+        def link(url: str) -> str:
+            parts = urlsplit(url)
+            if path is None or parts.scheme or parts.netloc or not parts.path:
+                return url
+            if parts.path.startswith("/"):
+                return url
+            target = Path(os.path.normpath(Path(path).parent / unquote(parts.path)))
+            candidates = [str(each) for each in (target, *(target / n for n in FOLDER_PAGES))]
+            found = next((self.uris[each] for each in candidates if each in self.uris), None)
+            if found is None:
+                return url
+            relative = posixpath.relpath(found, posixpath.dirname(uri) or ".")
+            return urlunsplit(("", "", quote(relative), parts.query, parts.fragment))
+
+        return link
+
+
+FOLDER_PAGES = ("index.md", "README.md", "__init__.py")
+
+
+def _article(source: Source) -> Article:
+    try:
+        module = parse(read(source.path, source.shown), source.shown)
+        doc = document(module, source.name, source.shown)
+        front = _front(module, source.shown)
+    except SourceError as error:
+        raise PluginError(str(error)) from error
+    for note in module.notes:
+        log.warning(f"{source.shown}:{note.number}: {note.text}")
+    return Article(source, module, doc, front)
+
+
+def _front(module: Module, path: str) -> dict[str, Any]:
+    """The YAML at the head of a module docstring: `title`, `summary`, whatever a theme reads."""
+    if not module.front:
+        return {}
+    first = module.front[0].number
+    try:
+        values = yaml.safe_load("\n".join(line.text for line in module.front))
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = first + (mark.line if mark else 0)
+        raise SourceError(path, line, "the front matter is not YAML") from error
+    if not isinstance(values, dict):
+        raise SourceError(path, first, "the front matter must be `key: value` lines")
+    return values
+
+
+def _add(files: Files, taken: dict[str, str], file: File, origin: str) -> None:
+    """Two files for one address would silently lose one of them."""
+    if file.dest_uri in taken:
+        other = taken[file.dest_uri]
+        raise PluginError(f"{origin}:1: its address {file.dest_uri} is taken by {other}")
+    taken[file.dest_uri] = origin
+    files.append(file)

@@ -1,0 +1,81 @@
+r"""Fixtures shared by all tests: a page rendered in memory, and a whole site built on disk."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import markdown
+import pytest
+from mkdocs.commands.build import build
+from mkdocs.config import load_config
+from mkdocs_annotated import page, prose
+from mkdocs_annotated.draft import Draft
+from mkdocs_annotated.markup import MarkupExtension
+from mkdocs_annotated.math import MathExtension
+from mkdocs_annotated.parse import parse
+
+EXAMPLE = Path(__file__).parent / "example"
+
+
+@pytest.fixture
+def render() -> Callable[..., SimpleNamespace]:
+    """Source text to everything that becomes of it, without a builder."""
+
+    def run(source: str, *, trusted: bool = False, dedent: bool = True) -> SimpleNamespace:
+        module = parse(textwrap.dedent(source).lstrip("\n") if dedent else source, "example.py")
+        doc = prose.document(module, "example", "example.py")
+        names = [[anchor.name for anchor in row.anchors] for row in module.rows]
+        draft = Draft("example.py", doc.lines, 0, trusted, doc.marker, doc.starts, names)
+        html = markdown.markdown(
+            doc.markdown,
+            extensions=[
+                *("toc", "tables", "fenced_code", "admonition", "footnotes", "attr_list"),
+                *("sane_lists", MathExtension(draft), MarkupExtension(draft)),
+            ],
+        )
+        pieces = prose.split(html, doc)
+        return SimpleNamespace(
+            module=module,
+            doc=doc,
+            rows=pieces.rows,
+            tail=pieces.tail,
+            html=page.assemble(module, pieces),
+            problems=[str(problem) for problem in draft.problems],
+        )
+
+    return run
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> SimpleNamespace:
+    """A folder with a start page, to which tests add files before they build it."""
+    root = tmp_path / "project"
+
+    def write(path: str, text: str) -> Path:
+        file = root / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(textwrap.dedent(text).lstrip("\n"), encoding="utf-8")
+        return file
+
+    def make(*, strict: bool = True, options: str = "sources: [shapes]") -> Path:
+        write(
+            "mkdocs.yml",
+            f"site_name: Project\ntheme: annotated\nuse_directory_urls: false\n"
+            f"plugins: [{{annotated: {{{options}}}}}]\n",
+        )
+        build(load_config(str(root / "mkdocs.yml"), strict=strict))
+        return root / "site"
+
+    write("docs/index.md", "# Start\n")
+    write("shapes/__init__.py", '"""\n# Shapes\n"""\n')
+    return SimpleNamespace(root=root, site=root / "site", write=write, build=make)
+
+
+@pytest.fixture(scope="session")
+def example_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    site = tmp_path_factory.mktemp("example") / "site"
+    build(load_config(str(EXAMPLE / "mkdocs.yml"), site_dir=str(site), strict=True))
+    return site

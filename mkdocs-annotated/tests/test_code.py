@@ -1,0 +1,84 @@
+r"""Colours never change a character."""
+
+from __future__ import annotations
+
+import re
+from html import unescape
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mkdocs_annotated.code import highlight, to_html
+from mkdocs_annotated.parse import parse
+
+SOURCES = [
+    "",
+    "x = 1",
+    "x = 1\n",
+    "\n\n",
+    "s = '''\n\n# no comment\n'''\n",
+    "\tif x:\n\f\n",
+    "x = '<b>&amp;</b>'  # <i>\n",
+    "not python at all ??? $$ \x00\n",
+    "s = 'a\u2028b\x1c'\n",
+]
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_tokens_joined_are_the_source(source: str):
+    lines = ["".join(token.text for token in line) for line in highlight(source)]
+    assert "\n".join(lines) == source.removesuffix("\n")
+
+
+@given(st.text(max_size=80))
+def test_any_text_survives_colouring(source: str):
+    source = source.replace("\r", "")
+    lines = highlight(source)
+    assert "\n".join("".join(t.text for t in line) for line in lines) == source.removesuffix("\n")
+    for line in lines:
+        column = 0
+        for token in line:
+            assert token.column == column
+            column += len(token.text)
+        shown = unescape(re.sub(r"</?span[^>]*>", "", to_html(line)))
+        assert shown == "".join(token.text for token in line)
+
+
+def test_a_string_over_many_lines_is_one_string():
+    lines = highlight("x = '''a\nfor b\n'''\n")
+    assert [token.kind for token in lines[1]] == ["s"]
+
+
+def test_names_of_definitions_are_coloured():
+    kinds = {token.text: token.kind for token in highlight("class A:\n    def f(self): pass\n")[0]}
+    assert kinds["A"] == "nc"
+
+
+def test_addresses_are_those_of_lines_and_names(render):
+    made = render(
+        'import a\n\n\nclass A:\n    """A."""\n\n    def f(self): ...\n\n    def g(self): ...\n'
+    )
+    for line in (1, 4, 7, 9):
+        number = f'<a id="L{line}" href="#L{line}" tabindex="-1" aria-hidden="true">{line}</a>'
+        assert number in made.html
+    assert '<div class="row" id="A">' in made.html
+    assert '<span class="l" id="A.f">' in made.html
+    assert '<span class="l" id="A.g">' in made.html
+
+
+def test_a_page_of_two_hundred_lines_is_small(render):
+    body = "".join(
+        f"    # Row $W_{{{i}}}$ mixes tokens: a weighted sum over positions.\n"
+        f"    y{i} = torch.einsum('ij,bjc->bic', self.weight[:n, :n], norm(z{i}))  # [B, n, c]\n"
+        f"    z{i} = activation(y{i} + self.bias[:n, None])\n"
+        for i in range(66)
+    )
+    source = f"def f(self, n):\n{body}"
+    assert source.count("\n") == 199
+    assert len(render(source, dedent=False).html.encode()) < 50_000
+
+
+def test_rows_without_prose_have_no_empty_paragraph(render):
+    made = render('"""Head."""\n\n\ndef f():\n    pass\n')
+    assert '<div class="row bare"><pre' in made.html.replace(' id="f"', "")
+    assert parse("x = 1\n").rows[0].prose == ()

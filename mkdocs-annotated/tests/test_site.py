@@ -1,0 +1,215 @@
+r"""Whole sites, built by MkDocs."""
+
+from __future__ import annotations
+
+import logging
+import re
+from pathlib import Path
+
+import pytest
+from mkdocs.config import load_config
+from mkdocs.exceptions import Abort
+from mkdocs_annotated.plugin import THEME
+
+
+def mistakes(caplog: pytest.LogCaptureFixture) -> str:
+    return "\n".join(record.getMessage() for record in caplog.records if record.levelno > 20)
+
+
+def test_the_example_has_a_page_per_module(example_site: Path):
+    pages = {p.relative_to(example_site).as_posix() for p in example_site.rglob("*.html")}
+    assert pages == {
+        "404.html",
+        "index.html",
+        "measured/area.html",
+        "shapes/circle.html",
+        "shapes/index.html",
+        "shapes/polygon.html",
+    }
+    assert (example_site / "measured" / "area.svg").is_file()
+    assert (example_site / "measured" / "area.csv").is_file()
+
+
+def test_links_between_files_are_links_between_pages(example_site: Path):
+    start = (example_site / "index.html").read_text()
+    assert 'href="shapes/circle.html"' in start
+    assert 'href="shapes/polygon.html#Polygon.area"' in start
+    assert 'href="measured/area.html"' in start
+    polygon = (example_site / "shapes" / "polygon.html").read_text()
+    assert 'href="circle.html#Circle.area"' in polygon
+    circle = (example_site / "shapes" / "circle.html").read_text()
+    assert 'id="Circle.area"' in circle
+
+
+def test_titles_and_summaries_come_from_the_docstring(example_site: Path):
+    circle = (example_site / "shapes" / "circle.html").read_text()
+    assert "<title>The circle - Shapes, annotated</title>" in circle
+    assert '<meta name="description" content="The circle, exactly and by corners.">' in circle
+
+
+def test_formulas_work_on_ordinary_pages(example_site: Path):
+    start = (example_site / "index.html").read_text()
+    assert re.search(r'<math data-latex="A = \\pi r\^2">', start)
+    assert "costs $0" in start
+
+
+def test_pages_ask_nothing_of_other_hosts(example_site: Path):
+    for path in (*example_site.rglob("*.html"), *example_site.rglob("*.css")):
+        found = re.findall(
+            r"""(?:src|href|url)[=(]["']?((?:https?:)?//[^"')]+)""", path.read_text()
+        )
+        assert found == [], path
+
+
+def test_style_and_script_are_small(example_site: Path):
+    files = [*example_site.rglob("*.css"), *example_site.rglob("*.js")]
+    assert len(files) == 2
+    assert sum(file.stat().st_size for file in files) <= 15 * 1024
+
+
+def test_the_font_comes_with_its_licence(example_site: Path):
+    assert {p.name for p in (example_site / "fonts").iterdir()} == {
+        "OFL.txt",
+        "STIXTwoMath-subset.woff2",
+    }
+
+
+def test_sources_and_theme_are_watched(project):
+    project.write(
+        "mkdocs.yml",
+        "site_name: P\ntheme: annotated\nplugins: [{annotated: {sources: [shapes]}}]\n",
+    )
+    config = load_config(str(project.root / "mkdocs.yml"))
+    config.plugins.on_config(config)
+    config.plugins.on_build_error(error=Exception())
+    assert {str(project.root / "shapes"), str(THEME)} <= set(config.watch)
+
+
+def test_a_source_may_lie_deeper_than_its_name(project):
+    project.write("src/deep/inner/a.py", '"""Text."""\n')
+    site = project.build(options="sources: [shapes, src/deep]")
+    assert "<title>deep.inner.a - Project</title>" in (site / "deep/inner/a.html").read_text()
+
+
+# What goes wrong, and that the last good site survives it.
+
+
+def fails(project, caplog: pytest.LogCaptureFixture, **options: object) -> str:
+    good = project.build().joinpath("index.html")
+    before = good.stat().st_mtime_ns
+    caplog.clear()
+    with caplog.at_level(logging.WARNING), pytest.raises(Abort):
+        project.build(**options)
+    assert good.stat().st_mtime_ns == before
+    assert (project.site / "shapes" / "index.html").is_file()
+    assert {p.name for p in project.root.iterdir() if "site" in p.name} == {"site"}
+    return mistakes(caplog)
+
+
+def bad(project, caplog: pytest.LogCaptureFixture, source: str) -> str:
+    project.build()
+    caplog.clear()
+    project.write("shapes/bad.py", source)
+    with caplog.at_level(logging.WARNING), pytest.raises(Abort):
+        project.build()
+    assert (project.site / "shapes" / "index.html").is_file()
+    assert not (project.site / "shapes" / "bad.html").exists()
+    assert {p.name for p in project.root.iterdir() if "site" in p.name} == {"site"}
+    return mistakes(caplog)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("x = = 1\n", "shapes/bad.py:1: not Python: invalid syntax"),
+        (
+            "x = 1\n# $\\nope$\n",
+            'shapes/bad.py:2: LaTeX cannot be rendered: Unknown command "\\nope"',
+        ),
+        ("# ```\n# x\ny = 1\n", "shapes/bad.py:1: the code fence ``` opened here is never closed"),
+        ("# [a](javascript:b)\n", "shapes/bad.py:1: the link javascript:b is not allowed"),
+        ('"""\n---\na: [\n---\n"""\n', "shapes/bad.py:3: the front matter is not YAML"),
+        ('"""\n---\ntext\n---\n"""\n', "shapes/bad.py:3: the front matter must be"),
+        ('"""\n$\\beta$\n"""\n', "shapes/bad.py:2: \\b in a docstring that is not raw"),
+        ("# [a](missing.py)\n", "contains a link 'missing.py', but the target"),
+    ],
+)
+def test_a_mistake_stops_the_build_and_keeps_the_site(project, caplog, source: str, message: str):
+    assert message in bad(project, caplog, source)
+
+
+def test_all_formulas_that_fail_are_reported_at_once(project, caplog):
+    found = bad(project, caplog, "# $\\nope$\nx = 1\n# $\\never$\n")
+    assert "shapes/bad.py:1: LaTeX" in found
+    assert "shapes/bad.py:3: LaTeX" in found
+
+
+def test_a_formula_on_an_ordinary_page_fails_with_its_line(project, caplog):
+    project.build()
+    project.write("docs/bad.md", "---\ntitle: T\n---\n\n# T\n\n$\\nope$\n")
+    with caplog.at_level(logging.WARNING), pytest.raises(Abort):
+        project.build()
+    assert "docs/bad.md:7: LaTeX cannot be rendered" in mistakes(caplog)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("sources: [nowhere]", "plugins.annotated.sources: no folder 'nowhere'"),
+        (
+            "sources: [shapes, other/shapes]",
+            "plugins.annotated.sources: two folders named 'shapes'",
+        ),
+        ("folders: {runs: runs}", "plugins.annotated.folders.runs: no folder 'runs'"),
+    ],
+)
+def test_wrong_options_keep_the_site(project, caplog, options: str, message: str):
+    project.write("other/shapes/a.py", "x = 1\n")
+    assert message in fails(project, caplog, options=options)
+
+
+def test_a_missing_folder_may_be_marked_as_such(project):
+    site = project.build(options='folders: {runs: "runs?"}')
+    assert not (site / "runs").exists()
+
+
+def test_two_pages_at_one_address_are_an_error(project, caplog):
+    project.write("docs/shapes/circle.md", "# Circle\n")
+    assert "its address shapes/circle.html is taken" in bad_address(project, caplog)
+
+
+def bad_address(project, caplog) -> str:
+    project.write("shapes/circle.py", "x = 1\n")
+    with caplog.at_level(logging.WARNING), pytest.raises(Abort):
+        project.build()
+    return mistakes(caplog)
+
+
+def test_a_lenient_build_publishes_with_its_warnings(project):
+    project.write("shapes/odd.py", "# [a](missing.py)\n")
+    site = project.build(strict=False)
+    assert (site / "shapes" / "odd.html").is_file()
+
+
+def test_a_new_build_leaves_nothing_of_the_old_one_but_hidden_files(project):
+    project.write("docs/old.md", "# Old\n")
+    site = project.build()
+    (site / ".nojekyll").touch()
+    assert (site / "old.html").is_file()
+    (project.root / "docs" / "old.md").unlink()
+    project.build()
+    assert not (site / "old.html").exists()
+    assert (site / ".nojekyll").is_file()
+
+
+def test_html_in_comments_needs_an_option(project):
+    project.write("shapes/html.py", "# a <b>b</b>\nx = 1\n")
+    site = project.build()
+    assert "&lt;b&gt;" in (site / "shapes" / "html.html").read_text()
+    project.build(options="sources: [shapes], raw_html: true")
+    assert "<b>b</b>" in (site / "shapes" / "html.html").read_text()
+
+
+def test_the_package_renders_itself(project):
+    site = project.build(options=f"sources: [shapes, {THEME.parent.as_posix()}]")
+    assert "From source text to rows" in (site / "mkdocs_annotated" / "parse.html").read_text()
