@@ -88,7 +88,7 @@ class Settings:
     seq_len: int = 64
     batch: int = 12
     steps: int = 2_000
-    lr: float = 6e-3
+    lr: float = 4e-3
     warmup: int = 200
     weight_decay: float = 0.1
     beta1: float = 0.9
@@ -157,7 +157,7 @@ def transformer(settings: Settings) -> nn.Module:
 LAYERS: dict[str, Callable[[Settings], nn.Module]] = {"gmlp": gmlp, "transformer": transformer}
 DEFAULTS = {
     "gmlp": Settings(),
-    "transformer": Settings(layer="transformer", d_ffn=448, n_layers=4, lr=1.5e-3),
+    "transformer": Settings(layer="transformer", d_ffn=448, n_layers=4, lr=2e-3),
 }
 
 

@@ -9,10 +9,13 @@ import math
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from torch import Tensor
 
-TRAINING, VALIDATION = "#9db4d3", "#b3261e"
+FAINT = "#c3d0e3"
+COLOURS = ("#33557f", "#b3261e", "#2c6e49", "#8a5a00")
 # Logged losses in one point of the smoothed curve.
 SMOOTHING = 10
 
@@ -29,40 +32,42 @@ def loss_curve(metrics: list[dict[str, float]]) -> bytes:
 
     Returns an SVG.
     """
-    figure = Figure(figsize=(8, 4.2), layout="constrained")
-    axes = figure.add_subplot()
+    figure, axes = _loss_axes()
     training = np.array([(m["step"], m["loss"]) for m in metrics if "loss" in m]).reshape(-1, 2)
-    axes.plot(*training.T, color=TRAINING, linewidth=0.6, alpha=0.7)
+    axes.plot(*training.T, color=FAINT, linewidth=0.6)
     if len(training) >= 2 * SMOOTHING:
         # The mean at a step is over the steps before it, as one would see it while training.
         kernel = np.full(SMOOTHING, 1 / SMOOTHING)
         mean = np.convolve(training[:, 1], kernel, mode="valid")
-        axes.plot(training[SMOOTHING - 1 :, 0], mean, color="#33557f", label="training")
-    validation = [(m["step"], m["nats_per_char"]) for m in metrics if "nats_per_char" in m]
-    if validation:
-        step, best = min(validation, key=lambda point: point[1])
-        axes.plot(
-            *zip(*validation, strict=True),
-            color=VALIDATION,
-            marker="o",
-            markersize=4,
-            label=f"validation, best {best:.4f} at step {step:.0f}",
-        )
-    shown = [value for _, value in validation] + list(training[len(training) // 20 :, 1])
-    if shown:
-        low, high = min(shown), max(shown)
-        axes.set_ylim(low - 0.05 * (high - low) - 1e-3, high + 0.05 * (high - low) + 1e-3)
-    axes.set_xlabel("step")
-    axes.set_ylabel("nats per character")
-    axes.grid(alpha=0.25, linewidth=0.6)
-    axes.spines[["top", "right"]].set_visible(False)
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(frameon=False)
-    buffer = io.BytesIO()
-    # Without these the same curve would give another file each time.
-    with mpl.rc_context({"svg.hashsalt": "loss", "svg.fonttype": "path"}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return buffer.getvalue()
+        axes.plot(training[SMOOTHING - 1 :, 0], mean, color=COLOURS[0], label="training")
+    validation = _validation(metrics)
+    if len(validation):
+        step, best = validation[validation[:, 1].argmin()]
+        label = f"validation, best {best:.4f} at step {step:.0f}"
+        axes.plot(*validation.T, color=COLOURS[1], marker="o", markersize=4, label=label)
+    shown = np.concatenate([validation[:, 1], training[len(training) // 20 :, 1]])
+    if len(shown):
+        margin = 0.05 * (shown.max() - shown.min()) + 1e-3
+        axes.set_ylim(shown.min() - margin, shown.max() + margin)
+    return _svg(figure, axes)
+
+
+def compare(runs: dict[str, list[dict[str, float]]]) -> bytes:
+    r"""
+    ## Several runs
+
+    The validation loss of each over the steps.
+
+    * `runs` are the lines of `metrics.jsonl` by the name to show
+
+    Returns an SVG.
+    """
+    figure, axes = _loss_axes()
+    for colour, (name, metrics) in zip(COLOURS, runs.items(), strict=False):
+        validation = _validation(metrics)
+        label = f"{name}, best {validation[:, 1].min():.4f}"
+        axes.plot(*validation.T, color=colour, marker="o", markersize=4, label=label)
+    return _svg(figure, axes)
 
 
 def spatial_matrices(weights: list[Tensor]) -> bytes:
@@ -94,4 +99,29 @@ def spatial_matrices(weights: list[Tensor]) -> bytes:
         axes.set_ylabel("$i$, written", fontsize=8)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=130, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def _validation(metrics: list[dict[str, float]]) -> NDArray[np.float64]:
+    points = [(m["step"], m["nats_per_char"]) for m in metrics if "nats_per_char" in m]
+    return np.array(points, dtype=np.float64).reshape(-1, 2)
+
+
+def _loss_axes() -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(8, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_xlabel("step")
+    axes.set_ylabel("nats per character")
+    axes.grid(alpha=0.25, linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _svg(figure: Figure, axes: Axes) -> bytes:
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(frameon=False)
+    buffer = io.BytesIO()
+    # Without a fixed salt and without a date, the same curve would give another file each time.
+    with mpl.rc_context({"svg.hashsalt": "loss", "svg.fonttype": "path"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
     return buffer.getvalue()
