@@ -8,6 +8,7 @@ later layers will want to point at single names in them.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -74,13 +75,60 @@ def highlight(source: str) -> tuple[tuple[Token, ...], ...]:
     return tuple(map(tuple, lines))
 
 
-def to_html(tokens: tuple[Token, ...]) -> str:
-    """Tokens of one line as HTML."""
+@dataclass(frozen=True)
+class Mark:
+    r"""
+    A name in a line that is more than text.
+
+    * `column` and `end` count characters from zero; marks of one line do not overlap
+    * `href` is where the name is defined, `symbol` the sign of the paper it stands for; either may
+      be empty
+    """
+
+    column: int
+    end: int
+    href: str = ""
+    symbol: str = ""
+
+
+def to_html(tokens: tuple[Token, ...], marks: Iterable[Mark] = ()) -> str:
+    """Tokens of one line as HTML, with the marks around their names."""
+    edges = sorted(marks, key=lambda mark: mark.column)
     out = []
-    for token in tokens:
+    for mark, token in _cut(tokens, edges):
         text = escape(token.text, quote=False)
-        out.append(f'<span class="{token.kind}">{text}</span>' if token.kind else text)
+        inner = f'<span class="{token.kind}">{text}</span>' if token.kind else text
+        out.append(_around(mark, inner) if mark else inner)
     return "".join(out)
+
+
+def _cut(tokens: tuple[Token, ...], marks: Sequence[Mark]) -> Iterator[tuple[Mark | None, Token]]:
+    """Tokens cut where a mark begins or ends, each piece with the mark it lies in."""
+    for token in tokens:
+        at, end = token.column, token.column + len(token.text)
+        for mark in marks:
+            if mark.end <= at or mark.column >= end:
+                continue
+            stop = min(mark.end, end)
+            if mark.column > at:
+                yield None, _piece(token, at, mark.column)
+                at = mark.column
+            yield mark, _piece(token, at, stop)
+            at = stop
+        if at < end:
+            yield None, _piece(token, at, end)
+
+
+def _piece(token: Token, start: int, end: int) -> Token:
+    text = token.text[start - token.column : end - token.column]
+    return Token(start, text, token.kind)
+
+
+def _around(mark: Mark, inner: str) -> str:
+    symbol = f' data-s="{escape(mark.symbol, quote=True)}"' if mark.symbol else ""
+    if mark.href:
+        return f'<a href="{escape(mark.href, quote=True)}"{symbol}>{inner}</a>'
+    return f"<span{symbol}>{inner}</span>"
 
 
 def _append(line: list[Token], token: Token) -> None:

@@ -7,9 +7,11 @@ columns; without it the page still reads from top to bottom, prose before its co
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from html import escape
 
-from mkdocs_annotated.code import highlight, to_html
+from mkdocs_annotated.code import Mark, highlight, to_html
 from mkdocs_annotated.parse import Module, Row
 from mkdocs_annotated.prose import Pieces
 
@@ -18,7 +20,25 @@ from mkdocs_annotated.prose import Pieces
 STICKY_LINES = 24
 
 
-def assemble(module: Module, pieces: Pieces) -> str:
+@dataclass(frozen=True)
+class Extras:
+    r"""
+    What other parts know about a page.
+
+    * `marks` are the names in the code that link somewhere or stand for a symbol, by line
+    * `notes` are texts that stand beside a line of code, by line
+    * `exhibits` is HTML that stands below the code of a row, by the index of the row
+    """
+
+    marks: Mapping[int, Sequence[Mark]] = field(default_factory=dict)
+    notes: Mapping[int, str] = field(default_factory=dict)
+    exhibits: Mapping[int, str] = field(default_factory=dict)
+
+
+NOTHING = Extras()
+
+
+def assemble(module: Module, pieces: Pieces, extras: Extras = NOTHING) -> str:
     r"""
     The HTML of all rows.
 
@@ -26,10 +46,10 @@ def assemble(module: Module, pieces: Pieces) -> str:
     * line numbers stand in links that neither selection nor screen readers take for code
     """
     tokens = highlight(module.source)
-    lines = [to_html(line) for line in tokens]
+    lines = [to_html(line, extras.marks.get(n, ())) for n, line in enumerate(tokens, start=1)]
     out = ['<div class="annotated">']
-    for row, prose in zip(module.rows, pieces.rows, strict=True):
-        out.append(_row(row, prose, lines))
+    for i, (row, prose) in enumerate(zip(module.rows, pieces.rows, strict=True)):
+        out.append(_row(row, prose, lines, extras.notes, extras.exhibits.get(i, "")))
     if pieces.tail:
         out.append(f'<div class="row tail"><div class="prose">{pieces.tail}</div></div>')
     out.append("</div>")
@@ -42,7 +62,7 @@ def addresses(module: Module) -> set[str]:
     return found | {anchor.name for row in module.rows for anchor in row.anchors}
 
 
-def _row(row: Row, prose: str, lines: list[str]) -> str:
+def _row(row: Row, prose: str, lines: list[str], notes: Mapping[int, str], exhibit: str) -> str:
     names = {anchor.line: escape(anchor.name, quote=True) for anchor in row.anchors}
     # Whoever follows a link to a name wants to see its prose too: the row carries the first one.
     first = row.anchors[0].line if row.anchors and prose else None
@@ -51,7 +71,7 @@ def _row(row: Row, prose: str, lines: list[str]) -> str:
     head = f'<div class="row{bare}"{own}>'
     left = f'<div class="prose">{prose}</div>' if prose else ""
     if not row.code:
-        return f"{head}{left}</div>"
+        return f"{head}{left}{exhibit}</div>"
     classes = "code" if len(row.code) <= STICKY_LINES else "code tall"
     indent = f' style="--d:{row.indent}"' if row.indent else ""
     shown = []
@@ -59,8 +79,10 @@ def _row(row: Row, prose: str, lines: list[str]) -> str:
         n = line.number
         name = f' id="{names[n]}"' if n in names else ""
         number = f'<a id="L{n}" href="#L{n}" tabindex="-1" aria-hidden="true">{n}</a>'
-        shown.append(f'<span class="l"{name}>{number}{lines[n - 1]}\n</span>')
+        note = f'<i class="note">{escape(notes[n], quote=False)}</i>' if n in notes else ""
+        shown.append(f'<span class="l"{name}>{number}{lines[n - 1]}{note}\n</span>')
     code = "".join(shown)
-    return (
-        f'{head}{left}<pre class="{classes}" tabindex="0"{indent}><code>{code}</code></pre></div>'
-    )
+    block = f'<pre class="{classes}" tabindex="0"{indent}><code>{code}</code></pre>'
+    if exhibit:
+        block = f'<div class="beside">{block}{exhibit}</div>'
+    return f"{head}{left}{block}</div>"

@@ -81,7 +81,3 @@ def _files(folder: Path) -> Iterator[Path]:
             yield from _files(path)
         elif path.is_file():
             yield path
-
-
-def _order(path: Path) -> tuple[bool, bool, str]:
-    return path.is_dir(), path.name != "__init__.py", path.name

@@ -8,7 +8,7 @@ from html import unescape
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mkdocs_annotated.code import highlight, to_html
+from mkdocs_annotated.code import Mark, highlight, to_html
 from mkdocs_annotated.parse import parse
 
 SOURCES = [
@@ -82,3 +82,21 @@ def test_rows_without_prose_have_no_empty_paragraph(render):
     made = render('"""Head."""\n\n\ndef f():\n    pass\n')
     assert '<div class="row bare"><pre' in made.html.replace(' id="f"', "")
     assert parse("x = 1\n").rows[0].prose == ()
+
+
+def test_a_mark_wraps_its_name_and_nothing_else() -> None:
+    (line,) = highlight("norm(self.weight, x)")
+    marks = [Mark(10, 16, symbol="W"), Mark(0, 4, href="a.html#norm")]
+    html = to_html(line, marks)
+    assert '<a href="a.html#norm">norm</a>(' in html
+    assert '<span data-s="W">weight</span>' in html
+    assert unescape(re.sub(r"<[^>]*>", "", html)) == "norm(self.weight, x)"
+
+
+@given(st.data())
+def test_marks_anywhere_keep_every_character(data: st.DataObject) -> None:
+    source = 'def f(a, b): return g(a)["<&>"] + b  # why'
+    (line,) = highlight(source)
+    edges = sorted(data.draw(st.sets(st.integers(0, len(source)), max_size=8)))
+    marks = [Mark(a, b, href="#x") for a, b in zip(edges[::2], edges[1::2], strict=False)]
+    assert unescape(re.sub(r"<[^>]*>", "", to_html(line, marks))) == source
