@@ -56,7 +56,21 @@ def results_table(runs: list[dict[str, Any]]) -> str:
             f"| {min(nats):.3f} to {max(nats):.3f} | {bits:.3f} "
             f"| {mine[0]['parameters']:,} | {seconds:.0f} s |"
         )
-    return "\n".join(rows)
+    return "\n".join([*rows, "", comparison(runs)])
+
+
+def comparison(runs: list[dict[str, Any]]) -> str:
+    """The difference of the two layers in a sentence, and whether their seeds overlap."""
+    nats: dict[str, list[float]] = {layer: [] for layer in NAMES}
+    for run in runs:
+        nats[run["settings"]["layer"]].append(run["validation"]["nats_per_char"])
+    low, high = sorted(nats, key=lambda layer: statistics.mean(nats[layer]))
+    difference = statistics.mean(nats[high]) - statistics.mean(nats[low])
+    apart = max(nats[low]) < min(nats[high])
+    return (
+        f"{NAMES[low]} is lower by {difference:.3f} nats per character; the seeds "
+        f"{'do not overlap' if apart else 'overlap'}."
+    )
 
 
 def provenance_table(runs: list[dict[str, Any]]) -> str:

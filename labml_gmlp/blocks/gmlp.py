@@ -105,8 +105,8 @@ class SpatialProjection(nn.Module):
         if mask is not None:
             _check_mask("mask", mask, (n, n), (z.shape[0], n, n))
             weight = weight * mask  # [n, n] or [B, n, n]
-        # The letters are the indices of the equation, and $b$ is the sequence. A mask for each
-        # sequence makes a matrix for each sequence.
+        # The letters are the indices of the equation; the `b` in front counts the sequences. A mask
+        # for each sequence makes a matrix for each sequence.
         equation = "ij,bjc->bic" if weight.dim() == 2 else "bij,bjc->bic"
         return torch.einsum(equation, weight, z) + self.bias[:n, None]  # [B, n, c]
 
