@@ -27,14 +27,21 @@ from typing import Any
 import torch
 from torch import nn
 
-from experiments.checkpoint import State, load_checkpoint
+from experiments.checkpoint import State, load_run_checkpoint
 from experiments.corpus import Corpus, Vocabulary, Windows, load_corpus
 from experiments.evaluation import evaluate, in_words
 from experiments.optimisation import make_optimizer, rate
 from experiments.progress import Progress
-from experiments.records import Metrics, environment, hardware, write_json
+from experiments.records import Metrics, environment, hardware
 from experiments.report import write_report
-from experiments.runs import Launch, check_space, new_folder, pick_device, read_record
+from experiments.runs import (
+    Launch,
+    check_space,
+    make_folder,
+    new_folder,
+    pick_device,
+    read_record,
+)
 from experiments.settings import (
     Parser,
     UserError,
@@ -43,6 +50,7 @@ from experiments.settings import (
     check_positive,
     from_dict,
     given,
+    run_command,
     user_errors,
 )
 from experiments.tracking import Track, tracking
@@ -107,7 +115,7 @@ class Settings:
         if not 0 <= self.warmup < self.steps:
             raise ValueError(f"warmup must lie in [0, steps={self.steps}), got {self.warmup}")
         if not 0 <= self.weight_decay < math.inf:
-            raise ValueError(f"weight_decay must be at least 0, got {self.weight_decay}")
+            raise ValueError(f"weight_decay must be finite and at least 0, got {self.weight_decay}")
         for name in ("beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must lie in [0, 1), got {getattr(self, name)}")
@@ -140,6 +148,12 @@ class Sample:
     top_k: int | None = None
     seed: int = 0
     device: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.characters < 0:
+            raise ValueError(f"characters must be at least 0, got {self.characters}")
+        if not 0 <= self.seed < 2**31:
+            raise ValueError(f"seed must lie in [0, 2**31), got {self.seed}")
 
 
 # ## The layers compared
@@ -186,7 +200,7 @@ def train(
 
     Set the rate, step, log, evaluate, save: from `state.step` to the last step.
 
-    Raises `UserError` if the loss is no longer a number.
+    Raises `UserError` if the loss is no longer a number, before anything is saved of it.
     """
     model, optimizer = state.model, state.optimizer
     windows = Windows(corpus.train, settings.seq_len, settings.batch, settings.seed)
@@ -207,21 +221,21 @@ def train(
             state.step += 1
             state.seconds += time.perf_counter() - began
             last = state.step == settings.steps
+            logs = last or state.step % settings.log_every == 0
+            evaluates = last or state.step % settings.evaluate_every == 0
+            saves = evaluates or state.step % settings.save_every == 0
 
-            if state.step % settings.log_every == 0 or last:
+            if logs or saves:
                 values = {"loss": loss.item(), "lr": lr, "grad_norm": norm.item()}
-                if not math.isfinite(values["loss"]):
-                    raise UserError(
-                        f"lr must be small enough for a finite loss, got {values['loss']} at step "
-                        f"{state.step} with lr={settings.lr}; {folder} keeps its last checkpoint"
-                    )
+                check_finite(values, settings, state.step)
+            if logs:
                 metrics.write(step=state.step, seconds=round(state.seconds, 3), **values)
                 track(state.step, values)
             progress.update(state.step, loss=loss)
 
-            evaluated = state.step % settings.evaluate_every == 0 or last
-            if evaluated:
+            if evaluates:
                 found = evaluate(model, corpus.validation, settings.seq_len, device)
+                check_finite(found, settings, state.step)
                 metrics.write(step=state.step, **found)
                 track(state.step, {f"validation.{name}": v for name, v in found.items()})
                 progress.say(f"step {state.step}: validation {in_words(found)}")
@@ -229,8 +243,18 @@ def train(
                     state.best = {"step": state.step, **found}
                     state.save(folder / "best.pt")
             # After the metrics: a checkpoint never knows of a step that they do not.
-            if evaluated or state.step % settings.save_every == 0:
+            if saves:
                 state.save(folder / "last.pt")
+
+
+def check_finite(values: dict[str, float], settings: Settings, step: int) -> None:
+    """Raises `UserError` for a run that diverged: a rate that is too large is nearly always why."""
+    for name, value in values.items():
+        if not math.isfinite(value):
+            raise UserError(
+                f"lr must be small enough to train, got {name}={value} at step {step} with "
+                f"lr={settings.lr}"
+            )
 
 
 def sampling(checkpoint: dict[str, Any], sample: Sample, device: torch.device) -> Iterator[str]:
@@ -265,7 +289,7 @@ def finish(folder: Path, record: dict[str, Any], state: State, device: torch.dev
 
     Draws a sample from the best checkpoint, writes the report, and prints the result.
     """
-    best = load_checkpoint(folder / "best.pt")
+    best = load_run_checkpoint(folder / "best.pt")
     sample = "".join(sampling(best, Sample(folder), device))
     write_report(folder, record, state, sample)
     print(f"validation: {in_words(best['best'])} at step {best['best']['step']}")
@@ -325,6 +349,9 @@ def train_command(arguments: Sequence[str]) -> None:
         # A run that was killed before its first checkpoint starts again.
         if launch.resume is not None and (folder / "last.pt").exists():
             state.load(folder / "last.pt")
+            # The report at the end needs the best checkpoint: better to miss it now.
+            if state.best is not None:
+                state.check(folder / "best.pt")
         check_space(folder, model)
         if launch.resume is None:
             record = {
@@ -332,8 +359,7 @@ def train_command(arguments: Sequence[str]) -> None:
                 "corpus": {"name": corpus.name, "sha256": corpus.sha256},
                 "environment": environment(device, shlex.join([*PROGRAM.split(), *arguments])),
             }
-            folder.mkdir(parents=True)
-            write_json(folder / "settings.json", record)
+            make_folder(folder, record)
         else:
             record = read_record(folder)
 
@@ -359,33 +385,21 @@ def sample_command(arguments: Sequence[str]) -> None:
         f"{PROGRAM} sample", "RUN [--flag value ...]", "Draw text from a trained model."
     )
     add_flags(parser, Sample)
-    sample = Sample(**given(Sample, parser.parse_args(arguments)))
+    namespace = parser.parse_args(arguments)
     with user_errors():
+        sample = Sample(**given(Sample, namespace))
         read_record(sample.run)
         device = pick_device(sample.device)
-        characters = sampling(load_checkpoint(sample.run / "best.pt"), sample, device)
+        characters = sampling(load_run_checkpoint(sample.run / "best.pt"), sample, device)
     for text in characters:
         print(text, end="", flush=True)
     print()
 
 
 def main(arguments: Sequence[str]) -> int:
-    try:
-        if arguments[:1] == ["sample"]:
-            sample_command(arguments[1:])
-        else:
-            train_command(arguments)
-    except UserError as e:
-        print(f"error: {e}", file=sys.stderr)
-        return 2
-    except OSError as e:
-        # A full disk, most of all. What was written before is whole.
-        print(f"error: {e.filename or 'output'}: {e.strerror or e}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; --resume RUN goes on from the last checkpoint", file=sys.stderr)
-        return 130
-    return 0
+    if arguments[:1] == ["sample"]:
+        return run_command(sample_command, arguments[1:])
+    return run_command(train_command, arguments)
 
 
 if __name__ == "__main__":

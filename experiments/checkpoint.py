@@ -6,8 +6,10 @@ aside, flushed to the disk, then renamed over the old one. A kill at any instant
 or the new one.
 """
 
+import dataclasses
 import hashlib
 import io
+import pickle
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +53,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     Verifies the checksum before anything is read from the file, then reads it with `weights_only`:
     a checkpoint can hold no code. Tensors arrive on the CPU.
 
-    Raises `CheckpointError` for a file that is missing, cut short or altered.
+    Raises `CheckpointError` for a file that is missing, cut short or altered, and for one that
+    holds more than data.
     """
     try:
         content = path.read_bytes()
@@ -63,8 +66,24 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             f"checkpoint {path} must match its checksum, got {len(content)} bytes that do not: "
             f"it was cut short or altered"
         )
-    state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    try:
+        state: dict[str, Any] = torch.load(
+            io.BytesIO(content), map_location="cpu", weights_only=True
+        )
+    except (pickle.UnpicklingError, RuntimeError) as e:
+        raise CheckpointError(
+            f"checkpoint {path} must hold tensors, numbers and texts only, got other objects"
+        ) from e
     return state
+
+
+def load_run_checkpoint(path: Path) -> dict[str, Any]:
+    """A checkpoint with all that `State.save` writes. Raises `CheckpointError` for any other."""
+    loaded = load_checkpoint(path)
+    missing = [field.name for field in dataclasses.fields(State) if field.name not in loaded]
+    if missing:
+        raise CheckpointError(f"checkpoint {path} must be that of a run, got one without {missing}")
+    return loaded
 
 
 @dataclass
@@ -105,16 +124,21 @@ class State:
 
     def load(self, path: Path) -> None:
         """Raises `CheckpointError` for a damaged checkpoint and for one of another run."""
-        loaded = load_checkpoint(path)
+        loaded = self.check(path)
+        self.model.load_state_dict(loaded["model"])
+        self.optimizer.load_state_dict(loaded["optimizer"])
+        self.step, self.seconds, self.best = loaded["step"], loaded["seconds"], loaded["best"]
+
+    def check(self, path: Path) -> dict[str, Any]:
+        """The content of a checkpoint of this run, not loaded. Raises as `load` does."""
+        loaded = load_run_checkpoint(path)
         for name, value in self.identity.items():
             found = loaded["identity"].get(name)
             if found != value:
                 raise CheckpointError(
                     f"checkpoint {path} must be of this run with {_difference(name, value, found)}"
                 )
-        self.model.load_state_dict(loaded["model"])
-        self.optimizer.load_state_dict(loaded["optimizer"])
-        self.step, self.seconds, self.best = loaded["step"], loaded["seconds"], loaded["best"]
+        return loaded
 
 
 def _difference(name: str, value: Any, found: Any) -> str:

@@ -6,6 +6,7 @@ Tokens are its characters.
 """
 
 import hashlib
+import http.client
 import sysconfig
 import tokenize
 import urllib.request
@@ -54,6 +55,8 @@ class Vocabulary:
 
     def encode(self, text: str) -> Tensor:
         """Tokens of `text`, `[len(text)]`, whole numbers of 64 bits."""
+        if not self.characters:
+            return torch.zeros(len(text), dtype=torch.int64)
         codes = np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)
         # The known codes are sorted: the place where a code would be inserted is its own if it is
         # known.
@@ -107,12 +110,8 @@ def load_corpus(name: str, seq_len: int, data: Path) -> Corpus:
         text = standard_library()
     elif name == "tiny_shakespeare":
         text = read_text(download(TINY_SHAKESPEARE, TINY_SHAKESPEARE_SHA256, data / f"{name}.txt"))
-    elif Path(name).exists():
-        text = read_text(Path(name))
     else:
-        raise ValueError(
-            f"corpus must be python, tiny_shakespeare or the path of a text file, got {name!r}"
-        )
+        text = read_text(Path(name))
     split = round(len(text) * (1 - VALIDATION_SHARE))
     # Windows start anywhere in the first `seq_len` characters, so one whole window takes two.
     if split < 2 * seq_len or split == len(text):
@@ -122,6 +121,8 @@ def load_corpus(name: str, seq_len: int, data: Path) -> Corpus:
             f"in {name}"
         )
     vocabulary = Vocabulary.of(text[:split])
+    if not vocabulary.characters:
+        raise ValueError(f"corpus must have characters other than U+FFFD, got none in {name}")
     tokens = vocabulary.encode(text)
     return Corpus(
         name=name,
@@ -154,9 +155,17 @@ def standard_library() -> str:
 
 def read_text(path: Path) -> str:
     """The text of a file. Raises `ValueError` if it is empty or not UTF-8, with the place."""
-    if not path.is_file():
-        raise ValueError(f"corpus must be a file, got the folder {path}")
-    content = path.read_bytes()
+    try:
+        content = path.read_bytes()
+    except IsADirectoryError as e:
+        raise ValueError(f"corpus must be a file, got the folder {path}") from e
+    except PermissionError as e:
+        raise ValueError(f"corpus must be a file that may be read, got {path}") from e
+    except (OSError, ValueError) as e:
+        # No such file, or a name that no file can have.
+        raise ValueError(
+            f"corpus must be python, tiny_shakespeare or the path of a text file, got {str(path)!r}"
+        ) from e
     if not content:
         raise ValueError(f"corpus must not be empty, got {path} with 0 bytes")
     try:
@@ -178,11 +187,19 @@ def download(url: str, sha256: str, path: Path) -> Path:
     if path.exists():
         content = path.read_bytes()
     else:
-        with urllib.request.urlopen(url, timeout=60) as response:
-            content = response.read()
+        try:
+            with urllib.request.urlopen(url, timeout=60) as response:
+                content = response.read()
+        except (OSError, http.client.HTTPException) as e:
+            raise ValueError(
+                f"corpus must be downloaded from {url}, got {e!r}; or put the file at {path}"
+            ) from e
     found = hashlib.sha256(content).hexdigest()
     if found != sha256:
-        raise ValueError(f"{path.name} must have the SHA-256 {sha256}, got {found}")
+        raise ValueError(
+            f"corpus file {path} must have the SHA-256 {sha256}, got {found}; "
+            f"without the file it is downloaded again"
+        )
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         write_aside(path, content)

@@ -9,13 +9,16 @@ import re
 from pathlib import Path
 from typing import Any
 
-from experiments.checkpoint import State, load_checkpoint
+from experiments.checkpoint import State, load_run_checkpoint
+from experiments.corpus import UNKNOWN
 from experiments.pictures import loss_curve, spatial_matrices
 from experiments.records import read_metrics, write_aside, write_json
 
 LOSS_CURVE, SPATIAL_MATRICES = "loss.svg", "spatial.png"
 # Where a gMLP model keeps its matrices $W$, by the end of their names.
 SPATIAL_WEIGHT = "sgu.projection.weight"
+# What may stand in a block of code besides printable characters.
+LINES = "\n\t"
 
 
 def write_report(folder: Path, record: dict[str, Any], state: State, sample: str) -> None:
@@ -35,7 +38,7 @@ def write_report(folder: Path, record: dict[str, Any], state: State, sample: str
     write_json(folder / "result.json", result)
     write_aside(folder / "sample.txt", sample.encode())
     write_aside(folder / LOSS_CURVE, loss_curve(read_metrics(folder / "metrics.jsonl")))
-    best = load_checkpoint(folder / "best.pt")["model"]
+    best = load_run_checkpoint(folder / "best.pt")["model"]
     weights = [best[name].tril() for name in best if name.endswith(SPATIAL_WEIGHT)]
     if weights:
         write_aside(folder / SPATIAL_MATRICES, spatial_matrices(weights))
@@ -55,12 +58,12 @@ def page(record: dict[str, Any], result: dict[str, Any], sample: str, has_spatia
     settings, where = record["settings"], record["environment"]
     best = result["validation"]
     parts = [
-        f"# {settings['layer']} on {record['corpus']['name']}",
+        f"# {settings['layer']} on {_printable(record['corpus']['name'], '')}",
         f"**{best['nats_per_char']:.4f} nats per character** ({best['bits_per_char']:.4f} bits, "
         f"perplexity {best['perplexity']:.3f}) over the whole validation part, at step "
         f"{best['step']} of {settings['steps']}; {result['parameters']:,} parameters, "
         f"{result['seconds']:.0f} s.",
-        f"```\n{where['command']}\n```",
+        _fenced(where["command"]),
         "## Loss",
         f"![training and validation loss over the steps]({LOSS_CURVE})",
     ]
@@ -72,11 +75,9 @@ def page(record: dict[str, Any], result: dict[str, Any], sample: str, has_spatia
             "causal model does not read.",
             f"![the spatial matrices W, one for each block]({SPATIAL_MATRICES})",
         ]
-    # A fence longer than any run of backticks in the sample cannot be closed by it.
-    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", sample)), default=0))
     parts += [
         "## Sample",
-        f"{fence}text\n{_printable(sample)}\n{fence}",
+        _fenced(sample),
         "## Settings",
         _table(settings),
         "## Where it ran",
@@ -85,11 +86,26 @@ def page(record: dict[str, Any], result: dict[str, Any], sample: str, has_spatia
     return "\n\n".join(parts) + "\n"
 
 
-# Form feeds and the like occur in source code, and so in samples of it; a page must not hold them.
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
+# A fence longer than any run of backticks in the text cannot be closed by it.
+def _fenced(text: str) -> str:
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
+    return f"{fence}text\n{_printable(text, LINES)}\n{fence}"
+
+
+# Form feeds and the like occur in source code, and so in samples of it, and even in names of files;
+# a page must not hold them.
+def _printable(text: str, keep: str) -> str:
+    return "".join(c if c.isprintable() or c in keep else UNKNOWN for c in text)
 
 
 def _table(values: dict[str, Any]) -> str:
-    rows = [f"| {name} | `{value}` |" for name, value in values.items() if value != ""]
+    rows = [f"| {name} | {_cell(value)} |" for name, value in values.items() if value != ""]
     return "\n".join(["| name | value |", "| --- | --- |", *rows])
+
+
+# In a table a bar ends the cell, in code too, unless a backslash stands before it.
+def _cell(value: Any) -> str:
+    text = _printable(str(value), "").replace("|", r"\|")
+    ticks = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    space = " " if len(ticks) > 1 else ""
+    return f"{ticks}{space}{text}{space}{ticks}"

@@ -21,6 +21,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from experiments.records import write_json
+
+# The parts of `settings.json`.
+RECORD = ("settings", "corpus", "environment")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Launch:
@@ -49,8 +54,10 @@ def pick_device(name: str | None) -> torch.device:
     if name is None:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        # Some devices exist by name only; a tensor tells.
-        return torch.empty(0, device=name).device
+        # Some devices exist by name only, and one holds no values; reading a number back tells.
+        device = torch.zeros(1, device=name)
+        device.item()
+        return device.device
     except (RuntimeError, AssertionError) as e:
         raise ValueError(f"device must be one that torch has here, got {name!r}") from e
 
@@ -68,7 +75,7 @@ def new_folder(launch: Launch, corpus: str, layer: str) -> Path:
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """The content of `settings.json`. Raises `ValueError` if `folder` is not that of a run."""
+    """The content of `settings.json`. Raises `ValueError` if it is not that of a run."""
     path = folder / "settings.json"
     try:
         record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -78,7 +85,30 @@ def read_record(folder: Path) -> dict[str, Any]:
         ) from e
     except ValueError as e:
         raise ValueError(f"{path} must be JSON, got: {e}") from e
+    for part in RECORD:
+        if not isinstance(record, dict) or not isinstance(record.get(part), dict):
+            raise ValueError(f"{path} must hold {', '.join(RECORD)}, got none or another {part}")
     return record
+
+
+def make_folder(folder: Path, record: dict[str, Any]) -> None:
+    r"""
+    ## The folder of a new run
+
+    It appears with its `settings.json` in it, so that there is no moment at which a kill leaves a
+    folder that can be neither resumed nor used.
+
+    Raises `ValueError` if it cannot be made.
+    """
+    aside = folder.with_name(folder.name + ".new")
+    try:
+        aside.mkdir(parents=True, exist_ok=True)
+        write_json(aside / "settings.json", record)
+        aside.rename(folder)
+    except OSError as e:
+        raise ValueError(
+            f"run must be a folder that can be made, got {folder}: {e.strerror or e}"
+        ) from e
 
 
 def check_space(folder: Path, model: nn.Module) -> None:
@@ -91,7 +121,8 @@ def check_space(folder: Path, model: nn.Module) -> None:
     Raises `ValueError` if the disk of `folder` has less.
     """
     needed = 3 * 3 * sum(p.numel() * p.element_size() for p in model.parameters())
-    existing = next(parent for parent in folder.absolute().parents if parent.exists())
+    place = folder.absolute()
+    existing = next(p for p in (place, *place.parents) if p.exists())
     free = shutil.disk_usage(existing).free
     if free < needed:
         raise ValueError(

@@ -8,11 +8,13 @@ bullet that the dataclass's docstring gives it. Nothing else defines a flag.
 
 import argparse
 import dataclasses
+import io
+import os
 import re
 import sys
 import types
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn, TypeVar
 
@@ -41,6 +43,37 @@ def user_errors() -> Iterator[None]:
     except RuntimeError as e:
         # What torch raises for a model that is too large for the device.
         raise UserError(f"model must fit into memory, got: {str(e).splitlines()[0]}") from e
+
+
+def run_command(command: Callable[[Sequence[str]], None], arguments: Sequence[str]) -> int:
+    r"""
+    ## A command and its status
+
+    Runs `command` on its arguments. What the caller can mend becomes one line on standard error.
+
+    Returns the exit status: 0, 2 for a mistake or a full disk, 130 for Ctrl-C, 141 if nobody reads
+    the output any more.
+    """
+    # A text may hold characters that a terminal cannot show; they must not end the run.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+    try:
+        command(arguments)
+    except UserError as e:
+        print(f"error: {e}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        # Whoever read the output, such as `head`, has enough. Python would complain at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except OSError as e:
+        # A full disk, most of all. What was written before is whole.
+        print(f"error: {e.filename or 'output'}: {e.strerror or e}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; --resume RUN goes on from the last checkpoint", file=sys.stderr)
+        return 130
+    return 0
 
 
 class Parser(argparse.ArgumentParser):
@@ -121,6 +154,8 @@ def from_dict(cls: type[T], values: dict[str, Any]) -> T:
     r"""
     ## Settings read back
 
+    As the file may have been edited, each value must have the type of its field.
+
     Raises `ValueError` that lists the missing and the unknown names if `values` are not those of
     `cls`.
     """
@@ -130,6 +165,12 @@ def from_dict(cls: type[T], values: dict[str, Any]) -> T:
             f"settings must be those of {cls.__name__}, "
             f"got unknown {sorted(set(values) - names)}, missing {sorted(names - set(values))}"
         )
+    hints = typing.get_type_hints(cls)
+    for name, value in values.items():
+        # JSON writes 1.0 as it was, but a person writes 1.
+        kinds = (int, float) if hints[name] is float else (hints[name],)
+        if type(value) not in kinds:
+            raise ValueError(f"{name} must be of type {hints[name].__name__}, got {value!r}")
     return cls(**values)
 
 

@@ -1,0 +1,158 @@
+"""Runs of the experiment that take a second, and processes to kill them in."""
+
+import itertools
+import json
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from experiments.autoregressive import main
+from experiments.records import read_metrics
+
+ROOT = Path(__file__).parent.parent
+
+# Equality to the last bit holds for the same number of threads only.
+torch.set_num_threads(1)
+
+# A step takes milliseconds, and each kind of file and of line is written several times.
+SMALL = {
+    "d_model": 16,
+    "d_ffn": 32,
+    "n_layers": 2,
+    "seq_len": 16,
+    "batch": 4,
+    "steps": 12,
+    "warmup": 2,
+    "evaluate_every": 6,
+    "save_every": 4,
+    "log_every": 2,
+}
+
+
+def words(n: int = 4_000, seed: int = 0) -> str:
+    """A text of `n` characters with something to learn in it."""
+    generator = random.Random(seed)
+    known = ["the", "cat", "sat", "on", "a", "mat", "and", "saw", "dogs", "run"]
+    drawn = (
+        generator.choice(known) + generator.choice([" ", " ", ", ", ".\n"])
+        for _ in itertools.count()
+    )
+    text = ""
+    while len(text) < n:
+        text += next(drawn)
+    return text[:n]
+
+
+def text_file(folder: Path, text: str | None = None) -> Path:
+    path = folder / "text.txt"
+    path.write_text(words() if text is None else text, encoding="utf-8")
+    return path
+
+
+def flags(**values: Any) -> list[str]:
+    return [f"--{name.replace('_', '-')}={value}" for name, value in values.items()]
+
+
+def small(corpus: Path, run: Path, /, **changes: Any) -> list[str]:
+    """The command line of a small run without labml."""
+    return ["--no-labml", *flags(**{"corpus": corpus, "run": run, **SMALL, **changes})]
+
+
+def experiment(*arguments: object) -> int:
+    """The exit status of the command, run in this process."""
+    try:
+        return main([str(argument) for argument in arguments])
+    except SystemExit as e:
+        return int(e.code or 0)
+
+
+def command(*arguments: object) -> "subprocess.CompletedProcess[str]":
+    """The command as it is typed, in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "experiments.autoregressive", *map(str, arguments)],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=120,
+    )
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """The content of each file below a folder, by its path; folders are there as empty files."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else b""
+        for path in sorted(folder.rglob("*"))
+    }
+
+
+def copy_of(run: Path, folder: Path) -> Path:
+    return Path(shutil.copytree(run, folder / "copy"))
+
+
+def edit_settings(run: Path, **changes: Any) -> None:
+    path = run / "settings.json"
+    record = json.loads(path.read_text())
+    record["settings"].update(changes)
+    path.write_text(json.dumps(record))
+
+
+def measured(run: Path) -> list[dict[str, float]]:
+    """The metrics of a run without the time that they took."""
+    lines = read_metrics(run / "metrics.jsonl")
+    return [{name: v for name, v in line.items() if name != "seconds"} for line in lines]
+
+
+# A process that is forked from one which has torch loaded starts at once. It is a real process all
+# the same, which a signal can kill.
+_processes = multiprocessing.get_context("forkserver") if os.name == "posix" else None
+# The optimizer imports the second at its first step.
+_LOADED = ["torch", "torch._dynamo", "matplotlib.backends.backend_svg"]
+
+
+def launch(arguments: list[str], log: Path, die_at_flush: int = 0) -> Any:
+    r"""
+    * `arguments` are those of the command
+    * `log` receives what it prints
+    * `die_at_flush` is the number of the flush to disk, from 1, in whose middle the process kills
+      itself; 0 means never
+
+    Returns the started process.
+    """
+    assert _processes is not None
+    _processes.set_forkserver_preload([*_LOADED, "experiments.autoregressive"])
+    process = _processes.Process(target=_child, args=(arguments, str(log), die_at_flush))
+    process.start()
+    return process
+
+
+def _child(arguments: list[str], log: str, die_at_flush: int) -> None:
+    with Path(log).open("ab") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    torch.set_num_threads(1)
+    flush, count = os.fsync, itertools.count(1)
+
+    # The worst moment: the file is there, and half of it has reached the disk.
+    def fsync(fd: int) -> None:
+        if next(count) == die_at_flush:
+            if stat.S_ISREG(os.fstat(fd).st_mode):
+                os.ftruncate(fd, os.fstat(fd).st_size // 2)
+            os.kill(os.getpid(), signal.SIGKILL)
+        flush(fd)
+
+    os.fsync = fsync
+    status = main(arguments)
+    loaded = "imported labml\n" if "labml" in sys.modules else "never imported labml\n"
+    print(loaded, file=sys.stderr, flush=True)
+    sys.exit(status)

@@ -1,0 +1,248 @@
+"""A checkpoint is what was written, or it is refused."""
+
+import errno
+import hashlib
+import os
+import pickle
+import random
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers import assert_raises
+from small_runs import files
+
+from experiments import checkpoint
+from experiments.autoregressive import Settings, make_model
+from experiments.checkpoint import CheckpointError, State, load_checkpoint, save_checkpoint
+from experiments.optimisation import make_optimizer
+from experiments.records import write_aside
+
+IDENTITY = {"settings": {"lr": 0.1, "steps": 5}, "corpus": "ab" * 32, "vocabulary": "abc"}
+STATE = {
+    "identity": IDENTITY,
+    "model": {"weight": torch.arange(12.0).reshape(3, 4)},
+    "step": 7,
+    "best": None,
+}
+
+
+class Code:
+    """What a pickle runs while it is read."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.trace,)
+
+
+def state_of(seed: int, identity: dict[str, Any] = IDENTITY) -> State:
+    settings = Settings(d_model=8, d_ffn=12, n_layers=1, seq_len=4, seed=seed)
+    model = make_model(settings, n_tokens=5)
+    optimizer = make_optimizer(model, lr=0.01, betas=(0.9, 0.99), weight_decay=0.1)
+    return State(identity, model, optimizer)
+
+
+def train_a_little(state: State, n: int = 3) -> None:
+    for _ in range(n):
+        state.optimizer.zero_grad()
+        state.model(torch.tensor([[1, 2, 3, 4]])).square().sum().backward()
+        state.optimizer.step()
+        state.step += 1
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    path = tmp_path / "last.pt"
+    save_checkpoint(path, STATE)
+    return path
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 1 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    try:
+        mounting = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], capture_output=True
+        )
+    except OSError:
+        pytest.skip("needs the mount command")
+    if mounting.returncode:
+        pytest.skip("may not mount a small disk here")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+# ## There and back
+
+
+def test_what_is_loaded_is_what_was_saved(saved):
+    loaded = load_checkpoint(saved)
+    assert torch.equal(loaded["model"].pop("weight"), STATE["model"]["weight"])
+    assert loaded == {**STATE, "model": {}}
+
+
+def test_saving_leaves_one_file_that_torch_opens_too(saved):
+    assert list(files(saved.parent)) == ["last.pt"]
+    assert torch.load(saved, weights_only=True)["step"] == 7
+
+
+def test_the_file_ends_with_the_checksum_of_all_before_it(saved):
+    content = saved.read_bytes()
+    assert content[-64:].decode() == hashlib.sha256(content[:-64]).hexdigest()
+
+
+def test_a_state_goes_on_exactly_where_it_was_saved(tmp_path):
+    first, second = state_of(seed=0), state_of(seed=1)
+    train_a_little(first)
+    first.seconds, first.best = 2.5, {"step": 2, "nats_per_char": 1.5}
+    first.save(tmp_path / "last.pt")
+    second.load(tmp_path / "last.pt")
+    assert (second.step, second.seconds, second.best) == (3, 2.5, first.best)
+    # Equal weights would not do: AdamW's averages must be there too.
+    train_a_little(first)
+    train_a_little(second)
+    for a, b in zip(first.model.parameters(), second.model.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+# ## What is refused
+
+
+def refused(path: Path, n_bytes: int) -> None:
+    message = (
+        f"checkpoint {path} must match its checksum, got {n_bytes} bytes that do not: "
+        f"it was cut short or altered"
+    )
+    assert_raises(lambda: load_checkpoint(path), CheckpointError, message)
+
+
+def test_every_altered_byte_is_found_before_anything_is_read(saved, monkeypatch):
+    whole, generator = saved.read_bytes(), random.Random(0)
+    monkeypatch.setattr(checkpoint.torch, "load", lambda *_, **__: pytest.fail("was read"))
+    places = [0, len(whole) - 1, len(whole) - 64, len(whole) - 65, len(whole) - 66]
+    for place in places + generator.sample(range(len(whole)), 200):
+        altered = bytearray(whole)
+        altered[place] ^= generator.randrange(1, 256)
+        saved.write_bytes(altered)
+        refused(saved, len(whole))
+
+
+def test_every_cut_and_every_addition_is_found(saved):
+    whole, generator = saved.read_bytes(), random.Random(1)
+    for n in [0, 1, 63, 64, 65, len(whole) - 1, *generator.sample(range(len(whole)), 50)]:
+        saved.write_bytes(whole[:n])
+        refused(saved, n)
+    for extra in (b"\0", b"\n", whole):
+        saved.write_bytes(whole + extra)
+        refused(saved, len(whole) + len(extra))
+
+
+def test_a_file_that_something_else_saved_is_refused(tmp_path):
+    path = tmp_path / "other.pt"
+    torch.save(STATE, path)
+    refused(path, path.stat().st_size)
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    path = tmp_path / "last.pt"
+    message = f"checkpoint {path} must exist, got no such file"
+    assert_raises(lambda: load_checkpoint(path), CheckpointError, message)
+
+
+def test_code_under_a_right_checksum_is_refused_and_does_not_run(tmp_path):
+    path, trace = tmp_path / "last.pt", tmp_path / "trace"
+    save_checkpoint(path, {**STATE, "best": Code(trace)})
+    # Read without care, it would run.
+    torch.load(path, weights_only=False)
+    assert trace.exists()
+    trace.unlink()
+    with pytest.raises((CheckpointError, pickle.UnpicklingError)):
+        load_checkpoint(path)
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "difference"),
+    [
+        ("settings", {"lr": 0.2, "steps": 5}, "lr=0.1, got one with lr=0.2"),
+        ("settings", {"lr": 0.1}, "steps=5, got one with steps=None"),
+        ("settings", {**IDENTITY["settings"], "x": 1}, "x=None, got one with x=1"),
+        ("corpus", "cd" * 32, f"corpus='{'ab' * 32}', got one with corpus='{'cd' * 32}'"),
+        ("vocabulary", "abd", "vocabulary='abc', got one with vocabulary='abd'"),
+    ],
+)
+def test_a_checkpoint_of_another_run_is_refused_by_name(name, value, difference, tmp_path):
+    path, state = tmp_path / "last.pt", state_of(seed=0)
+    state_of(seed=1, identity={**IDENTITY, name: value}).save(path)
+    before = {name: p.clone() for name, p in state.model.state_dict().items()}
+    message = f"checkpoint {path} must be of this run with {difference}"
+    assert_raises(lambda: state.load(path), CheckpointError, message)
+    assert state.step == 0
+    for parameter, p in state.model.state_dict().items():
+        assert torch.equal(p, before[parameter])
+
+
+# ## A full disk
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace", "write"])
+def test_a_full_disk_leaves_the_old_file_and_no_half_one(call, saved, monkeypatch):
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    class FullFile:
+        def __init__(self, file: Any) -> None:
+            self.file = file
+
+        def __enter__(self) -> "FullFile":
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            self.file.close()
+
+        def write(self, content: bytes) -> None:
+            self.file.write(content[: len(content) // 2])
+            full()
+
+    before = saved.read_bytes()
+    if call == "fsync":
+        monkeypatch.setattr(os, "fsync", full)
+    elif call == "replace":
+        monkeypatch.setattr(Path, "replace", full)
+    else:
+        opened = Path.open
+        monkeypatch.setattr(Path, "open", lambda path, mode: FullFile(opened(path, mode)))
+    with pytest.raises(OSError, match="No space left on device"):
+        save_checkpoint(saved, {**STATE, "step": 8})
+    assert sorted(p.name for p in saved.parent.iterdir()) == ["last.pt"]
+    monkeypatch.undo()
+    assert saved.read_bytes() == before
+    assert load_checkpoint(saved)["step"] == 7
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs tmpfs")
+def test_a_disk_that_is_really_full_leaves_the_old_file_and_no_half_one(small_disk):
+    path = small_disk / "last.pt"
+    save_checkpoint(path, {"step": 7, "weight": torch.zeros(100_000)})
+    before = path.read_bytes()
+    with pytest.raises(OSError, match=re.escape(os.strerror(errno.ENOSPC))):
+        save_checkpoint(path, {"step": 8, "weight": torch.zeros(200_000)})
+    assert files(small_disk) == {"last.pt": before}
+    assert load_checkpoint(path)["step"] == 7
+
+
+def test_a_folder_that_is_not_there_is_an_error_that_leaves_nothing(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        write_aside(tmp_path / "nowhere" / "last.pt", b"")
+    assert files(tmp_path) == {}
