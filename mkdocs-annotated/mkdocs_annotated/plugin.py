@@ -28,6 +28,7 @@ from mkdocs.structure.nav import Navigation
 from mkdocs.structure.pages import Page
 from mkdocs.utils.templates import TemplateContext
 
+from mkdocs_annotated import exhibits, shapes
 from mkdocs_annotated import page as pages
 from mkdocs_annotated.draft import Draft
 from mkdocs_annotated.errors import SourceError
@@ -46,17 +47,32 @@ EXTENSIONS = ("tables", "fenced_code", "toc", "admonition", "attr_list", "footno
 
 
 # MkDocs leaves the hook that runs for each subclass without types.
+class ShapesConfig(Config):  # type: ignore[no-untyped-call, unused-ignore]
+    r"""
+    * `folder` is the one that `mkdocs-annotated trace` writes and the build reads
+    * `examples` maps modules to the scripts that call them
+    """
+
+    # Not `data`: that is where a configuration keeps its own values.
+    folder = c.Type(str, default="docs/shapes")
+    examples = c.DictOfItems(c.Type(str), default={})
+
+
 class AnnotatedConfig(Config):  # type: ignore[no-untyped-call, unused-ignore]
     r"""
     * `sources` are folders of Python packages, relative to the configuration file
     * `folders` maps addresses on the site to folders of pages and pictures outside of `docs_dir`;
       with a `?` behind it a folder may be missing
     * `raw_html` lets HTML in comments and docstrings through to the page
+    * `shapes` shows the shapes of arrays beside the code
+    * `exhibits` is the YAML file that places results of runs beside the code
     """
 
     sources = c.ListOfItems(c.Type(str), default=[])
     folders = c.DictOfItems(c.Type(str), default={})
     raw_html = c.Type(bool, default=False)
+    shapes = c.SubConfig(ShapesConfig)
+    exhibits = c.Optional(c.Type(str))
 
 
 @dataclass(frozen=True)
@@ -80,6 +96,8 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
         self.markup = MarkupExtension()
         self.articles: dict[str, Article] = {}
         self.uris: dict[str, str] = {}  # by absolute path
+        self.notes: dict[str, dict[int, str]] = {}
+        self.exhibits: list[exhibits.Exhibit] = []
 
     def on_startup(self, *, command: Literal["build", "gh-deploy", "serve"], dirty: bool) -> None:
         self.dirty = dirty
@@ -87,6 +105,7 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
     def on_config(self, config: MkDocsConfig) -> MkDocsConfig:
         self.base = Path(config.config_file_path or "mkdocs.yml").resolve().parent
         watched = [*self.source_folders().values(), *self.mounted_folders().values(), THEME]
+        watched += self.beside_code()
         config.watch.extend(str(path) for path in watched if str(path) not in config.watch)
         self.extend_markdown(config)
         if not self.dirty:
@@ -146,8 +165,59 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
                 file = File.generated(config, item.uri, abs_src_path=str(item.path))
                 _add(files, taken, file, shown(item.path, self.base))
                 own[str(item.path)] = item.uri
+        self.load_beside(files, taken, config)
         self.uris = {file.abs_src_path: file.src_uri for file in files if file.abs_src_path} | own
         return files
+
+    def beside_code(self) -> list[Path]:
+        """The files that notes and exhibits are read from."""
+        names = [self.config.shapes.folder, *self.config.shapes.examples.values()]
+        found = [self.base / name for name in (*names, self.config.exhibits or "")]
+        return [path for path in found if path.exists() and path != self.base]
+
+    def traced(self) -> list[shapes.Traced]:
+        """The modules whose shapes are traced."""
+        options = self.config.shapes
+        folders = self.source_folders().values()
+        sources = {each.shown: each for folder in folders for each in modules(folder, self.base)}
+        try:
+            return shapes.configured(self.base, options.folder, options.examples, sources)
+        except ValueError as error:
+            raise PluginError(f"plugins.annotated.shapes.examples: {error}") from error
+
+    def load_beside(self, files: Files, taken: dict[str, str], config: MkDocsConfig) -> None:
+        """Reads notes and exhibits; pictures from elsewhere become files of the site."""
+        self.exhibits = []
+        parsed = {each.source.shown: each.module for each in self.articles.values()}
+        name = self.config.exhibits
+        path = self.base / (name or "")
+        if name and not path.is_file():
+            raise PluginError(f"plugins.annotated.exhibits: no file {name!r} in {self.base}")
+        try:
+            self.notes = shapes.load(self.base, self.config.shapes.folder, self.traced())
+            if name:
+                self.exhibits = exhibits.load(path, shown(path, self.base), self.base, parsed)
+        except SourceError as error:
+            raise PluginError(str(error)) from error
+        known = {file.abs_src_path for file in files}
+        for picture in {each.picture: None for each in self.exhibits if each.picture}:
+            if str(picture) not in known:
+                uri = "exhibits/" + shown(picture, self.base).replace("../", "")
+                file = File.generated(config, uri, abs_src_path=str(picture))
+                _add(files, taken, file, shown(picture, self.base))
+
+    def extras(self, article: Article, page: Page, files: Files) -> pages.Extras:
+        """What stands beside the code of one page."""
+        by_path = {file.abs_src_path: file for file in files}
+
+        def address(picture: Path) -> str:
+            return by_path[str(picture)].url_relative_to(page.file)
+
+        placed: dict[int, str] = {}
+        for each in self.exhibits:
+            if each.module == article.source.shown:
+                placed[each.row] = placed.get(each.row, "") + each.html(address)
+        return pages.Extras(notes=self.notes.get(article.source.uri, {}), exhibits=placed)
 
     # Last, so that the lines of the document are those that will be rendered.
     @event_priority(-100)
@@ -179,7 +249,7 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
             raise PluginError(str(error)) from error
         if page.present_anchor_ids is not None:
             page.present_anchor_ids |= pages.addresses(article.module)
-        return pages.assemble(article.module, pieces)
+        return pages.assemble(article.module, pieces, self.extras(article, page, files))
 
     def on_page_context(
         self, context: TemplateContext, /, *, page: Page, config: MkDocsConfig, nav: Navigation
