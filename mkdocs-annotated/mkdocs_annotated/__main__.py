@@ -24,6 +24,7 @@ from mkdocs_annotated import shapes
 from mkdocs_annotated.errors import SourceError
 from mkdocs_annotated.plugin import AnnotatedPlugin
 from mkdocs_annotated.scan import read
+from mkdocs_annotated.sources import modules
 from mkdocs_annotated.trace import run
 
 
@@ -62,17 +63,23 @@ def trace(config_file: Path, names: Sequence[str]) -> list[str]:
         raise MkDocsException(f"{config_file} does not name the plugin annotated")
     plugin = plugins[0]
     plugin.base = config_file.resolve().parent
-    known = {traced.source.shown: traced for traced in plugin.traced()}
+    folders = plugin.source_folders().values()
+    sources = (source for folder in folders for source in modules(folder, plugin.base))
+    try:
+        known = {each.source.shown: each for each in plugin.configured_beside().traced(sources)}
+    except ValueError as error:
+        raise MkDocsException(str(error)) from error
     asked = [Path(os.path.normpath(name)).as_posix() for name in names] or [*known]
     for name in asked:
         if name not in known:
             raise MkDocsException(f"{name} has no example in plugins.annotated.shapes.examples")
-    roots = [*plugin.source_folders().values()]
     found = []
     for name in asked:
         traced = known[name]
         source = read(traced.source.path, name)
-        notes = run(traced.source.path, source, name, traced.example, traced.example_shown, roots)
+        notes = run(
+            traced.source.path, source, name, traced.example, traced.example_shown, [*folders]
+        )
         found.append((traced, notes))
     for traced, notes in found:
         shapes.write(traced, notes)

@@ -28,8 +28,8 @@ from mkdocs.structure.nav import Navigation
 from mkdocs.structure.pages import Page
 from mkdocs.utils.templates import TemplateContext
 
-from mkdocs_annotated import exhibits, shapes
 from mkdocs_annotated import page as pages
+from mkdocs_annotated.beside import Beside, Configured
 from mkdocs_annotated.draft import Draft
 from mkdocs_annotated.errors import SourceError
 from mkdocs_annotated.markup import MarkupExtension
@@ -96,8 +96,7 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
         self.markup = MarkupExtension()
         self.articles: dict[str, Article] = {}
         self.uris: dict[str, str] = {}  # by absolute path
-        self.notes: dict[str, dict[int, str]] = {}
-        self.exhibits: list[exhibits.Exhibit] = []
+        self.beside = Beside()
 
     def on_startup(self, *, command: Literal["build", "gh-deploy", "serve"], dirty: bool) -> None:
         self.dirty = dirty
@@ -105,7 +104,7 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
     def on_config(self, config: MkDocsConfig) -> MkDocsConfig:
         self.base = Path(config.config_file_path or "mkdocs.yml").resolve().parent
         watched = [*self.source_folders().values(), *self.mounted_folders().values(), THEME]
-        watched += self.beside_code()
+        watched += self.configured_beside().watched()
         config.watch.extend(str(path) for path in watched if str(path) not in config.watch)
         self.extend_markdown(config)
         if not self.dirty:
@@ -169,55 +168,24 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
         self.uris = {file.abs_src_path: file.src_uri for file in files if file.abs_src_path} | own
         return files
 
-    def beside_code(self) -> list[Path]:
-        """The files that notes and exhibits are read from."""
-        names = [self.config.shapes.folder, *self.config.shapes.examples.values()]
-        found = [self.base / name for name in (*names, self.config.exhibits or "")]
-        return [path for path in found if path.exists() and path != self.base]
-
-    def traced(self) -> list[shapes.Traced]:
-        """The modules whose shapes are traced."""
+    def configured_beside(self) -> Configured:
         options = self.config.shapes
-        folders = self.source_folders().values()
-        sources = {each.shown: each for folder in folders for each in modules(folder, self.base)}
-        try:
-            return shapes.configured(self.base, options.folder, options.examples, sources)
-        except ValueError as error:
-            raise PluginError(f"plugins.annotated.shapes.examples: {error}") from error
+        return Configured(self.base, options.folder, options.examples, self.config.exhibits or "")
 
     def load_beside(self, files: Files, taken: dict[str, str], config: MkDocsConfig) -> None:
-        """Reads notes and exhibits; pictures from elsewhere become files of the site."""
-        self.exhibits = []
-        parsed = {each.source.shown: each.module for each in self.articles.values()}
-        name = self.config.exhibits
-        path = self.base / (name or "")
-        if name and not path.is_file():
-            raise PluginError(f"plugins.annotated.exhibits: no file {name!r} in {self.base}")
+        """Reads shapes and exhibits; pictures from elsewhere become files of the site."""
         try:
-            self.notes = shapes.load(self.base, self.config.shapes.folder, self.traced())
-            if name:
-                self.exhibits = exhibits.load(path, shown(path, self.base), self.base, parsed)
-        except SourceError as error:
+            self.beside = self.configured_beside().load(
+                (each.source, each.module) for each in self.articles.values()
+            )
+        except (SourceError, ValueError) as error:
             raise PluginError(str(error)) from error
         known = {file.abs_src_path for file in files}
-        for picture in {each.picture: None for each in self.exhibits if each.picture}:
+        for picture in self.beside.pictures():
             if str(picture) not in known:
-                uri = "exhibits/" + shown(picture, self.base).replace("../", "")
-                file = File.generated(config, uri, abs_src_path=str(picture))
-                _add(files, taken, file, shown(picture, self.base))
-
-    def extras(self, article: Article, page: Page, files: Files) -> pages.Extras:
-        """What stands beside the code of one page."""
-        by_path = {file.abs_src_path: file for file in files}
-
-        def address(picture: Path) -> str:
-            return by_path[str(picture)].url_relative_to(page.file)
-
-        placed: dict[int, str] = {}
-        for each in self.exhibits:
-            if each.module == article.source.shown:
-                placed[each.row] = placed.get(each.row, "") + each.html(address)
-        return pages.Extras(notes=self.notes.get(article.source.uri, {}), exhibits=placed)
+                name = shown(picture, self.base)
+                uri = "exhibits/" + name.replace("../", "")
+                _add(files, taken, File.generated(config, uri, abs_src_path=str(picture)), name)
 
     # Last, so that the lines of the document are those that will be rendered.
     @event_priority(-100)
@@ -249,7 +217,11 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
             raise PluginError(str(error)) from error
         if page.present_anchor_ids is not None:
             page.present_anchor_ids |= pages.addresses(article.module)
-        return pages.assemble(article.module, pieces, self.extras(article, page, files))
+        by_path = {file.abs_src_path: file for file in files}
+        extras = self.beside.extras(
+            article.source, lambda picture: by_path[str(picture)].url_relative_to(page.file)
+        )
+        return pages.assemble(article.module, pieces, extras)
 
     def on_page_context(
         self, context: TemplateContext, /, *, page: Page, config: MkDocsConfig, nav: Navigation

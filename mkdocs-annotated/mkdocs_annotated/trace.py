@@ -111,7 +111,8 @@ def _step(node: ast.stmt) -> Step | None:
         range(line + 1, end + 1) if end and end > line else None,
         isinstance(node, ast.Return) and node.value is not None,
         any(isinstance(each, ast.Yield) for each in inner),
-        any(isinstance(each, (ast.Yield, ast.YieldFrom, ast.Await)) for each in inner),
+        isinstance(node, (ast.AsyncFor, ast.AsyncWith))
+        or any(isinstance(each, (ast.Yield, ast.YieldFrom, ast.Await)) for each in inner),
     )
 
 
@@ -191,10 +192,10 @@ class _Activation:
 
     def __init__(self, tracer: Tracer, frame: FrameType) -> None:
         self.tracer = tracer
-        self.returning: Step | None = None
         # A generator comes back in the middle of the statement it left.
         step = tracer.steps.get(frame.f_lineno) if frame.f_code.co_flags & SUSPENDS else None
         self.pending = step if step and step.suspends else None
+        self.returning = step if step and step.suspends and step.returns else None
 
     def __call__(self, frame: FrameType, event: str, arg: Any) -> _Activation:
         if event == "line":
@@ -206,8 +207,10 @@ class _Activation:
             if step and step.returns:
                 self.returning = step
         elif event == "exception":
-            # What was being assigned or returned has not been.
-            self.pending = self.returning = None
+            # What was being assigned or returned has not been. What is waited for, though, hands its
+            # result over in a `StopIteration`, and some versions of Python report that.
+            if not (self.pending and self.pending.suspends and arg[0] is StopIteration):
+                self.pending = self.returning = None
         elif event == "return":
             pending = self.pending
             if self.returning:
@@ -264,12 +267,12 @@ def notes(seen: Seen, sizes: Sizes) -> dict[int, str]:
     found = {}
     for line, names in sorted(seen.items()):
         groups: dict[str, list[str]] = {}
-        for name, shapes in names.items():
+        # What is returned stands by itself, behind what is assigned.
+        for name, shapes in sorted(names.items(), key=lambda each: each[0] == RETURNED):
             try:
                 text = _alternatives(shapes, sizes)
             except ValueError as error:
                 raise ValueError(f"line {line}, {name}: {error}") from error
-            # What is returned stands by itself, behind what is assigned.
             groups.setdefault(text if name != RETURNED else f"{RETURNED} {text}", []).append(name)
         parts = [
             text if text.startswith(RETURNED) else f"{', '.join(group)} {text}"
