@@ -207,7 +207,7 @@ class _Activation:
             if step and step.returns:
                 self.returning = step
         elif event == "exception":
-            # What was being assigned or returned has not been. What is waited for, though, hands its
+            # What was being assigned or returned has not been. Only what is waited for hands its
             # result over in a `StopIteration`, and some versions of Python report that.
             if not (self.pending and self.pending.suspends and arg[0] is StopIteration):
                 self.pending = self.returning = None
