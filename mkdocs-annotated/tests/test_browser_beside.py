@@ -117,6 +117,7 @@ BOXES = """() => [...document.querySelectorAll(".note")].map(note => {
         code: [...range.getClientRects()].map(box),
         edge: line.closest("pre").getBoundingClientRect().right,
         text: getComputedStyle(note, "::after").content,
+        cut: note.scrollWidth - note.clientWidth,
     };
 })"""
 
@@ -138,6 +139,7 @@ def test_a_note_covers_no_code_and_stays_in_its_column(visit, media: str):
             assert each["note"][2] - each["note"][0] > 30
             assert all(apart(each["note"], code) for code in each["code"]), (width, each)
             assert each["note"][2] <= each["edge"], (width, each)
+            assert each["cut"] <= 0, (width, each)
             # The line holds its note, so that the next line starts below.
             assert each["note"][3] <= each["line"][3] + 1, (width, each)
             beside.add(each["note"][1] < each["code"][0][3] - 5)
