@@ -10,7 +10,7 @@ RUN ?= runs/$(shell date +%Y%m%d-%H%M%S)
 RUN := $(RUN)
 ARGS ?=
 
-.PHONY: help install run test check site serve bench clean
+.PHONY: help install run test check site serve trace bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -42,6 +42,9 @@ site: $(INSTALLED) ## build the site into site/
 
 serve: $(INSTALLED) ## show the site on a local address and rebuild it as files change
 	$(BIN)/mkdocs serve
+
+trace: $(INSTALLED) ## trace the shapes shown beside the code
+	$(BIN)/mkdocs-annotated trace
 
 bench: $(INSTALLED) ## measure what the training engine adds to a plain loop
 	$(BIN)/python -m benchmarks.engine

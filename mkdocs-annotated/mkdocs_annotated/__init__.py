@@ -10,6 +10,8 @@ Data flows one way, and every step but the last is a pure function:
 * [prose](prose.py) joins the prose of all rows to one Markdown document, and splits the HTML again
 * [math](math.py) and [markup](markup.py) extend Markdown: LaTeX, links, lists, and what is escaped
 * [code](code.py) colours the code, keeping every character
+* [trace](trace.py), a command apart from the build, writes [shapes](shapes.py) in the letters of
+  [sizes](sizes.py); with [exhibits](exhibits.py) they are what stands [beside](beside.py) the code
 * [page](page.py) lays prose and code side by side; it is the only place that writes page HTML
 * [plugin](plugin.py) is the thin adapter that MkDocs talks to, with [sources](sources.py) naming
   the files and [publish](publish.py) guarding the last good site

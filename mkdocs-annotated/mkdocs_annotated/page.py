@@ -26,8 +26,10 @@ class Extras:
     What other parts know about a page.
 
     * `marks` are the names in the code that link somewhere or stand for a symbol, by line
-    * `notes` are texts that stand beside a line of code, by line
-    * `exhibits` is HTML that stands below the code of a row, by the index of the row
+    * `notes` are texts that stand beside a line of code, by line; they are shown by the style sheet
+      and are no part of the text, so that whatever copies or searches code finds code alone
+    * `exhibits` is HTML that stands below the code of a row, or below its prose if the code is
+      long, by the index of the row
     """
 
     marks: Mapping[int, Sequence[Mark]] = field(default_factory=dict)
@@ -69,17 +71,21 @@ def _row(row: Row, prose: str, lines: list[str], notes: Mapping[int, str], exhib
     own = f' id="{names.pop(first)}"' if first else ""
     bare = "" if prose else " bare"
     head = f'<div class="row{bare}"{own}>'
+    tall = len(row.code) > STICKY_LINES
+    # Below long code a figure would be far from the words about it, and the room is on the left.
+    if prose and tall:
+        prose, exhibit = prose + exhibit, ""
     left = f'<div class="prose">{prose}</div>' if prose else ""
     if not row.code:
         return f"{head}{left}{exhibit}</div>"
-    classes = "code" if len(row.code) <= STICKY_LINES else "code tall"
+    classes = "code tall" if tall else "code"
     indent = f' style="--d:{row.indent}"' if row.indent else ""
     shown = []
     for line in row.code:
         n = line.number
         name = f' id="{names[n]}"' if n in names else ""
         number = f'<a id="L{n}" href="#L{n}" tabindex="-1" aria-hidden="true">{n}</a>'
-        note = f'<i class="note">{escape(notes[n], quote=False)}</i>' if n in notes else ""
+        note = f'<i class="note" data-note="{escape(notes[n])}"></i>' if n in notes else ""
         shown.append(f'<span class="l"{name}>{number}{lines[n - 1]}{note}\n</span>')
     code = "".join(shown)
     block = f'<pre class="{classes}" tabindex="0"{indent}><code>{code}</code></pre>'

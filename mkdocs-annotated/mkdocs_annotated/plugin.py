@@ -29,6 +29,7 @@ from mkdocs.structure.pages import Page
 from mkdocs.utils.templates import TemplateContext
 
 from mkdocs_annotated import page as pages
+from mkdocs_annotated.beside import Beside, Configured
 from mkdocs_annotated.draft import Draft
 from mkdocs_annotated.errors import SourceError
 from mkdocs_annotated.markup import MarkupExtension
@@ -46,17 +47,32 @@ EXTENSIONS = ("tables", "fenced_code", "toc", "admonition", "attr_list", "footno
 
 
 # MkDocs leaves the hook that runs for each subclass without types.
+class ShapesConfig(Config):  # type: ignore[no-untyped-call, unused-ignore]
+    r"""
+    * `folder` is the one that `mkdocs-annotated trace` writes and the build reads
+    * `examples` maps modules to the scripts that call them
+    """
+
+    # Not `data`: that is where a configuration keeps its own values.
+    folder = c.Type(str, default="docs/shapes")
+    examples = c.DictOfItems(c.Type(str), default={})
+
+
 class AnnotatedConfig(Config):  # type: ignore[no-untyped-call, unused-ignore]
     r"""
     * `sources` are folders of Python packages, relative to the configuration file
     * `folders` maps addresses on the site to folders of pages and pictures outside of `docs_dir`;
       with a `?` behind it a folder may be missing
     * `raw_html` lets HTML in comments and docstrings through to the page
+    * `shapes` shows the shapes of arrays beside the code
+    * `exhibits` is the YAML file that places results of runs beside the code
     """
 
     sources = c.ListOfItems(c.Type(str), default=[])
     folders = c.DictOfItems(c.Type(str), default={})
     raw_html = c.Type(bool, default=False)
+    shapes = c.SubConfig(ShapesConfig)
+    exhibits = c.Optional(c.Type(str))
 
 
 @dataclass(frozen=True)
@@ -80,6 +96,7 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
         self.markup = MarkupExtension()
         self.articles: dict[str, Article] = {}
         self.uris: dict[str, str] = {}  # by absolute path
+        self.beside = Beside()
 
     def on_startup(self, *, command: Literal["build", "gh-deploy", "serve"], dirty: bool) -> None:
         self.dirty = dirty
@@ -87,6 +104,7 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
     def on_config(self, config: MkDocsConfig) -> MkDocsConfig:
         self.base = Path(config.config_file_path or "mkdocs.yml").resolve().parent
         watched = [*self.source_folders().values(), *self.mounted_folders().values(), THEME]
+        watched += self.configured_beside().watched()
         config.watch.extend(str(path) for path in watched if str(path) not in config.watch)
         self.extend_markdown(config)
         if not self.dirty:
@@ -146,8 +164,28 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
                 file = File.generated(config, item.uri, abs_src_path=str(item.path))
                 _add(files, taken, file, shown(item.path, self.base))
                 own[str(item.path)] = item.uri
+        self.load_beside(files, taken, config)
         self.uris = {file.abs_src_path: file.src_uri for file in files if file.abs_src_path} | own
         return files
+
+    def configured_beside(self) -> Configured:
+        options = self.config.shapes
+        return Configured(self.base, options.folder, options.examples, self.config.exhibits or "")
+
+    def load_beside(self, files: Files, taken: dict[str, str], config: MkDocsConfig) -> None:
+        """Reads shapes and exhibits; pictures from elsewhere become files of the site."""
+        try:
+            self.beside = self.configured_beside().load(
+                (each.source, each.module) for each in self.articles.values()
+            )
+        except (SourceError, ValueError) as error:
+            raise PluginError(str(error)) from error
+        known = {file.abs_src_path for file in files}
+        for picture in self.beside.pictures():
+            if str(picture) not in known:
+                name = shown(picture, self.base)
+                uri = "exhibits/" + name.replace("../", "")
+                _add(files, taken, File.generated(config, uri, abs_src_path=str(picture)), name)
 
     # Last, so that the lines of the document are those that will be rendered.
     @event_priority(-100)
@@ -179,7 +217,11 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
             raise PluginError(str(error)) from error
         if page.present_anchor_ids is not None:
             page.present_anchor_ids |= pages.addresses(article.module)
-        return pages.assemble(article.module, pieces)
+        by_path = {file.abs_src_path: file for file in files}
+        extras = self.beside.extras(
+            article.source, lambda picture: by_path[str(picture)].url_relative_to(page.file)
+        )
+        return pages.assemble(article.module, pieces, extras)
 
     def on_page_context(
         self, context: TemplateContext, /, *, page: Page, config: MkDocsConfig, nav: Navigation

@@ -1,0 +1,234 @@
+r"""Notes and exhibits as a reader meets them, in a real browser."""
+
+from __future__ import annotations
+
+import shutil
+import textwrap
+from collections.abc import Iterator
+from types import SimpleNamespace
+
+import pytest
+from mkdocs.commands.build import build
+from mkdocs.config import load_config
+from mkdocs_annotated.__main__ import main
+
+pytestmark = pytest.mark.browser
+LONG = "a_rather_long_name"
+SOURCE = f"""
+class Array:
+    def __init__(self, *shape: int) -> None:
+        self.shape = shape
+
+
+# ## Area
+#
+# Short code, and long: the note has to find its place.
+#
+# A few words more, so that the figure has a row to stand in.
+def area() -> Array:
+    x = Array(5)
+    y = Array(5, 7)
+    if True:
+        {LONG}, {LONG}_2 = Array(7, 7, 7, 7, 7, 7, 7, 7), Array(5, 5, 5, 5, 5, 5, 5)
+        z = [Array(5, 7, 7, 7, 7) for {LONG} in range(3) for {LONG}_2 in range(30) if {LONG} > 1][0]
+    return z
+"""
+EXHIBITS = """
+- at: shapes/area.py#area
+  figure: run/area.svg
+  alt: the area
+  caption: The area, measured.
+  command: python -m measure --with-a-rather-long-flag --and-another-one-behind-it
+  commit: 53cb8394f357
+"""
+
+
+@pytest.fixture(scope="module")
+def page_url(tmp_path_factory: pytest.TempPathFactory) -> str:
+    root = tmp_path_factory.mktemp("beside")
+    files = {
+        "docs/index.md": "# Start\n",
+        "shapes/__init__.py": "",
+        "shapes/area.py": SOURCE,
+        "area.py": 'from shapes.area import area\nSIZES = {"B": 5, "n": 7}\narea()\n',
+        "exhibits.yml": EXHIBITS,
+        "run/area.svg": '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1200 600">'
+        '<path d="M0 0L1200 600" stroke="red"/></svg>',
+        "mkdocs.yml": """
+            site_name: P
+            theme: annotated
+            use_directory_urls: false
+            plugins:
+              - annotated:
+                  sources: [shapes]
+                  exhibits: exhibits.yml
+                  shapes: {folder: data, examples: {shapes/area.py: area.py}}
+        """,
+    }
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(textwrap.dedent(text).lstrip("\n"), encoding="utf-8")
+    assert main(["trace", "-f", str(root / "mkdocs.yml")]) == 0
+    build(load_config(str(root / "mkdocs.yml"), strict=True))
+    return (root / "site" / "shapes" / "area.html").as_uri()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[object]:
+    playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("there is no chromium on the path")
+    with playwright.sync_playwright() as driver:
+        found = driver.chromium.launch(
+            executable_path=chromium, args=["--no-sandbox", "--disable-gpu"]
+        )
+        yield found
+        found.close()
+
+
+@pytest.fixture
+def visit(browser, page_url: str) -> Iterator[object]:
+    contexts = []
+
+    def open_page(width: int = 1400, **options: object) -> SimpleNamespace:
+        context = browser.new_context(viewport={"width": width, "height": 800}, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.goto(page_url)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+
+
+# For each note: its box, those of the text in its line, and the right edge of its column.
+BOXES = """() => [...document.querySelectorAll(".note")].map(note => {
+    const line = note.parentElement;
+    const range = document.createRange();
+    range.setStartBefore(line.firstChild);
+    range.setEndBefore(note);
+    const box = r => [r.left, r.top, r.right, r.bottom];
+    return {
+        note: box(note.getBoundingClientRect()),
+        line: box(line.getBoundingClientRect()),
+        code: [...range.getClientRects()].map(box),
+        edge: line.closest("pre").getBoundingClientRect().right,
+        text: getComputedStyle(note, "::after").content,
+        cut: note.scrollWidth - note.clientWidth,
+    };
+})"""
+
+
+def apart(one: list[float], other: list[float]) -> bool:
+    return one[2] <= other[0] or other[2] <= one[0] or one[3] <= other[1] or other[3] <= one[1]
+
+
+@pytest.mark.parametrize("media", ["screen", "print"])
+def test_a_note_covers_no_code_and_stays_in_its_column(visit, media: str):
+    page = visit()
+    page.emulate_media(media=media)
+    beside = set()
+    for width in (360, 390, 500, 768, 801, 900, 1024, 1200, 1400, 1920):
+        page.set_viewport_size({"width": width, "height": 800})
+        found = page.evaluate(BOXES)
+        assert len(found) >= 5
+        for each in found:
+            assert each["note"][2] - each["note"][0] > 30
+            assert all(apart(each["note"], code) for code in each["code"]), (width, each)
+            assert each["note"][2] <= each["edge"], (width, each)
+            assert each["cut"] <= 0, (width, each)
+            # The line holds its note, so that the next line starts below.
+            assert each["note"][3] <= each["line"][3] + 1, (width, each)
+            beside.add(each["note"][1] < each["code"][0][3] - 5)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+    if media == "screen":
+        assert beside == {True, False}
+
+
+def test_a_phone_shows_the_note_under_the_code_it_belongs_to(visit):
+    page = visit(390)
+    for each in page.evaluate(BOXES):
+        assert each["note"][1] >= each["code"][0][3] - 2
+
+
+def test_a_note_says_the_shape_and_the_text_of_a_line_is_that_of_the_source(visit):
+    page = visit()
+    texts = {each["text"] for each in page.evaluate(BOXES)}
+    assert '"x [B]"' in texts
+    assert '"\N{RIGHTWARDS ARROW} [B, n, n, n, n]"' in texts
+    shown = page.evaluate(
+        """() => [...document.querySelectorAll(".l")].map(
+            line => line.textContent.slice(line.querySelector("a").textContent.length))"""
+    )
+    assert "    y = Array(5, 7)\n" in shown
+
+
+def test_copied_code_has_no_notes(visit):
+    page = visit()
+    page.evaluate(
+        """() => {
+            const area = document.createElement("textarea");
+            document.body.append(area);
+            const range = document.createRange();
+            range.selectNodeContents(document.querySelector(".l:has(.note)").parentElement);
+            getSelection().removeAllRanges();
+            getSelection().addRange(range);
+        }"""
+    )
+    page.keyboard.press("Control+c")
+    page.locator("textarea").focus()
+    page.keyboard.press("Control+v")
+    text = page.locator("textarea").input_value()
+    assert text.rstrip("\n") == SOURCE[SOURCE.index("def area") :].rstrip("\n")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_note_has_the_contrast_that_small_text_needs(visit, scheme: str):
+    page = visit(color_scheme=scheme)
+    colours = page.evaluate(
+        """() => {
+            const mix = document.createElement("canvas").getContext("2d");
+            const rgb = colour => {
+                mix.fillStyle = colour;
+                mix.fillRect(0, 0, 1, 1);
+                return [...mix.getImageData(0, 0, 1, 1).data].slice(0, 3);
+            };
+            const note = document.querySelector(".note");
+            const number = note.parentElement.querySelector("a");
+            const plain = getComputedStyle(number).backgroundColor;
+            number.focus();
+            location.hash = number.id;
+            return new Promise(done => requestAnimationFrame(() => done([
+                rgb(getComputedStyle(note).color),
+                rgb(plain),
+                rgb(getComputedStyle(note.parentElement).backgroundColor),
+            ])));
+        }"""
+    )
+    note, plain, marked = map(luminance, colours)
+    assert plain != marked
+    for ground in (plain, marked):
+        light, dark = max(note, ground), min(note, ground)
+        assert (light + 0.05) / (dark + 0.05) >= 4.5
+
+
+def luminance(colour: list[int]) -> float:
+    parts = [part / 255 for part in colour]
+    linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("width", [390, 1400])
+def test_an_exhibit_stands_below_its_code_and_inside_its_column(visit, width: int):
+    page = visit(width)
+    figure = page.locator("figure.exhibit")
+    box = figure.bounding_box()
+    code = page.locator("#L11").locator("xpath=ancestor::pre").bounding_box()
+    assert box["y"] >= code["y"] + code["height"] - 1
+    assert box["x"] >= code["x"] - 1
+    assert box["x"] + box["width"] <= width
+    picture = figure.locator("img").bounding_box()
+    assert picture["width"] / picture["height"] == pytest.approx(2, rel=0.05)
