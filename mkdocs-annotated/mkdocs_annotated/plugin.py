@@ -33,6 +33,7 @@ from mkdocs_annotated.draft import Draft
 from mkdocs_annotated.errors import SourceError
 from mkdocs_annotated.markup import MarkupExtension
 from mkdocs_annotated.math import MathExtension
+from mkdocs_annotated.minify import SUFFIXES, minify
 from mkdocs_annotated.parse import Module, parse
 from mkdocs_annotated.prose import Document, document, split
 from mkdocs_annotated.publish import Aside
@@ -132,6 +133,10 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
     def on_files(self, files: Files, /, *, config: MkDocsConfig) -> Files:
         self.articles = {}
         own: dict[str, str] = {}
+        for file in files:
+            # Only what the theme itself brings: a file that replaces one of it is its author's.
+            if file.src_dir == str(THEME) and file.src_uri.endswith(SUFFIXES):
+                file.content_string = minify(file.src_uri, file.content_string)
         taken = {file.dest_uri: file.src_uri for file in files}
         for folder in self.source_folders().values():
             for source in modules(folder, self.base):

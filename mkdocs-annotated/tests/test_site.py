@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+from mkdocs.commands.build import build
 from mkdocs.config import load_config
 from mkdocs.exceptions import Abort
 from mkdocs_annotated.plugin import THEME
@@ -62,9 +63,30 @@ def test_pages_ask_nothing_of_other_hosts(example_site: Path):
 
 
 def test_style_and_script_are_small(example_site: Path):
-    files = [*example_site.rglob("*.css"), *example_site.rglob("*.js")]
-    assert len(files) == 2
+    files = [*(example_site / "css").iterdir(), *(example_site / "js").iterdir()]
+    assert {file.name for file in THEME.rglob("*.css")} < {file.name for file in files}
+    assert {file.name for file in THEME.rglob("*.js")} < {file.name for file in files}
     assert sum(file.stat().st_size for file in files) <= 15 * 1024
+
+
+def test_style_and_script_are_served_without_comments(example_site: Path):
+    for path in (THEME / "css" / "annotated.css", THEME / "js" / "annotated.js"):
+        served = (example_site / path.relative_to(THEME)).read_text()
+        assert "/*" in path.read_text()
+        assert "/*" not in served
+        assert len(served) < 0.9 * path.stat().st_size
+
+
+def test_a_style_sheet_that_replaces_the_theme_is_left_alone(project):
+    written = project.write("theme/css/annotated.css", "/* mine */\nbody { color: red; }\n")
+    project.write("docs/css/own.css", "/* mine too */\n")
+    project.write(
+        "mkdocs.yml",
+        "site_name: P\ntheme: {name: annotated, custom_dir: theme}\nplugins: [annotated]\n",
+    )
+    build(load_config(str(project.root / "mkdocs.yml"), strict=True))
+    assert (project.site / "css/annotated.css").read_text() == written.read_text()
+    assert (project.site / "css/own.css").read_text() == "/* mine too */\n"
 
 
 def test_the_font_comes_with_its_licence(example_site: Path):
