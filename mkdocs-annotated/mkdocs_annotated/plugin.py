@@ -28,6 +28,7 @@ from mkdocs.structure.nav import Navigation
 from mkdocs.structure.pages import Page
 from mkdocs.utils.templates import TemplateContext
 
+from mkdocs_annotated import blocks, search
 from mkdocs_annotated import page as pages
 from mkdocs_annotated.draft import Draft
 from mkdocs_annotated.errors import SourceError
@@ -53,11 +54,14 @@ class AnnotatedConfig(Config):  # type: ignore[no-untyped-call, unused-ignore]
     * `folders` maps addresses on the site to folders of pages and pictures outside of `docs_dir`;
       with a `?` behind it a folder may be missing
     * `raw_html` lets HTML in comments and docstrings through to the page
+    * `source_url` is the address of a file on a code host, with `{path}` and `{line}` in it; for
+      GitHub and GitLab it follows from `repo_url`
     """
 
     sources = c.ListOfItems(c.Type(str), default=[])
     folders = c.DictOfItems(c.Type(str), default={})
     raw_html = c.Type(bool, default=False)
+    source_url = c.Type(str, default="")
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,7 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
         self.markup = MarkupExtension()
         self.articles: dict[str, Article] = {}
         self.uris: dict[str, str] = {}  # by absolute path
+        self.index: dict[str, search.Indexed] = {}  # by the address of the page
 
     def on_startup(self, *, command: Literal["build", "gh-deploy", "serve"], dirty: bool) -> None:
         self.dirty = dirty
@@ -132,6 +137,7 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
 
     def on_files(self, files: Files, /, *, config: MkDocsConfig) -> Files:
         self.articles = {}
+        self.index = {}
         own: dict[str, str] = {}
         for file in files:
             # Only what the theme itself brings: a file that replaces one of it is its author's.
@@ -146,6 +152,9 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
                 file = File.generated(config, source.uri, content=content)
                 _add(files, taken, file, source.shown)
                 own[str(source.path)] = source.uri
+                taken_away = blocks.script(blocks.blocks(article.module.source))
+                file = File.generated(config, _beside(source), content=taken_away)
+                _add(files, taken, file, source.shown)
         for address, folder in self.mounted_folders().items():
             for item in mounted(folder, address):
                 file = File.generated(config, item.uri, abs_src_path=str(item.path))
@@ -177,6 +186,7 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
             raise PluginError(str(problems[0]))
         article = self.articles.get(page.file.src_uri)
         if article is None:
+            self.remember(page, search.sections(html))
             return html
         try:
             pieces = split(html, article.document)
@@ -184,7 +194,12 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
             raise PluginError(str(error)) from error
         if page.present_anchor_ids is not None:
             page.present_anchor_ids |= pages.addresses(article.module)
+        self.remember(page, search.rows(article.module, pieces))
         return pages.assemble(article.module, pieces)
+
+    def remember(self, page: Page, entries: tuple[search.Entry, ...]) -> None:
+        title = search.text(str(page.title or ""))
+        self.index[page.url] = search.Indexed(page.url, title, entries)
 
     def on_page_context(
         self, context: TemplateContext, /, *, page: Page, config: MkDocsConfig, nav: Navigation
@@ -192,11 +207,19 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
         article = self.articles.get(page.file.src_uri)
         values: dict[str, Any] = context  # type: ignore[assignment]  # a theme may read any name
         values["annotated_source"] = article.source.place if article else ""
+        if article:
+            values["annotated_blocks"] = _beside(article.source)
+            values["annotated_origin"] = self.origin(article.source, config)
         return context
 
     # Last, so that what other plugins write is published as well.
     @event_priority(-100)
     def on_post_build(self, *, config: MkDocsConfig) -> None:
+        index = Path(config.site_dir) / search.ADDRESS
+        # A dirty build has seen some pages only; an old index is better than a part of one.
+        if not (self.dirty and index.exists()):
+            index.parent.mkdir(parents=True, exist_ok=True)
+            index.write_text(search.script(self.index.values()), encoding="utf-8", newline="\n")
         if self.aside:
             self.aside.publish()
             config.site_dir = str(self.aside.site)
@@ -204,6 +227,15 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
     def on_build_error(self, *, error: Exception) -> None:
         if self.aside:
             self.aside.drop()
+
+    def origin(self, source: Source, config: MkDocsConfig) -> str:
+        """Where the file stands on a code host, if that is known."""
+        pattern = self.config.source_url
+        repository = (config.repo_url or "").removesuffix("/")
+        if not pattern and repository:
+            host = urlsplit(repository).hostname or ""
+            pattern = repository + FILE_ON_HOST[host] if host in FILE_ON_HOST else ""
+        return pattern.replace("{path}", quote(source.shown)).replace("{line}", "1")
 
     def page_draft(self, page: Page, markdown: str) -> Draft:
         """A page that is its own file: lines differ by the front matter above them."""
@@ -251,6 +283,11 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
         return link
 
 
+# On both, HEAD is the branch that a visitor sees first.
+FILE_ON_HOST = {
+    "github.com": "/blob/HEAD/{path}",
+    "gitlab.com": "/-/blob/HEAD/{path}",
+}
 FOLDER_PAGES = ("index.md", "README.md", "__init__.py")
 
 
@@ -280,6 +317,11 @@ def _front(module: Module, path: str) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise SourceError(path, first, "the front matter must be `key: value` lines")
     return values
+
+
+def _beside(source: Source) -> str:
+    """The address of the script with the blocks of a module."""
+    return source.place.removesuffix(".py") + ".blocks.js"
 
 
 def _add(files: Files, taken: dict[str, str], file: File, origin: str) -> None:

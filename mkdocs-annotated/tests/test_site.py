@@ -235,3 +235,23 @@ def test_html_in_comments_needs_an_option(project):
 def test_the_package_renders_itself(project):
     site = project.build(options=f"sources: [shapes, {THEME.parent.as_posix()}]")
     assert "From source text to rows" in (site / "mkdocs_annotated" / "parse.html").read_text()
+
+
+def source_link(project, *lines: str) -> str:
+    project.write(
+        "mkdocs.yml",
+        "site_name: P\ntheme: annotated\nuse_directory_urls: false\n" + "\n".join(lines) + "\n",
+    )
+    build(load_config(str(project.root / "mkdocs.yml"), strict=True))
+    page = (project.site / "shapes" / "index.html").read_text()
+    return "".join(re.findall(r'<a href="([^"]*)">View source', page))
+
+
+def test_a_page_links_to_its_file_on_a_code_host(project):
+    plugin = "plugins: [{annotated: {sources: [shapes]}}]"
+    assert source_link(project, plugin) == ""
+    github = source_link(project, plugin, "repo_url: https://github.com/a/b/")
+    assert github == "https://github.com/a/b/blob/HEAD/shapes/__init__.py"
+    assert source_link(project, plugin, "repo_url: https://example.org/a") == ""
+    own = "plugins: [{annotated: {sources: [shapes], source_url: 'https://h/{path}#L{line}'}}]"
+    assert source_link(project, own) == "https://h/shapes/__init__.py#L1"
