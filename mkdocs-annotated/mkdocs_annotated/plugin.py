@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import posixpath
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -28,7 +28,7 @@ from mkdocs.structure.nav import Navigation
 from mkdocs.structure.pages import Page
 from mkdocs.utils.templates import TemplateContext
 
-from mkdocs_annotated import blocks, search
+from mkdocs_annotated import blocks, coverage, search
 from mkdocs_annotated import page as pages
 from mkdocs_annotated.draft import Draft
 from mkdocs_annotated.errors import SourceError
@@ -56,12 +56,15 @@ class AnnotatedConfig(Config):  # type: ignore[no-untyped-call, unused-ignore]
     * `raw_html` lets HTML in comments and docstrings through to the page
     * `source_url` is the address of a file on a code host, with `{path}` and `{line}` in it; for
       GitHub and GitLab it follows from `repo_url`
+    * `coverage` is a file that maps a paper to code and tests, `coverage_page` the page made of it
     """
 
     sources = c.ListOfItems(c.Type(str), default=[])
     folders = c.DictOfItems(c.Type(str), default={})
     raw_html = c.Type(bool, default=False)
     source_url = c.Type(str, default="")
+    coverage = c.Type(str, default="")
+    coverage_page = c.Type(str, default="coverage.md")
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,7 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
         self.markup = MarkupExtension()
         self.articles: dict[str, Article] = {}
         self.uris: dict[str, str] = {}  # by absolute path
+        self.covered = coverage.Rendered("", ())
         self.index: dict[str, search.Indexed] = {}  # by the address of the page
 
     def on_startup(self, *, command: Literal["build", "gh-deploy", "serve"], dirty: bool) -> None:
@@ -93,6 +97,7 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
     def on_config(self, config: MkDocsConfig) -> MkDocsConfig:
         self.base = Path(config.config_file_path or "mkdocs.yml").resolve().parent
         watched = [*self.source_folders().values(), *self.mounted_folders().values(), THEME]
+        watched += [self.base / self.config.coverage] if self.config.coverage else []
         config.watch.extend(str(path) for path in watched if str(path) not in config.watch)
         self.extend_markdown(config)
         if not self.dirty:
@@ -160,8 +165,34 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
                 file = File.generated(config, item.uri, abs_src_path=str(item.path))
                 _add(files, taken, file, shown(item.path, self.base))
                 own[str(item.path)] = item.uri
+        if self.config.coverage:
+            self.add_coverage(files, taken, config)
         self.uris = {file.abs_src_path: file.src_uri for file in files if file.abs_src_path} | own
         return files
+
+    def add_coverage(self, files: Files, taken: dict[str, str], config: MkDocsConfig) -> None:
+        """The page of a coverage map; the map itself is no file of the site."""
+        path, name, uri = self.base / self.config.coverage, self.config.coverage, self.coverage_uri
+        if not path.is_file():
+            raise PluginError(f"plugins.annotated.coverage: no file {name!r} in {self.base}")
+        sources = {article.source.shown: article for article in self.articles.values()}
+        found, problems = coverage.load(path.read_text(encoding="utf-8"), name)
+        defined = {shown: _names(article.module) for shown, article in sources.items()}
+        _stop(problems or [*coverage.check(found, defined.get, self.base)])
+
+        def address(anchor: str) -> str:
+            shown, mark, inner = anchor.partition("#")
+            page = posixpath.relpath(sources[shown].source.uri, posixpath.dirname(uri) or ".")
+            return page + mark + inner
+
+        self.covered = coverage.render(found, address, lambda test: self.origin(test, config))
+        for file in [each for each in files if each.abs_src_path == str(path)]:
+            files.remove(file)
+        _add(files, taken, File.generated(config, uri, content=self.covered.markdown), name)
+
+    @property
+    def coverage_uri(self) -> str:
+        return self.config.coverage_page.strip("/")
 
     # Last, so that the lines of the document are those that will be rendered.
     @event_priority(-100)
@@ -179,11 +210,7 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
     def on_page_content(
         self, html: str, /, *, page: Page, config: MkDocsConfig, files: Files
     ) -> str:
-        problems = self.math.draft.problems
-        if problems:
-            for problem in problems[1:]:
-                log.error(str(problem))
-            raise PluginError(str(problems[0]))
+        _stop(self.math.draft.problems)
         article = self.articles.get(page.file.src_uri)
         if article is None:
             self.remember(page, search.sections(html))
@@ -209,7 +236,7 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
         values["annotated_source"] = article.source.place if article else ""
         if article:
             values["annotated_blocks"] = _beside(article.source)
-            values["annotated_origin"] = self.origin(article.source, config)
+            values["annotated_origin"] = self.origin(article.source.shown, config)
         return context
 
     # Last, so that what other plugins write is published as well.
@@ -228,17 +255,19 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
         if self.aside:
             self.aside.drop()
 
-    def origin(self, source: Source, config: MkDocsConfig) -> str:
+    def origin(self, path: str, config: MkDocsConfig) -> str:
         """Where the file stands on a code host, if that is known."""
         pattern = self.config.source_url
         repository = (config.repo_url or "").removesuffix("/")
         if not pattern and repository:
             host = urlsplit(repository).hostname or ""
             pattern = repository + FILE_ON_HOST[host] if host in FILE_ON_HOST else ""
-        return pattern.replace("{path}", quote(source.shown)).replace("{line}", "1")
+        return pattern.replace("{path}", quote(path)).replace("{line}", "1")
 
     def page_draft(self, page: Page, markdown: str) -> Draft:
         """A page that is its own file: lines differ by the front matter above them."""
+        if self.config.coverage and page.file.src_uri == self.coverage_uri:
+            return Draft(self.config.coverage, self.covered.lines)
         path = page.file.abs_src_path
         whole = page.file.content_string.replace("\r\n", "\n")
         known = whole.endswith(markdown)
@@ -322,6 +351,18 @@ def _front(module: Module, path: str) -> dict[str, Any]:
 def _beside(source: Source) -> str:
     """The address of the script with the blocks of a module."""
     return source.place.removesuffix(".py") + ".blocks.js"
+
+
+def _names(module: Module) -> frozenset[str]:
+    return frozenset(anchor.name for row in module.rows for anchor in row.anchors)
+
+
+def _stop(problems: Sequence[SourceError]) -> None:
+    """Ends the build with one mistake, after telling of all the others."""
+    if problems:
+        for problem in problems[1:]:
+            log.error(str(problem))
+        raise PluginError(str(problems[0]))
 
 
 def _add(files: Files, taken: dict[str, str], file: File, origin: str) -> None:
