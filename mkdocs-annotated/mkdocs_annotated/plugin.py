@@ -13,6 +13,7 @@ import os
 import posixpath
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
@@ -203,6 +204,9 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
         draft = self.page_draft(page, markdown) if article is None else self.article_draft(article)
         if article is not None:
             page.meta = {"title": article.document.title, **page.meta, **article.front}
+            if not self.config.raw_html:
+                # MkDocs takes a title for HTML, and puts it into every menu.
+                page.meta["title"] = escape(str(page.meta["title"]))
         self.math.draft = self.markup.draft = draft
         return markdown
 
