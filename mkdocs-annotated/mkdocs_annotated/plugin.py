@@ -9,6 +9,7 @@ Markdown is rendered.
 
 from __future__ import annotations
 
+import logging
 import os
 import posixpath
 from collections.abc import Callable, Sequence
@@ -55,6 +56,8 @@ class AnnotatedConfig(Config):  # type: ignore[no-untyped-call, unused-ignore]
     * `folders` maps addresses on the site to folders of pages and pictures outside of `docs_dir`;
       with a `?` behind it a folder may be missing
     * `raw_html` lets HTML in comments and docstrings through to the page
+    * `latex_errors` is what LaTeX that cannot be rendered is: an `error` stops at its page; with
+      `warn` or `info` it is listed, and shown as it is written
     * `source_url` is the address of a file on a code host, with `{path}` and `{line}` in it; for
       GitHub and GitLab it follows from `repo_url`
     * `coverage` is a file that maps a paper to code and tests, `coverage_page` the page made of it
@@ -63,6 +66,7 @@ class AnnotatedConfig(Config):  # type: ignore[no-untyped-call, unused-ignore]
     sources = c.ListOfItems(c.Type(str), default=[])
     folders = c.DictOfItems(c.Type(str), default={})
     raw_html = c.Type(bool, default=False)
+    latex_errors = c.Choice(("error", "warn", "info"), default="error")
     source_url = c.Type(str, default="")
     coverage = c.Type(str, default="")
     coverage_page = c.Type(str, default="coverage.md")
@@ -207,6 +211,7 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
             if not self.config.raw_html:
                 # MkDocs takes a title for HTML, and puts it into every menu.
                 page.meta["title"] = escape(str(page.meta["title"]))
+        draft.lenient = self.config.latex_errors != "error"
         self.math.draft = self.markup.draft = draft
         return markdown
 
@@ -215,6 +220,8 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
         self, html: str, /, *, page: Page, config: MkDocsConfig, files: Files
     ) -> str:
         _stop(self.math.draft.problems)
+        for doubt in self.math.draft.doubts:
+            log.log(LEVELS[self.config.latex_errors], str(doubt))
         article = self.articles.get(page.file.src_uri)
         if article is None:
             self.remember(page, search.sections(html))
@@ -321,6 +328,7 @@ FILE_ON_HOST = {
     "github.com": "/blob/HEAD/{path}",
     "gitlab.com": "/-/blob/HEAD/{path}",
 }
+LEVELS = {"warn": logging.WARNING, "info": logging.INFO}
 FOLDER_PAGES = ("index.md", "README.md", "__init__.py")
 
 

@@ -255,3 +255,20 @@ def test_a_page_links_to_its_file_on_a_code_host(project):
     assert source_link(project, plugin, "repo_url: https://example.org/a") == ""
     own = "plugins: [{annotated: {sources: [shapes], source_url: 'https://h/{path}#L{line}'}}]"
     assert source_link(project, own) == "https://h/shapes/__init__.py#L1"
+
+
+@pytest.mark.parametrize("level", ["warn", "info"])
+def test_latex_errors_may_be_listed_instead_of_stopping(project, caplog, level: str):
+    project.write("shapes/odd.py", "# Text $\\nope<b>$.\n#\n# $$\n# \\never\n# $$\nx = 1\n")
+    options = f"sources: [shapes], latex_errors: {level}"
+    with caplog.at_level(logging.INFO):
+        site = project.build(strict=level == "info", options=options)
+    listed = [r for r in caplog.records if "LaTeX cannot" in r.getMessage()]
+    assert [r.getMessage().split(": LaTeX")[0][-16:] for r in listed] == [
+        " shapes/odd.py:1",
+        " shapes/odd.py:3",
+    ]
+    assert {r.levelname for r in listed} == {"WARNING" if level == "warn" else "INFO"}
+    html = (site / "shapes" / "odd.html").read_text()
+    assert "<code>$\\nope&lt;b&gt;$</code>" in html
+    assert '<span class="eq" tabindex="0"><code>$$\n\\never\n$$</code></span>' in html
