@@ -195,3 +195,15 @@ def test_paper_gets_every_line_and_no_buttons(visit):
     assert page.locator(".l:visible").count() == page.locator(".l").count() == 22
     code = "[...document.querySelectorAll('.code')]"
     assert page.evaluate(f"{code}.filter(e => e.scrollWidth > e.clientWidth).length") == 0
+
+
+def test_every_line_of_code_is_in_the_pdf(visit, tmp_path: Path):
+    pypdf = pytest.importorskip("pypdf", reason="pypdf, which reads the PDF, is not installed")
+    page = visit("shapes/circle.html").page
+    page.pdf(path=tmp_path / "circle.pdf", format="A5")
+    sheets = pypdf.PdfReader(tmp_path / "circle.pdf").pages
+    printed = "".join("".join(sheet.extract_text() for sheet in sheets).split())
+    shown = page.evaluate("[...document.querySelectorAll('.l')].map(line => line.textContent)")
+    assert len(shown) == 22
+    assert [line for line in shown if "".join(line.split()) not in printed] == []
+    assert "Copy" not in printed
