@@ -26,6 +26,7 @@ TOKEN = re.compile(
     | (?P<template> `(?:\\.|[^`\\])*` )
     | (?P<pattern> (?<=[(,=:\[!&|?{};\n]) / (?:\\.|\[(?:\\.|[^\]\\])*\]|[^/\\\[\n])+ / [a-z]* )
     | (?P<end> ;(?=\}) )
+    | (?P<parameter> (?<![\w$])\([A-Za-z_$][\w$]*\)(?==>) )
     | (?P<property> (?<!\.)\.[A-Za-z_$][\w$]* )
     | (?P<name> (?<![\w$])[A-Za-z_$][\w$]* )
     """,
@@ -82,7 +83,7 @@ def shorten(script: str) -> str:
 
 def _names(script: str, change: Callable[[str, str, str], str]) -> str:
     """
-    Changes each name that is no property, and drops semicolons that end a block.
+    Changes each name that is no property, and drops semicolons and brackets that are not needed.
 
     The change sees the character before a name, and all that follows it.
     """
@@ -94,6 +95,8 @@ def _names(script: str, change: Callable[[str, str, str], str]) -> str:
             )
         if found["end"]:
             return ""
+        if found["parameter"]:  # of an arrow, which needs no brackets around one
+            return change(found[0][1:-1], "(", ")")
         if not found["name"]:
             return found[0]
         before = script[: found.start()][-1:] or " "

@@ -13,6 +13,7 @@ from mkdocs_annotated.plugin import THEME
 def test_own_names_become_short_and_foreign_ones_stay():
     assert shorten("let count=1;document.count(count);") == "let a=1;document.count(a);"
     assert shorten("items.map(item=>item.item)") == "items.map(a=>a.item)"
+    assert shorten("f((item)=>g(async(item)=>item));") == "f(a=>g(async(a)=>a));"
     assert shorten("const[first,other]=f(...first);") == "let[a,b]=f(...a);"
 
 
