@@ -63,6 +63,17 @@ def test_every_word_must_stand_in_the_row_and_signs_are_signs(visit, words: str,
     assert shown == f"{len(found)} found"
 
 
+def test_a_long_text_is_shown_from_a_word_shortly_before_the_match(visit):
+    page = visit("shapes/circle.html").page
+    look_for(page, "against")
+    shown = page.locator("#find span").inner_text()
+    assert "round against the clock" in shown
+    assert len(shown) <= 200
+    row = page.locator("[id='Circle.corners'] .prose").inner_text().split()
+    assert shown.split()[0] in row
+    assert shown.split()[0] != row[0]
+
+
 def test_arrows_walk_through_the_results_and_escape_closes(visit):
     page = visit("shapes/circle.html").page
     assert len(look_for(page, "radius")) > 3

@@ -35,7 +35,7 @@
         const place = at ? "L" + at : anchor;
         const link = make("a", { href: address.replace("search/index.js", url) + "#" + place }, list);
         show("small", title + (at ? ", line " + at : ""), /^$/, link);
-        show("span", prose.slice(Math.max(0, prose.search(pattern) - 60)).slice(0, 200), pattern, link);
+        show("span", prose.slice(prose.lastIndexOf(" ", prose.search(pattern) - 60) + 1).slice(0, 200), pattern, link);
         if (n) show("code", code.trim(), pattern, link);
       }
     }
