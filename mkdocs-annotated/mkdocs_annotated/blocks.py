@@ -20,9 +20,9 @@ import json
 import tokenize
 from dataclasses import dataclass
 
+from mkdocs_annotated.scan import STRING_ENDS, STRING_STARTS
+
 DEFINITIONS = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-STRING_STARTS = {getattr(tokenize, name, None) for name in ("FSTRING_START", "TSTRING_START")}
-STRING_ENDS = {getattr(tokenize, name, None) for name in ("FSTRING_END", "TSTRING_END")}
 
 
 @dataclass(frozen=True)

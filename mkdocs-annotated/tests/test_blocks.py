@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import sys
 import sysconfig
 from pathlib import Path
 
@@ -65,6 +66,14 @@ def test_an_outer_block_stands_before_the_ones_in_it():
 def test_strings_that_look_like_comments_stay():
     source = 'x = """\n# no comment\n"""\n'
     assert blocks(source).text(1, 3) == source
+
+
+@pytest.mark.skipif(
+    sys.version_info < (3, 12), reason="this Python allows no comments in f-strings"
+)
+def test_a_comment_that_is_part_of_a_string_stays():
+    source = 'x = f"""{y # shown\n=}"""  # gone\n'
+    assert blocks(source).text(1, 2) == 'x = f"""{y # shown\n=}"""\n'
 
 
 def test_the_script_holds_lines_and_spans():
