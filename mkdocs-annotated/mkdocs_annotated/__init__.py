@@ -13,6 +13,9 @@ Data flows one way, and every step but the last is a pure function:
 * [trace](trace.py), a command apart from the build, writes [shapes](shapes.py) in the letters of
   [sizes](sizes.py); with [exhibits](exhibits.py) they are what stands [beside](beside.py) the code
 * [page](page.py) lays prose and code side by side; it is the only place that writes page HTML
+* [search](search.py) collects what the search looks through, [blocks](blocks.py) what readers copy
+* [coverage](coverage.py) reads the map of a paper and makes its page
+* [minify](minify.py) shortens style and script
 * [plugin](plugin.py) is the thin adapter that MkDocs talks to, with [sources](sources.py) naming
   the files and [publish](publish.py) guarding the last good site
 """

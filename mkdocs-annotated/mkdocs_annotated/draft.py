@@ -25,6 +25,7 @@ class Draft:
     * `trusted` lets raw HTML and any attribute through; prose from source files is not trusted
     * `marker`, `starts` and `names` describe the rows of a source page: what their paragraphs
       begin with, the document lines they begin on, and the names defined in each
+    * `lenient` collects LaTeX that cannot be rendered in `doubts`, and shows it as it is written
     * `link` turns an address as the author wrote it into the address of a page
     """
 
@@ -36,12 +37,15 @@ class Draft:
     starts: Sequence[int] = ()
     names: Sequence[Sequence[str]] = ()
     link: Callable[[str], str] = same_url
+    lenient: bool = False
     problems: list[SourceError] = field(default_factory=list)
+    doubts: list[SourceError] = field(default_factory=list)
 
-    def report(self, index: int, message: str) -> None:
+    def report(self, index: int, message: str, *, doubt: bool = False) -> None:
         """Notes a mistake on line `index` of the document, counted from zero."""
         if self.lines:
             line = self.lines[min(index, len(self.lines) - 1)]
         else:
             line = index + 1 + self.offset
-        self.problems.append(SourceError(self.path, line, message))
+        found = self.doubts if doubt else self.problems
+        found.append(SourceError(self.path, line, message))

@@ -151,8 +151,11 @@ class _TakeFormulas(Preprocessor):
         try:
             mathml = to_mathml(latex, display=display)
         except ValueError as error:
-            self.draft.report(line, f"LaTeX cannot be rendered: {error}")
-            return ""
+            lenient = self.draft.lenient
+            self.draft.report(line, f"LaTeX cannot be rendered: {error}", doubt=lenient)
+            if not lenient:
+                return ""
+            mathml = f"<code>{html.escape(source, quote=False)}</code>"
         if display:
             # A span may stand inside a paragraph or a list item, where a div may not.
             mathml = f'<span class="eq" tabindex="0">{mathml}</span>'

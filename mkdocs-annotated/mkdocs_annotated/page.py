@@ -60,7 +60,7 @@ def assemble(module: Module, pieces: Pieces, extras: Extras = NOTHING) -> str:
 
 def addresses(module: Module) -> set[str]:
     """Every `id` that the code of a page brings along."""
-    found = {f"L{line.number}" for row in module.rows for line in row.code}
+    found = {f"L{n}" for row in module.rows for n in row.lines}
     return found | {anchor.name for row in module.rows for anchor in row.anchors}
 
 
@@ -75,6 +75,10 @@ def _row(row: Row, prose: str, lines: list[str], notes: Mapping[int, str], exhib
     # Below long code a figure would be far from the words about it, and the room is on the left.
     if prose and tall:
         prose, exhibit = prose + exhibit, ""
+    # Lines that became prose, or white space, are addresses as well.
+    coded = {line.number for line in row.code}
+    others = "".join(f'<wbr id="L{n}">' for n in row.lines if n not in coded)
+    head += f'<span class="at">{others}</span>' if others else ""
     left = f'<div class="prose">{prose}</div>' if prose else ""
     if not row.code:
         return f"{head}{left}{exhibit}</div>"

@@ -9,10 +9,12 @@ Markdown is rendered.
 
 from __future__ import annotations
 
+import logging
 import os
 import posixpath
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
@@ -28,12 +30,14 @@ from mkdocs.structure.nav import Navigation
 from mkdocs.structure.pages import Page
 from mkdocs.utils.templates import TemplateContext
 
+from mkdocs_annotated import blocks, coverage, search
 from mkdocs_annotated import page as pages
 from mkdocs_annotated.beside import Beside, Configured
 from mkdocs_annotated.draft import Draft
 from mkdocs_annotated.errors import SourceError
 from mkdocs_annotated.markup import MarkupExtension
 from mkdocs_annotated.math import MathExtension
+from mkdocs_annotated.minify import SUFFIXES, minify
 from mkdocs_annotated.parse import Module, parse
 from mkdocs_annotated.prose import Document, document, split
 from mkdocs_annotated.publish import Aside
@@ -66,6 +70,11 @@ class AnnotatedConfig(Config):  # type: ignore[no-untyped-call, unused-ignore]
     * `raw_html` lets HTML in comments and docstrings through to the page
     * `shapes` shows the shapes of arrays beside the code
     * `exhibits` is the YAML file that places results of runs beside the code
+    * `latex_errors` is what LaTeX that cannot be rendered is: an `error` stops at its page; with
+      `warn` or `info` it is listed, and shown as it is written
+    * `source_url` is the address of a file on a code host, with `{path}` and `{line}` in it; for
+      GitHub and GitLab it follows from `repo_url`
+    * `coverage` is a file that maps a paper to code and tests, `coverage_page` the page made of it
     """
 
     sources = c.ListOfItems(c.Type(str), default=[])
@@ -73,6 +82,10 @@ class AnnotatedConfig(Config):  # type: ignore[no-untyped-call, unused-ignore]
     raw_html = c.Type(bool, default=False)
     shapes = c.SubConfig(ShapesConfig)
     exhibits = c.Optional(c.Type(str))
+    latex_errors = c.Choice(("error", "warn", "info"), default="error")
+    source_url = c.Type(str, default="")
+    coverage = c.Type(str, default="")
+    coverage_page = c.Type(str, default="coverage.md")
 
 
 @dataclass(frozen=True)
@@ -97,6 +110,8 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
         self.articles: dict[str, Article] = {}
         self.uris: dict[str, str] = {}  # by absolute path
         self.beside = Beside()
+        self.covered = coverage.Rendered("", ())
+        self.index: dict[str, search.Indexed] = {}  # by the address of the page
 
     def on_startup(self, *, command: Literal["build", "gh-deploy", "serve"], dirty: bool) -> None:
         self.dirty = dirty
@@ -105,6 +120,7 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
         self.base = Path(config.config_file_path or "mkdocs.yml").resolve().parent
         watched = [*self.source_folders().values(), *self.mounted_folders().values(), THEME]
         watched += self.configured_beside().watched()
+        watched += [self.base / self.config.coverage] if self.config.coverage else []
         config.watch.extend(str(path) for path in watched if str(path) not in config.watch)
         self.extend_markdown(config)
         if not self.dirty:
@@ -149,7 +165,12 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
 
     def on_files(self, files: Files, /, *, config: MkDocsConfig) -> Files:
         self.articles = {}
+        self.index = {}
         own: dict[str, str] = {}
+        for file in files:
+            # Only what the theme itself brings: a file that replaces one of it is its author's.
+            if file.src_dir == str(THEME) and file.src_uri.endswith(SUFFIXES):
+                file.content_string = minify(file.src_uri, file.content_string)
         taken = {file.dest_uri: file.src_uri for file in files}
         for folder in self.source_folders().values():
             for source in modules(folder, self.base):
@@ -159,12 +180,17 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
                 file = File.generated(config, source.uri, content=content)
                 _add(files, taken, file, source.shown)
                 own[str(source.path)] = source.uri
+                taken_away = blocks.script(blocks.blocks(article.module.source))
+                file = File.generated(config, _beside(source), content=taken_away)
+                _add(files, taken, file, source.shown)
         for address, folder in self.mounted_folders().items():
             for item in mounted(folder, address):
                 file = File.generated(config, item.uri, abs_src_path=str(item.path))
                 _add(files, taken, file, shown(item.path, self.base))
                 own[str(item.path)] = item.uri
         self.load_beside(files, taken, config)
+        if self.config.coverage:
+            self.add_coverage(files, taken, config)
         self.uris = {file.abs_src_path: file.src_uri for file in files if file.abs_src_path} | own
         return files
 
@@ -187,6 +213,30 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
                 uri = "exhibits/" + name.replace("../", "")
                 _add(files, taken, File.generated(config, uri, abs_src_path=str(picture)), name)
 
+    def add_coverage(self, files: Files, taken: dict[str, str], config: MkDocsConfig) -> None:
+        """The page of a coverage map; the map itself is no file of the site."""
+        path, name, uri = self.base / self.config.coverage, self.config.coverage, self.coverage_uri
+        if not path.is_file():
+            raise PluginError(f"plugins.annotated.coverage: no file {name!r} in {self.base}")
+        sources = {article.source.shown: article for article in self.articles.values()}
+        found, problems = coverage.load(path.read_text(encoding="utf-8"), name)
+        defined = {shown: _names(article.module) for shown, article in sources.items()}
+        _stop(problems or [*coverage.check(found, defined.get, self.base)])
+
+        def address(anchor: str) -> str:
+            shown, mark, inner = anchor.partition("#")
+            page = posixpath.relpath(sources[shown].source.uri, posixpath.dirname(uri) or ".")
+            return page + mark + inner
+
+        self.covered = coverage.render(found, address, lambda test: self.origin(test, config))
+        for file in [each for each in files if each.abs_src_path == str(path)]:
+            files.remove(file)
+        _add(files, taken, File.generated(config, uri, content=self.covered.markdown), name)
+
+    @property
+    def coverage_uri(self) -> str:
+        return self.config.coverage_page.strip("/")
+
     # Last, so that the lines of the document are those that will be rendered.
     @event_priority(-100)
     def on_page_markdown(
@@ -196,6 +246,10 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
         draft = self.page_draft(page, markdown) if article is None else self.article_draft(article)
         if article is not None:
             page.meta = {"title": article.document.title, **page.meta, **article.front}
+            if not self.config.raw_html:
+                # MkDocs takes a title for HTML, and puts it into every menu.
+                page.meta["title"] = escape(str(page.meta["title"]))
+        draft.lenient = self.config.latex_errors != "error"
         self.math.draft = self.markup.draft = draft
         return markdown
 
@@ -203,13 +257,12 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
     def on_page_content(
         self, html: str, /, *, page: Page, config: MkDocsConfig, files: Files
     ) -> str:
-        problems = self.math.draft.problems
-        if problems:
-            for problem in problems[1:]:
-                log.error(str(problem))
-            raise PluginError(str(problems[0]))
+        _stop(self.math.draft.problems)
+        for doubt in self.math.draft.doubts:
+            log.log(LEVELS[self.config.latex_errors], str(doubt))
         article = self.articles.get(page.file.src_uri)
         if article is None:
+            self.remember(page, search.sections(html))
             return html
         try:
             pieces = split(html, article.document)
@@ -217,11 +270,16 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
             raise PluginError(str(error)) from error
         if page.present_anchor_ids is not None:
             page.present_anchor_ids |= pages.addresses(article.module)
+        self.remember(page, search.rows(article.module, pieces))
         by_path = {file.abs_src_path: file for file in files}
         extras = self.beside.extras(
             article.source, lambda picture: by_path[str(picture)].url_relative_to(page.file)
         )
         return pages.assemble(article.module, pieces, extras)
+
+    def remember(self, page: Page, entries: tuple[search.Entry, ...]) -> None:
+        title = search.text(str(page.title or ""))
+        self.index[page.url] = search.Indexed(page.url, title, entries)
 
     def on_page_context(
         self, context: TemplateContext, /, *, page: Page, config: MkDocsConfig, nav: Navigation
@@ -229,11 +287,19 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
         article = self.articles.get(page.file.src_uri)
         values: dict[str, Any] = context  # type: ignore[assignment]  # a theme may read any name
         values["annotated_source"] = article.source.place if article else ""
+        if article:
+            values["annotated_blocks"] = _beside(article.source)
+            values["annotated_origin"] = self.origin(article.source.shown, config)
         return context
 
     # Last, so that what other plugins write is published as well.
     @event_priority(-100)
     def on_post_build(self, *, config: MkDocsConfig) -> None:
+        index = Path(config.site_dir) / search.ADDRESS
+        # A dirty build has seen some pages only; an old index is better than a part of one.
+        if not (self.dirty and index.exists()):
+            index.parent.mkdir(parents=True, exist_ok=True)
+            index.write_text(search.script(self.index.values()), encoding="utf-8", newline="\n")
         if self.aside:
             self.aside.publish()
             config.site_dir = str(self.aside.site)
@@ -242,8 +308,19 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
         if self.aside:
             self.aside.drop()
 
+    def origin(self, path: str, config: MkDocsConfig) -> str:
+        """Where the file stands on a code host, if that is known."""
+        pattern = self.config.source_url
+        repository = (config.repo_url or "").removesuffix("/")
+        if not pattern and repository:
+            host = urlsplit(repository).hostname or ""
+            pattern = repository + FILE_ON_HOST[host] if host in FILE_ON_HOST else ""
+        return pattern.replace("{path}", quote(path)).replace("{line}", "1")
+
     def page_draft(self, page: Page, markdown: str) -> Draft:
         """A page that is its own file: lines differ by the front matter above them."""
+        if self.config.coverage and page.file.src_uri == self.coverage_uri:
+            return Draft(self.config.coverage, self.covered.lines)
         path = page.file.abs_src_path
         whole = page.file.content_string.replace("\r\n", "\n")
         known = whole.endswith(markdown)
@@ -288,6 +365,12 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
         return link
 
 
+# On both, HEAD is the branch that a visitor sees first.
+FILE_ON_HOST = {
+    "github.com": "/blob/HEAD/{path}",
+    "gitlab.com": "/-/blob/HEAD/{path}",
+}
+LEVELS = {"warn": logging.WARNING, "info": logging.INFO}
 FOLDER_PAGES = ("index.md", "README.md", "__init__.py")
 
 
@@ -317,6 +400,23 @@ def _front(module: Module, path: str) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise SourceError(path, first, "the front matter must be `key: value` lines")
     return values
+
+
+def _beside(source: Source) -> str:
+    """The address of the script with the blocks of a module."""
+    return source.place.removesuffix(".py") + ".blocks.js"
+
+
+def _names(module: Module) -> frozenset[str]:
+    return frozenset(anchor.name for row in module.rows for anchor in row.anchors)
+
+
+def _stop(problems: Sequence[SourceError]) -> None:
+    """Ends the build with one mistake, after telling of all the others."""
+    if problems:
+        for problem in problems[1:]:
+            log.error(str(problem))
+        raise PluginError(str(problems[0]))
 
 
 def _add(files: Files, taken: dict[str, str], file: File, origin: str) -> None:

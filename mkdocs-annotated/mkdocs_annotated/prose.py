@@ -22,6 +22,7 @@ from mkdocs_annotated.scan import Line
 HEADING = re.compile(r"(#{1,6})[ \t]+(.*?)[ \t]*#*$")
 # As Python-Markdown reads it: an opening fence at the margin with at most a language behind it.
 FENCE = re.compile(r"(~{3,}|`{3,})[ ]*(?:\{[^\n]*\}|\.?[\w#.+-]*[ ]*(?:hl_lines=.*)?)$")
+DEEP = re.compile(r"(?:[ \t]*(?:[*+>-]|\d+\.)[ \t]+){40}")
 VOID = frozenset(
     ("area", "base", "br", "col", "embed", "hr", "img", "input", "link", "source", "track", "wbr")
 )
@@ -74,6 +75,7 @@ def document(module: Module, name: str, path: str) -> Document:
         if i == 0 and heading is None:
             out += [Line(first, f"# `{name}`"), Line(first, "")]
         _check_fences(row.prose, path)
+        _check_depth(row.prose, path)
         for line in _doctests_as_code(row.prose):
             if line == heading:
                 # One page has one title, whatever its depth in the docstring.
@@ -149,6 +151,13 @@ def _check_fences(prose: Sequence[Line], path: str) -> None:
             fence = None
     if fence is not None:
         raise SourceError(path, fence.number, f"the code fence {mark} opened here is never closed")
+
+
+def _check_depth(prose: Sequence[Line], path: str) -> None:
+    """Markdown calls itself for each level, and Python allows only so many calls."""
+    for line in prose:
+        if DEEP.match(line.text):
+            raise SourceError(path, line.number, "lists and quotations are nested too deep")
 
 
 def _doctests_as_code(prose: Sequence[Line]) -> list[Line]:

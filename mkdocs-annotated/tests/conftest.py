@@ -2,8 +2,12 @@ r"""Fixtures shared by all tests: a page rendered in memory, and a whole site bu
 
 from __future__ import annotations
 
+import functools
+import http.server
+import shutil
 import textwrap
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,6 +22,10 @@ from mkdocs_annotated.math import MathExtension
 from mkdocs_annotated.parse import parse
 
 EXAMPLE = Path(__file__).parent / "example"
+ARGUMENTS = [
+    *("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"),
+    *("--disable-component-update", "--disable-sync", "--disable-quic"),
+]
 
 
 @pytest.fixture
@@ -79,3 +87,56 @@ def example_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     site = tmp_path_factory.mktemp("example") / "site"
     build(load_config(str(EXAMPLE / "mkdocs.yml"), site_dir=str(site), strict=True))
     return site
+
+
+# Chromium, for the tests marked `browser`.
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[object]:
+    playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
+    names = ("chromium", "chromium-browser", "google-chrome")
+    chromium = next(filter(None, map(shutil.which, names)), None)
+    if chromium is None:
+        pytest.skip(f"there is none of {', '.join(names)} on the path")
+    with playwright.sync_playwright() as driver:
+        found = driver.chromium.launch(executable_path=chromium, args=ARGUMENTS)
+        yield found
+        found.close()
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *args: object) -> None:
+        """Requests are checked in the browser."""
+
+
+@pytest.fixture(scope="session")
+def origin(example_site: Path) -> Iterator[str]:
+    handler = functools.partial(Quiet, directory=str(example_site))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def visit(browser, origin: str) -> Iterator[object]:
+    contexts = []
+
+    def open_page(path: str, width: int = 1400, **options: object) -> SimpleNamespace:
+        context = browser.new_context(viewport={"width": width, "height": 800}, **options)
+        contexts.append(context)
+        page = context.new_page()
+        requests: list[str] = []
+        errors: list[str] = []
+        page.on("request", lambda request: requests.append(request.url))
+        page.on("console", lambda message: errors.append(message.text))
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(f"{origin}/{path}")
+        return SimpleNamespace(page=page, requests=requests, errors=errors, context=context)
+
+    yield open_page
+    for context in contexts:
+        context.close()

@@ -2,13 +2,7 @@ r"""What a reader meets, in a real browser."""
 
 from __future__ import annotations
 
-import functools
-import http.server
-import shutil
-import threading
-from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -18,61 +12,8 @@ PAGES += ["measured/area.html", "404.html"]
 SOURCES = {"shapes/index.html": "__init__", "shapes/circle.html": "circle"}
 SOURCES["shapes/polygon.html"] = "polygon"
 WIDTHS = [360, 390, 768, 1024, 1400, 1920]
-ARGUMENTS = [
-    *("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"),
-    *("--disable-component-update", "--disable-sync", "--disable-quic"),
-]
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[object]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("there is no chromium on the path")
-    with playwright.sync_playwright() as driver:
-        found = driver.chromium.launch(executable_path=chromium, args=ARGUMENTS)
-        yield found
-        found.close()
-
-
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *args: object) -> None:
-        """Requests are checked in the browser."""
-
-
-@pytest.fixture(scope="module")
-def origin(example_site: Path) -> Iterator[str]:
-    handler = functools.partial(Quiet, directory=str(example_site))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
-
-
-@pytest.fixture
-def visit(browser, origin: str) -> Iterator[object]:
-    contexts = []
-
-    def open_page(path: str, width: int = 1400, **options: object) -> SimpleNamespace:
-        context = browser.new_context(viewport={"width": width, "height": 800}, **options)
-        contexts.append(context)
-        page = context.new_page()
-        requests: list[str] = []
-        errors: list[str] = []
-        page.on("request", lambda request: requests.append(request.url))
-        page.on("console", lambda message: errors.append(message.text))
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.goto(f"{origin}/{path}")
-        return SimpleNamespace(page=page, requests=requests, errors=errors, context=context)
-
-    yield open_page
-    for context in contexts:
-        context.close()
 
 
 @pytest.mark.parametrize("path", PAGES)

@@ -2,7 +2,6 @@ r"""Notes and exhibits as a reader meets them, in a real browser."""
 
 from __future__ import annotations
 
-import shutil
 import textwrap
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -72,20 +71,6 @@ def page_url(tmp_path_factory: pytest.TempPathFactory) -> str:
     assert main(["trace", "-f", str(root / "mkdocs.yml")]) == 0
     build(load_config(str(root / "mkdocs.yml"), strict=True))
     return (root / "site" / "shapes" / "area.html").as_uri()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[object]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("there is no chromium on the path")
-    with playwright.sync_playwright() as driver:
-        found = driver.chromium.launch(
-            executable_path=chromium, args=["--no-sandbox", "--disable-gpu"]
-        )
-        yield found
-        found.close()
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+from mkdocs.commands.build import build
 from mkdocs.config import load_config
 from mkdocs.exceptions import Abort
 from mkdocs_annotated.plugin import THEME
@@ -62,9 +63,30 @@ def test_pages_ask_nothing_of_other_hosts(example_site: Path):
 
 
 def test_style_and_script_are_small(example_site: Path):
-    files = [*example_site.rglob("*.css"), *example_site.rglob("*.js")]
-    assert len(files) == 2
+    files = [*(example_site / "css").iterdir(), *(example_site / "js").iterdir()]
+    assert {file.name for file in THEME.rglob("*.css")} < {file.name for file in files}
+    assert {file.name for file in THEME.rglob("*.js")} < {file.name for file in files}
     assert sum(file.stat().st_size for file in files) <= 15 * 1024
+
+
+def test_style_and_script_are_served_without_comments(example_site: Path):
+    for path in (THEME / "css" / "annotated.css", THEME / "js" / "annotated.js"):
+        served = (example_site / path.relative_to(THEME)).read_text()
+        assert "/*" in path.read_text()
+        assert "/*" not in served
+        assert len(served) < 0.9 * path.stat().st_size
+
+
+def test_a_style_sheet_that_replaces_the_theme_is_left_alone(project):
+    written = project.write("theme/css/annotated.css", "/* mine */\nbody { color: red; }\n")
+    project.write("docs/css/own.css", "/* mine too */\n")
+    project.write(
+        "mkdocs.yml",
+        "site_name: P\ntheme: {name: annotated, custom_dir: theme}\nplugins: [annotated]\n",
+    )
+    build(load_config(str(project.root / "mkdocs.yml"), strict=True))
+    assert (project.site / "css/annotated.css").read_text() == written.read_text()
+    assert (project.site / "css/own.css").read_text() == "/* mine too */\n"
 
 
 def test_the_font_comes_with_its_licence(example_site: Path):
@@ -213,3 +235,40 @@ def test_html_in_comments_needs_an_option(project):
 def test_the_package_renders_itself(project):
     site = project.build(options=f"sources: [shapes, {THEME.parent.as_posix()}]")
     assert "From source text to rows" in (site / "mkdocs_annotated" / "parse.html").read_text()
+
+
+def source_link(project, *lines: str) -> str:
+    project.write(
+        "mkdocs.yml",
+        "site_name: P\ntheme: annotated\nuse_directory_urls: false\n" + "\n".join(lines) + "\n",
+    )
+    build(load_config(str(project.root / "mkdocs.yml"), strict=True))
+    page = (project.site / "shapes" / "index.html").read_text()
+    return "".join(re.findall(r'<a href="([^"]*)">View source', page))
+
+
+def test_a_page_links_to_its_file_on_a_code_host(project):
+    plugin = "plugins: [{annotated: {sources: [shapes]}}]"
+    assert source_link(project, plugin) == ""
+    github = source_link(project, plugin, "repo_url: https://github.com/a/b/")
+    assert github == "https://github.com/a/b/blob/HEAD/shapes/__init__.py"
+    assert source_link(project, plugin, "repo_url: https://example.org/a") == ""
+    own = "plugins: [{annotated: {sources: [shapes], source_url: 'https://h/{path}#L{line}'}}]"
+    assert source_link(project, own) == "https://h/shapes/__init__.py#L1"
+
+
+@pytest.mark.parametrize("level", ["warn", "info"])
+def test_latex_errors_may_be_listed_instead_of_stopping(project, caplog, level: str):
+    project.write("shapes/odd.py", "# Text $\\nope<b>$.\n#\n# $$\n# \\never\n# $$\nx = 1\n")
+    options = f"sources: [shapes], latex_errors: {level}"
+    with caplog.at_level(logging.INFO):
+        site = project.build(strict=level == "info", options=options)
+    listed = [r for r in caplog.records if "LaTeX cannot" in r.getMessage()]
+    assert [r.getMessage().split(": LaTeX")[0][-16:] for r in listed] == [
+        " shapes/odd.py:1",
+        " shapes/odd.py:3",
+    ]
+    assert {r.levelname for r in listed} == {"WARNING" if level == "warn" else "INFO"}
+    html = (site / "shapes" / "odd.html").read_text()
+    assert "<code>$\\nope&lt;b&gt;$</code>" in html
+    assert '<span class="eq" tabindex="0"><code>$$\n\\never\n$$</code></span>' in html

@@ -1,0 +1,113 @@
+r"""
+# Style and script as served
+
+The style sheet and the scripts of the theme are written to be read: with comments, one rule to a
+line, and names that say what they hold. Readers of a site get the same without what only an
+author needs. This is for the theme's own scripts, each of them one function that shares no name
+with another; scripts of a site are served as they are.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable, Iterator
+from string import ascii_letters
+
+import rcssmin
+import rjsmin
+
+SUFFIXES = (".css", ".js")
+NAME = r"[A-Za-z_$][\w$]*"
+# A slash opens a pattern only where a value may begin, elsewhere it divides.
+TOKEN = re.compile(
+    r"""
+    (?P<string> "(?:\\.|[^"\\])*" | '(?:\\.|[^'\\])*' )
+    | (?P<template> `(?:\\.|[^`\\])*` )
+    | (?P<pattern> (?<=[(,=:\[!&|?{};\n]) / (?:\\.|\[(?:\\.|[^\]\\])*\]|[^/\\\[\n])+ / [a-z]* )
+    | (?P<end> ;(?=\}) )
+    | (?P<parameter> (?<![\w$])\([A-Za-z_$][\w$]*\)(?==>) )
+    | (?P<property> (?<!\.)\.[A-Za-z_$][\w$]* )
+    | (?P<name> (?<![\w$])[A-Za-z_$][\w$]* )
+    """,
+    re.VERBOSE,
+)
+DECLARED = re.compile(
+    rf"\b(?:const|let)(?:[ ]({NAME})|\[([\w$,]*)\])"
+    rf"|(?<![\w$])({NAME})=>|\(\[?([\w$,]+)\]?\)=>"
+)
+
+
+# What stands behind a key: the next one, its value, or the head of a method.
+KEY = re.compile(r"[,}:]|\([\w$,]*\)\{")
+
+
+def minify(name: str, text: str) -> str:
+    """The text of a style sheet or script, shorter; other files as they are."""
+    if name.endswith(".css"):
+        return str(rcssmin.cssmin(text))
+    if name.endswith(".js"):
+        return shorten(str(rjsmin.jsmin(text)))
+    return text
+
+
+def shorten(script: str) -> str:
+    """
+    Gives short names to what a script declares for itself.
+
+    One name gets the same new name wherever it stands, so that scopes stay as they were. Names
+    that are also keys of an object, or look as if they might be, are left alone.
+    """
+    # In order of appearance, so that a build is reproducible.
+    declared = dict.fromkeys(
+        name
+        for found in DECLARED.finditer(script)
+        for name in ",".join(filter(None, found.groups())).split(",")
+        if len(name) > 2
+    )
+    used: set[str] = set()
+    keys: set[str] = set()
+
+    def look(name: str, before: str, behind: str) -> str:
+        used.add(name)
+        if before in "{," and KEY.match(behind):
+            keys.add(name)
+        return name
+
+    _names(script, look)
+    fresh = (name for name in _short_names() if name not in used)
+    short = {name: next(fresh) for name in declared if name not in keys}
+    short["const"] = "let"
+    return _names(script, lambda name, before, behind: short.get(name, name))
+
+
+def _names(script: str, change: Callable[[str, str, str], str]) -> str:
+    """
+    Changes each name that is no property, and drops semicolons and brackets that are not needed.
+
+    The change sees the character before a name, and all that follows it.
+    """
+
+    def one(found: re.Match[str]) -> str:
+        if found["template"]:
+            return re.sub(
+                r"\$\{([^}]*)\}", lambda inner: f"${{{_names(inner[1], change)}}}", found[0]
+            )
+        if found["end"]:
+            return ""
+        if found["parameter"]:  # of an arrow, which needs no brackets around one
+            return change(found[0][1:-1], "(", ")")
+        if not found["name"]:
+            return found[0]
+        before = script[: found.start()][-1:] or " "
+        return change(found[0], before, script[found.end() :])
+
+    return TOKEN.sub(one, script)
+
+
+def _short_names() -> Iterator[str]:
+    for length in itertools.count(1):
+        for letters in itertools.product(ascii_letters, repeat=length):
+            name = "".join(letters)
+            if name not in ("as", "do", "if", "in", "is", "of"):
+                yield name
