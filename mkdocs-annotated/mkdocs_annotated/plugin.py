@@ -9,8 +9,10 @@ Markdown is rendered.
 
 from __future__ import annotations
 
+import logging
 import os
 import posixpath
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,7 @@ from typing import Any, Literal
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 import yaml
+from jinja2 import Environment
 from mkdocs.config import config_options as c
 from mkdocs.config.base import Config
 from mkdocs.config.defaults import MkDocsConfig
@@ -26,18 +29,23 @@ from mkdocs.plugins import BasePlugin, event_priority, get_plugin_logger
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.nav import Navigation
 from mkdocs.structure.pages import Page
+from mkdocs.utils import get_relative_url
 from mkdocs.utils.templates import TemplateContext
 
 from mkdocs_annotated import page as pages
+from mkdocs_annotated.apparatus import Apparatus, entry
 from mkdocs_annotated.draft import Draft
 from mkdocs_annotated.errors import SourceError
+from mkdocs_annotated.links import Index, Target, read_inventory
 from mkdocs_annotated.markup import MarkupExtension
 from mkdocs_annotated.math import MathExtension
 from mkdocs_annotated.parse import Module, parse
 from mkdocs_annotated.prose import Document, document, split
 from mkdocs_annotated.publish import Aside
+from mkdocs_annotated.references import ReferenceExtension
 from mkdocs_annotated.scan import read
 from mkdocs_annotated.sources import Source, modules, mounted, shown
+from mkdocs_annotated.symbols import Symbols, read_symbols
 
 log = get_plugin_logger(__name__)
 
@@ -52,11 +60,15 @@ class AnnotatedConfig(Config):  # type: ignore[no-untyped-call, unused-ignore]
     * `folders` maps addresses on the site to folders of pages and pictures outside of `docs_dir`;
       with a `?` behind it a folder may be missing
     * `raw_html` lets HTML in comments and docstrings through to the page
+    * `symbols` is the file that ties the symbols of equations to names in the code
+    * `inventory` is the file with the addresses of names that other projects define
     """
 
     sources = c.ListOfItems(c.Type(str), default=[])
     folders = c.DictOfItems(c.Type(str), default={})
     raw_html = c.Type(bool, default=False)
+    symbols = c.Type(str, default="")
+    inventory = c.Type(str, default="")
 
 
 @dataclass(frozen=True)
@@ -78,6 +90,9 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
         self.aside: Aside | None = None
         self.math = MathExtension()
         self.markup = MarkupExtension()
+        self.references = ReferenceExtension()
+        self.apparatus = Apparatus((), Index((), {}), Symbols(""))
+        self.drafts: dict[str, tuple[Draft, str]] = {}
         self.articles: dict[str, Article] = {}
         self.uris: dict[str, str] = {}  # by absolute path
 
@@ -87,6 +102,12 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
     def on_config(self, config: MkDocsConfig) -> MkDocsConfig:
         self.base = Path(config.config_file_path or "mkdocs.yml").resolve().parent
         watched = [*self.source_folders().values(), *self.mounted_folders().values(), THEME]
+        watched += [
+            self.base / each for each in (self.config.symbols, self.config.inventory) if each
+        ]
+        # A link to an address that a page does not have is a mistake, not a remark.
+        if config.validation.links.anchors == logging.INFO:
+            config.validation.links.anchors = logging.WARNING
         config.watch.extend(str(path) for path in watched if str(path) not in config.watch)
         self.extend_markdown(config)
         if not self.dirty:
@@ -101,7 +122,7 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
         if not any("hilite" in name or "highlight" in name for name in map(str, extensions)):
             extensions.append("codehilite")
             config.mdx_configs["codehilite"] = {"guess_lang": False, "css_class": "hl"}
-        extensions += [self.math, self.markup]
+        extensions += [self.math, self.markup, self.references]
 
     def source_folders(self) -> dict[str, Path]:
         """Source folders by the name they have on the site."""
@@ -130,7 +151,7 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
         return found
 
     def on_files(self, files: Files, /, *, config: MkDocsConfig) -> Files:
-        self.articles = {}
+        self.articles, self.drafts = {}, {}
         own: dict[str, str] = {}
         taken = {file.dest_uri: file.src_uri for file in files}
         for folder in self.source_folders().values():
@@ -147,7 +168,29 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
                 _add(files, taken, file, shown(item.path, self.base))
                 own[str(item.path)] = item.uri
         self.uris = {file.abs_src_path: file.src_uri for file in files if file.abs_src_path} | own
+        self.apparatus = self.connect()
         return files
+
+    def connect(self) -> Apparatus:
+        """Everything that needs all modules at once."""
+        entries = [
+            entry(each.module, each.source.name, uri, each.source.shown)
+            for uri, each in self.articles.items()
+        ]
+        symbols, inventory = Symbols(""), {}
+        try:
+            if self.config.inventory:
+                inventory = read_inventory(*self.own_file(self.config.inventory))
+            if self.config.symbols:
+                symbols = read_symbols(*self.own_file(self.config.symbols))
+        except SourceError as error:
+            raise PluginError(str(error)) from error
+        symbols.connect(entries, [shown(Path(path), self.base) for path in self.uris])
+        return Apparatus(entries, Index(entries, inventory), symbols)
+
+    def own_file(self, value: str) -> tuple[Path, str]:
+        path = self.base / value
+        return path, shown(path, self.base)
 
     # Last, so that the lines of the document are those that will be rendered.
     @event_priority(-100)
@@ -158,7 +201,10 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
         draft = self.page_draft(page, markdown) if article is None else self.article_draft(article)
         if article is not None:
             page.meta = {"title": article.document.title, **page.meta, **article.front}
-        self.math.draft = self.markup.draft = draft
+        self.math.draft = self.markup.draft = self.references.draft = draft
+        uri, module = page.file.src_uri, article.module if article else None
+        self.drafts[uri] = (draft, markdown)
+        self.references.refer = self.apparatus.refer(uri, module)
         return markdown
 
     @event_priority(100)
@@ -171,15 +217,51 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
                 log.error(str(problem))
             raise PluginError(str(problems[0]))
         article = self.articles.get(page.file.src_uri)
+        uri = page.file.src_uri
         if article is None:
-            return html
+            return self.apparatus.page(uri, self.math.draft.path, html)
         try:
-            pieces = split(html, article.document)
+            pieces = self.apparatus.rows(uri, article.module, split(html, article.document))
         except SourceError as error:
             raise PluginError(str(error)) from error
         if page.present_anchor_ids is not None:
             page.present_anchor_ids |= pages.addresses(article.module)
-        return pages.assemble(article.module, pieces)
+
+        def address(target: Target) -> str:
+            file = files.get_file_from_path(target.uri)
+            if target.url or file is None:
+                return target.url
+            place = "" if file is page.file else quote(get_relative_url(file.url, page.url))
+            return f"{place}#{target.fragment}" if target.fragment else place
+
+        extras = pages.Extras(marks=self.apparatus.marks(uri, address))
+        return pages.assemble(article.module, pieces, extras)
+
+    def on_env(self, env: Environment, /, *, config: MkDocsConfig, files: Files) -> Environment:
+        problems = self.apparatus.symbols.finish()
+        if config.validation.links.anchors >= logging.WARNING:
+            problems += self.lost_links(files)
+        for problem in problems:
+            log.warning(str(problem))
+        return env
+
+    def lost_links(self, files: Files) -> list[SourceError]:
+        """Links to addresses that no page has; MkDocs would name the page, but not the line."""
+        found: list[SourceError] = []
+        for file in files.documentation_pages():
+            if file.page is None or file.src_uri not in self.drafts:
+                continue
+            draft, text = self.drafts[file.src_uri]
+            for target, links in (file.page.links_to_anchors or {}).items():
+                known = target.page.present_anchor_ids if target.page else None
+                for anchor in [each for each in links if known is not None and each not in known]:
+                    del links[anchor]  # reported here, and not again
+                    where = "this page" if target is file else f"the page {target.src_uri}"
+                    before = re.split(rf"#{re.escape(anchor)}(?![\w.-])", text, maxsplit=1)[0]
+                    index = before.count("\n") if before != text else 0
+                    draft.report(index, f"there is no #{anchor} on {where}")
+            found += draft.problems
+        return found
 
     def on_page_context(
         self, context: TemplateContext, /, *, page: Page, config: MkDocsConfig, nav: Navigation
@@ -187,6 +269,7 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
         article = self.articles.get(page.file.src_uri)
         values: dict[str, Any] = context  # type: ignore[assignment]  # a theme may read any name
         values["annotated_source"] = article.source.place if article else ""
+        values["annotated_symbols"] = self.apparatus.legend(page.file.src_uri)
         return context
 
     # Last, so that what other plugins write is published as well.
