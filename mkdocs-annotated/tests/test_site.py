@@ -63,7 +63,7 @@ def test_pages_ask_nothing_of_other_hosts(example_site: Path):
 
 def test_style_and_script_are_small(example_site: Path):
     files = [*example_site.rglob("*.css"), *example_site.rglob("*.js")]
-    assert len(files) == 2
+    assert len(files) == 3
     assert sum(file.stat().st_size for file in files) <= 15 * 1024
 
 

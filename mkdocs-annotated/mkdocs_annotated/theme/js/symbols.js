@@ -24,7 +24,7 @@
       const id = at(event)?.dataset.s;
       light(id || pinned);
       // Elements of a formula have no tooltip of their own; they show that of the page.
-      main.title = id ? legend.querySelector(`[data-s="${id}"]`).innerText.trim() : "";
+      main.title = id ? legend.querySelector(`[data-s="${id}"] span`).textContent : "";
     });
   }
   document.addEventListener("click", (event) => {
