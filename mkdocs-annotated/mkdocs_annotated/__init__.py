@@ -10,6 +10,10 @@ Data flows one way, and every step but the last is a pure function:
 * [prose](prose.py) joins the prose of all rows to one Markdown document, and splits the HTML again
 * [math](math.py) and [markup](markup.py) extend Markdown: LaTeX, links, lists, and what is escaped
 * [code](code.py) colours the code, keeping every character
+* [names](names.py) finds every name of the code and, with [scopes](scopes.py), who binds it
+* [links](links.py) knows where names are defined, [references](references.py) links those in prose
+* [symbols](symbols.py) reads which names stand for which symbols, and [equations](equations.py)
+  finds the symbols in MathML; [apparatus](apparatus.py) holds both for the pages
 * [trace](trace.py), a command apart from the build, writes [shapes](shapes.py) in the letters of
   [sizes](sizes.py); with [exhibits](exhibits.py) they are what stands [beside](beside.py) the code
 * [page](page.py) lays prose and code side by side; it is the only place that writes page HTML

@@ -88,7 +88,7 @@ class _Names(Treeprocessor):
 
     def run(self, root: etree.Element) -> None:
         for element in root:
-            row = _row(element, self.draft)
+            row = marked_row(element, self.draft)
             if row is not None and row < len(self.draft.names):
                 for name in self.draft.names[row]:
                     etree.SubElement(element, "span", id=name)
@@ -117,7 +117,7 @@ class _Refuse(Treeprocessor):
     def run(self, root: etree.Element) -> None:
         start = 0
         for child in root:
-            row = _row(child, self.draft)
+            row = marked_row(child, self.draft)
             if row is not None and row < len(self.draft.starts):
                 start = self.draft.starts[row] + 2
             for element in child.iter():
@@ -154,7 +154,7 @@ def _scheme(url: str) -> str:
         return "?"
 
 
-def _row(element: etree.Element, draft: Draft) -> int | None:
+def marked_row(element: etree.Element, draft: Draft) -> int | None:
     """The number of the row that a marker paragraph announces."""
     text = (element.text or "").strip()
     if draft.marker and element.tag == "p" and text.startswith(f"{draft.marker}x"):

@@ -90,7 +90,11 @@ def _row(row: Row, prose: str, lines: list[str], notes: Mapping[int, str], exhib
         name = f' id="{names[n]}"' if n in names else ""
         number = f'<a id="L{n}" href="#L{n}" tabindex="-1" aria-hidden="true">{n}</a>'
         note = f'<i class="note" data-note="{escape(notes[n])}"></i>' if n in notes else ""
-        shown.append(f'<span class="l"{name}>{number}{lines[n - 1]}{note}\n</span>')
+        text = lines[n - 1]
+        if "<a " in text:
+            # One level deeper, so that the only link right inside of a line is its number.
+            text = f"<span>{text}</span>"
+        shown.append(f'<span class="l"{name}>{number}{text}{note}\n</span>')
     code = "".join(shown)
     block = f'<pre class="{classes}" tabindex="0"{indent}><code>{code}</code></pre>'
     if exhibit:

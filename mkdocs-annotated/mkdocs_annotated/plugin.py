@@ -12,14 +12,16 @@ from __future__ import annotations
 import logging
 import os
 import posixpath
+import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 import yaml
+from jinja2 import Environment
 from mkdocs.config import config_options as c
 from mkdocs.config.base import Config
 from mkdocs.config.defaults import MkDocsConfig
@@ -28,21 +30,26 @@ from mkdocs.plugins import BasePlugin, event_priority, get_plugin_logger
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.nav import Navigation
 from mkdocs.structure.pages import Page
+from mkdocs.utils import get_relative_url
 from mkdocs.utils.templates import TemplateContext
 
 from mkdocs_annotated import blocks, coverage, search
 from mkdocs_annotated import page as pages
+from mkdocs_annotated.apparatus import Apparatus, entry
 from mkdocs_annotated.beside import Beside, Configured
 from mkdocs_annotated.draft import Draft
 from mkdocs_annotated.errors import SourceError
+from mkdocs_annotated.links import Index, Target, read_inventory
 from mkdocs_annotated.markup import MarkupExtension
 from mkdocs_annotated.math import MathExtension
 from mkdocs_annotated.minify import SUFFIXES, minify
 from mkdocs_annotated.parse import Module, parse
 from mkdocs_annotated.prose import Document, document, split
 from mkdocs_annotated.publish import Aside
+from mkdocs_annotated.references import ReferenceExtension
 from mkdocs_annotated.scan import read
 from mkdocs_annotated.sources import Source, modules, mounted, shown
+from mkdocs_annotated.symbols import Symbols, read_symbols
 
 log = get_plugin_logger(__name__)
 
@@ -75,6 +82,8 @@ class AnnotatedConfig(Config):  # type: ignore[no-untyped-call, unused-ignore]
     * `source_url` is the address of a file on a code host, with `{path}` and `{line}` in it; for
       GitHub and GitLab it follows from `repo_url`
     * `coverage` is a file that maps a paper to code and tests, `coverage_page` the page made of it
+    * `symbols` is the file that ties the symbols of equations to names in the code
+    * `inventory` is the file with the addresses of names that other projects define
     """
 
     sources = c.ListOfItems(c.Type(str), default=[])
@@ -86,6 +95,8 @@ class AnnotatedConfig(Config):  # type: ignore[no-untyped-call, unused-ignore]
     source_url = c.Type(str, default="")
     coverage = c.Type(str, default="")
     coverage_page = c.Type(str, default="coverage.md")
+    symbols = c.Type(str, default="")
+    inventory = c.Type(str, default="")
 
 
 @dataclass(frozen=True)
@@ -107,6 +118,9 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
         self.aside: Aside | None = None
         self.math = MathExtension()
         self.markup = MarkupExtension()
+        self.references = ReferenceExtension()
+        self.apparatus = Apparatus((), Index((), {}), Symbols(""))
+        self.drafts: dict[str, tuple[Draft, str]] = {}
         self.articles: dict[str, Article] = {}
         self.uris: dict[str, str] = {}  # by absolute path
         self.beside = Beside()
@@ -121,6 +135,12 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
         watched = [*self.source_folders().values(), *self.mounted_folders().values(), THEME]
         watched += self.configured_beside().watched()
         watched += [self.base / self.config.coverage] if self.config.coverage else []
+        watched += [
+            self.base / each for each in (self.config.symbols, self.config.inventory) if each
+        ]
+        # A link to an address that a page does not have is a mistake, not a remark.
+        if config.validation.links.anchors == logging.INFO:
+            config.validation.links.anchors = logging.WARNING
         config.watch.extend(str(path) for path in watched if str(path) not in config.watch)
         self.extend_markdown(config)
         if not self.dirty:
@@ -135,7 +155,7 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
         if not any("hilite" in name or "highlight" in name for name in map(str, extensions)):
             extensions.append("codehilite")
             config.mdx_configs["codehilite"] = {"guess_lang": False, "css_class": "hl"}
-        extensions += [self.math, self.markup]
+        extensions += [self.math, self.markup, self.references]
 
     def source_folders(self) -> dict[str, Path]:
         """Source folders by the name they have on the site."""
@@ -164,8 +184,7 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
         return found
 
     def on_files(self, files: Files, /, *, config: MkDocsConfig) -> Files:
-        self.articles = {}
-        self.index = {}
+        self.articles, self.drafts, self.index = {}, {}, {}
         own: dict[str, str] = {}
         for file in files:
             # Only what the theme itself brings: a file that replaces one of it is its author's.
@@ -192,6 +211,7 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
         if self.config.coverage:
             self.add_coverage(files, taken, config)
         self.uris = {file.abs_src_path: file.src_uri for file in files if file.abs_src_path} | own
+        self.apparatus = self.connect()
         return files
 
     def configured_beside(self) -> Configured:
@@ -237,6 +257,27 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
     def coverage_uri(self) -> str:
         return self.config.coverage_page.strip("/")
 
+    def connect(self) -> Apparatus:
+        """Everything that needs all modules at once."""
+        entries = [
+            entry(each.module, each.source.name, uri, each.source.shown)
+            for uri, each in self.articles.items()
+        ]
+        symbols, inventory = Symbols(""), {}
+        try:
+            if self.config.inventory:
+                inventory = read_inventory(*self.own_file(self.config.inventory))
+            if self.config.symbols:
+                symbols = read_symbols(*self.own_file(self.config.symbols))
+        except SourceError as error:
+            raise PluginError(str(error)) from error
+        symbols.connect(entries, [shown(Path(path), self.base) for path in self.uris])
+        return Apparatus(entries, Index(entries, inventory), symbols)
+
+    def own_file(self, value: str) -> tuple[Path, str]:
+        path = self.base / value
+        return path, shown(path, self.base)
+
     # Last, so that the lines of the document are those that will be rendered.
     @event_priority(-100)
     def on_page_markdown(
@@ -250,7 +291,10 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
                 # MkDocs takes a title for HTML, and puts it into every menu.
                 page.meta["title"] = escape(str(page.meta["title"]))
         draft.lenient = self.config.latex_errors != "error"
-        self.math.draft = self.markup.draft = draft
+        self.math.draft = self.markup.draft = self.references.draft = draft
+        uri, module = page.file.src_uri, article.module if article else None
+        self.drafts[uri] = (draft, markdown)
+        self.references.refer = self.apparatus.refer(uri, module)
         return markdown
 
     @event_priority(100)
@@ -261,25 +305,63 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
         for doubt in self.math.draft.doubts:
             log.log(LEVELS[self.config.latex_errors], str(doubt))
         article = self.articles.get(page.file.src_uri)
+        uri = page.file.src_uri
         if article is None:
             self.remember(page, search.sections(html))
-            return html
+            return self.apparatus.page(uri, self.math.draft.path, html)
         try:
             pieces = split(html, article.document)
+            # What is searched is the prose itself, without the links and symbols in it.
+            self.remember(page, search.rows(article.module, pieces))
+            pieces = self.apparatus.rows(uri, article.module, pieces)
         except SourceError as error:
             raise PluginError(str(error)) from error
         if page.present_anchor_ids is not None:
             page.present_anchor_ids |= pages.addresses(article.module)
-        self.remember(page, search.rows(article.module, pieces))
+
+        def address(target: Target) -> str:
+            file = files.get_file_from_path(target.uri)
+            if target.url or file is None:
+                return target.url
+            place = "" if file is page.file else quote(get_relative_url(file.url, page.url))
+            return f"{place}#{target.fragment}" if target.fragment else place
+
         by_path = {file.abs_src_path: file for file in files}
         extras = self.beside.extras(
             article.source, lambda picture: by_path[str(picture)].url_relative_to(page.file)
         )
+        extras = replace(extras, marks=self.apparatus.marks(uri, address))
         return pages.assemble(article.module, pieces, extras)
 
     def remember(self, page: Page, entries: tuple[search.Entry, ...]) -> None:
         title = search.text(str(page.title or ""))
         self.index[page.url] = search.Indexed(page.url, title, entries)
+
+    def on_env(self, env: Environment, /, *, config: MkDocsConfig, files: Files) -> Environment:
+        problems = self.apparatus.symbols.finish()
+        if config.validation.links.anchors >= logging.WARNING:
+            problems += self.lost_links(files)
+        for problem in problems:
+            log.warning(str(problem))
+        return env
+
+    def lost_links(self, files: Files) -> list[SourceError]:
+        """Links to addresses that no page has; MkDocs would name the page, but not the line."""
+        found: list[SourceError] = []
+        for file in files.documentation_pages():
+            if file.page is None or file.src_uri not in self.drafts:
+                continue
+            draft, text = self.drafts[file.src_uri]
+            for target, links in (file.page.links_to_anchors or {}).items():
+                known = target.page.present_anchor_ids if target.page else None
+                for anchor in [each for each in links if known is not None and each not in known]:
+                    del links[anchor]  # reported here, and not again
+                    where = "this page" if target is file else f"the page {target.src_uri}"
+                    before = re.split(rf"#{re.escape(anchor)}(?![\w.-])", text, maxsplit=1)[0]
+                    index = before.count("\n") if before != text else 0
+                    draft.report(index, f"there is no #{anchor} on {where}")
+            found += draft.problems
+        return found
 
     def on_page_context(
         self, context: TemplateContext, /, *, page: Page, config: MkDocsConfig, nav: Navigation
@@ -290,6 +372,7 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
         if article:
             values["annotated_blocks"] = _beside(article.source)
             values["annotated_origin"] = self.origin(article.source.shown, config)
+        values["annotated_symbols"] = self.apparatus.legend(page.file.src_uri)
         return context
 
     # Last, so that what other plugins write is published as well.

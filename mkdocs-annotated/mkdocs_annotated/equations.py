@@ -1,0 +1,130 @@
+r"""
+# Symbols in equations
+
+A symbol is found in an equation by its tree, never by its text: the Z of $\tilde{Z}$ and of $Z_1$
+is another letter than $Z$, the W of $f_{W,b}$ is the same as $W$. The tree of a larger symbol wins
+over what it is made of, except that its indices are still searched.
+
+Without being told, a letter under an accent, with a prime or with a number as its index is a letter
+of its own, and is not searched. Letters as indices say which entry is meant: the $W$ of $W_{ij}$ is
+$W$.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+FORMULA = re.compile(r'<math data-latex="[^"]*".*?</math>', re.DOTALL)
+PIECE = re.compile(r"<(?P<close>/?)(?P<tag>[a-zA-Z]+)[^>]*?(?P<empty>/?)>|(?P<text>[^<]+)")
+ACCENTS = frozenset(("mover", "munder", "munderover"))
+SCRIPTS = frozenset(("msub", "msup", "msubsup"))
+PRIMES = frozenset("\u2032\u2033\u2034\u2057'")
+BRACES = frozenset("\u23de\u23df\u23dc\u23dd\u23b4\u23b5")
+
+Shape = tuple["str | Shape", ...]
+
+
+@dataclass
+class Node:
+    """An element of a formula; `at` is where its attributes may be added in the text."""
+
+    tag: str
+    at: int
+    text: str = ""
+    variant: str = ""
+    children: list[Node] = field(default_factory=list)
+
+    def shape(self) -> Shape:
+        """The tree without attributes and without groups of one, which only LaTeX knows."""
+        inner = [child for child in self.children if child.tag != "mspace"]
+        if self.tag == "mrow" and len(inner) == 1:
+            return inner[0].shape()
+        return (self.tag + self.variant, self.text.strip(), *(child.shape() for child in inner))
+
+
+def tree(mathml: str) -> Node:
+    """Raises `ValueError` for text that is not one balanced element."""
+    top = Node("", 0)
+    stack = [top]
+    for piece in PIECE.finditer(mathml):
+        if piece["text"] is not None:
+            stack[-1].text += piece["text"]
+        elif piece["close"]:
+            if len(stack) < 2 or stack.pop().tag != piece["tag"]:
+                raise ValueError(f"unbalanced {piece[0]}")
+        else:
+            # An upright W is another letter than a slanted one, and only an attribute says so.
+            upright = "-upright" if "mathvariant" in piece[0] else ""
+            node = Node(piece["tag"], piece.end("tag"), variant=upright)
+            stack[-1].children.append(node)
+            if not piece["empty"]:
+                stack.append(node)
+    if len(stack) != 1 or len(top.children) != 1:
+        raise ValueError("not one element")
+    return top.children[0]
+
+
+def letter(mathml: str) -> Shape | None:
+    """The shape of a formula that is a single symbol, else nothing."""
+    parts = [child for child in tree(mathml).children if child.tag != "mspace"]
+    if len(parts) != 1 or (parts[0].tag == "mrow" and len(parts[0].shape()) > 3):
+        return None
+    return parts[0].shape()
+
+
+def mark(html: str, symbols: Mapping[Shape, str], seen: Callable[[str], object]) -> str:
+    r"""
+    Puts `data-s` on the symbols in all equations of a page.
+
+    * `symbols` gives the id for each shape
+    * `seen` is called with the id of each symbol that was found
+    """
+    if not symbols:
+        return html
+
+    def one(formula: re.Match[str]) -> str:
+        text = formula[0]
+        try:
+            root = tree(text)
+        except ValueError:  # not ours: somebody wrote it as HTML
+            return text
+        out: list[str] = []
+        at = 0
+        for node, symbol in sorted(_find(root, symbols), key=lambda pair: pair[0].at):
+            out += [text[at : node.at], f' data-s="{symbol}"']
+            at = node.at
+            seen(symbol)
+        return "".join(out) + text[at:]
+
+    return FORMULA.sub(one, html)
+
+
+def _find(node: Node, symbols: Mapping[Shape, str]) -> Iterator[tuple[Node, str]]:
+    # A group around one thing has the shape of the thing, which is the smaller box to light.
+    symbol = None if node.tag == "mrow" else symbols.get(node.shape())
+    children = node.children
+    if symbol is None and node.tag == "msubsup":
+        # $Z_1^\top$ is $Z_1$ with something on top, in one element.
+        parts = [child.shape() for child in children[:2]]
+        symbol = symbols.get(("msub", "", *parts))
+    if symbol is not None:
+        yield node, symbol
+        children = children[1:] if node.tag in SCRIPTS else []
+    elif _own_letter(node):
+        children = []
+    for child in children:
+        yield from _find(child, symbols)
+
+
+def _own_letter(node: Node) -> bool:
+    if node.tag in ACCENTS:
+        # Limits of a sum, and what a brace explains, stand in the same elements.
+        base, above = node.children[0], node.children[-1]
+        return base.tag != "mo" and above.tag == "mo" and above.text.strip() not in BRACES
+    if node.tag in SCRIPTS and node.children[0].tag != "mo":
+        if node.tag != "msup" and node.children[1].tag == "mn":
+            return True
+        return node.tag != "msub" and node.children[-1].text.strip()[:1] in PRIMES
+    return False
