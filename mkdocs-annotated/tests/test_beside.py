@@ -3,8 +3,8 @@ r"""Shapes and exhibits on the pages of a site, and all that can be wrong with t
 from __future__ import annotations
 
 import json
-import re
 import logging
+import re
 import struct
 from pathlib import Path
 
