@@ -20,6 +20,8 @@ Data flows one way, and every step but the last is a pure function:
 * [search](search.py) collects what the search looks through, [blocks](blocks.py) what readers copy
 * [coverage](coverage.py) reads the map of a paper and makes its page
 * [minify](minify.py) shortens style and script
+* [article](article.py) is a module on its way to its page, [addresses](addresses.py) turns links
+  between files into links between pages, [options](options.py) is what the configuration may say
 * [plugin](plugin.py) is the thin adapter that MkDocs talks to, with [sources](sources.py) naming
   the files and [publish](publish.py) guarding the last good site
 """

@@ -21,6 +21,7 @@ import tokenize
 from dataclasses import dataclass
 
 from mkdocs_annotated.scan import STRING_ENDS, STRING_STARTS
+from mkdocs_annotated.sources import Source
 
 DEFINITIONS = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
@@ -69,3 +70,8 @@ def script(found: Blocks) -> str:
     """The blocks as a browser loads them."""
     packed = json.dumps([found.lines, found.spans], ensure_ascii=False, separators=(",", ":"))
     return "annotatedBlocks=" + packed.encode("utf-8", "replace").decode("utf-8") + "\n"
+
+
+def address(source: Source) -> str:
+    """Where the script of a module lies on the site."""
+    return source.place.removesuffix(".py") + ".blocks.js"

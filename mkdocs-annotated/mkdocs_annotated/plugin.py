@@ -10,20 +10,16 @@ Markdown is rendered.
 from __future__ import annotations
 
 import logging
-import os
 import posixpath
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import quote, unquote, urlsplit, urlunsplit
+from urllib.parse import quote
 
-import yaml
 from jinja2 import Environment
-from mkdocs.config import config_options as c
-from mkdocs.config.base import Config
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
 from mkdocs.plugins import BasePlugin, event_priority, get_plugin_logger
@@ -35,7 +31,9 @@ from mkdocs.utils.templates import TemplateContext
 
 from mkdocs_annotated import blocks, coverage, search
 from mkdocs_annotated import page as pages
+from mkdocs_annotated.addresses import linker, on_code_host
 from mkdocs_annotated.apparatus import Apparatus, entry
+from mkdocs_annotated.article import Article, read_article
 from mkdocs_annotated.beside import Beside, Configured
 from mkdocs_annotated.draft import Draft
 from mkdocs_annotated.errors import SourceError
@@ -43,11 +41,10 @@ from mkdocs_annotated.links import Index, Target, read_inventory
 from mkdocs_annotated.markup import MarkupExtension
 from mkdocs_annotated.math import MathExtension
 from mkdocs_annotated.minify import SUFFIXES, minify
-from mkdocs_annotated.parse import Module, parse
-from mkdocs_annotated.prose import Document, document, split
+from mkdocs_annotated.options import AnnotatedConfig
+from mkdocs_annotated.prose import split
 from mkdocs_annotated.publish import Aside
 from mkdocs_annotated.references import ReferenceExtension
-from mkdocs_annotated.scan import read
 from mkdocs_annotated.sources import Source, modules, mounted, shown
 from mkdocs_annotated.symbols import Symbols, read_symbols
 
@@ -55,58 +52,6 @@ log = get_plugin_logger(__name__)
 
 THEME = Path(__file__).parent / "theme"
 EXTENSIONS = ("tables", "fenced_code", "toc", "admonition", "attr_list", "footnotes", "sane_lists")
-
-
-# MkDocs leaves the hook that runs for each subclass without types.
-class ShapesConfig(Config):  # type: ignore[no-untyped-call, unused-ignore]
-    r"""
-    * `folder` is the one that `mkdocs-annotated trace` writes and the build reads
-    * `examples` maps modules to the scripts that call them
-    """
-
-    # Not `data`: that is where a configuration keeps its own values.
-    folder = c.Type(str, default="docs/shapes")
-    examples = c.DictOfItems(c.Type(str), default={})
-
-
-class AnnotatedConfig(Config):  # type: ignore[no-untyped-call, unused-ignore]
-    r"""
-    * `sources` are folders of Python packages, relative to the configuration file
-    * `folders` maps addresses on the site to folders of pages and pictures outside of `docs_dir`;
-      with a `?` behind it a folder may be missing
-    * `raw_html` lets HTML in comments and docstrings through to the page
-    * `shapes` shows the shapes of arrays beside the code
-    * `exhibits` is the YAML file that places results of runs beside the code
-    * `latex_errors` is what LaTeX that cannot be rendered is: an `error` stops at its page; with
-      `warn` or `info` it is listed, and shown as it is written
-    * `source_url` is the address of a file on a code host, with `{path}` and `{line}` in it; for
-      GitHub and GitLab it follows from `repo_url`
-    * `coverage` is a file that maps a paper to code and tests, `coverage_page` the page made of it
-    * `symbols` is the file that ties the symbols of equations to names in the code
-    * `inventory` is the file with the addresses of names that other projects define
-    """
-
-    sources = c.ListOfItems(c.Type(str), default=[])
-    folders = c.DictOfItems(c.Type(str), default={})
-    raw_html = c.Type(bool, default=False)
-    shapes = c.SubConfig(ShapesConfig)
-    exhibits = c.Optional(c.Type(str))
-    latex_errors = c.Choice(("error", "warn", "info"), default="error")
-    source_url = c.Type(str, default="")
-    coverage = c.Type(str, default="")
-    coverage_page = c.Type(str, default="coverage.md")
-    symbols = c.Type(str, default="")
-    inventory = c.Type(str, default="")
-
-
-@dataclass(frozen=True)
-class Article:
-    """A module on its way to its page."""
-
-    source: Source
-    module: Module
-    document: Document
-    front: dict[str, Any]
 
 
 class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-call, unused-ignore]
@@ -193,14 +138,14 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
         taken = {file.dest_uri: file.src_uri for file in files}
         for folder in self.source_folders().values():
             for source in modules(folder, self.base):
-                article = _article(source)
+                article = self.article(source)
                 self.articles[source.uri] = article
                 content = article.document.markdown
                 file = File.generated(config, source.uri, content=content)
                 _add(files, taken, file, source.shown)
                 own[str(source.path)] = source.uri
                 taken_away = blocks.script(blocks.blocks(article.module.source))
-                file = File.generated(config, _beside(source), content=taken_away)
+                file = File.generated(config, blocks.address(source), content=taken_away)
                 _add(files, taken, file, source.shown)
         for address, folder in self.mounted_folders().items():
             for item in mounted(folder, address):
@@ -213,6 +158,15 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
         self.uris = {file.abs_src_path: file.src_uri for file in files if file.abs_src_path} | own
         self.apparatus = self.connect()
         return files
+
+    def article(self, source: Source) -> Article:
+        try:
+            article = read_article(source)
+        except SourceError as error:
+            raise PluginError(str(error)) from error
+        for note in article.module.notes:
+            log.warning(f"{source.shown}:{note.number}: {note.text}")
+        return article
 
     def configured_beside(self) -> Configured:
         options = self.config.shapes
@@ -240,15 +194,18 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
             raise PluginError(f"plugins.annotated.coverage: no file {name!r} in {self.base}")
         sources = {article.source.shown: article for article in self.articles.values()}
         found, problems = coverage.load(path.read_text(encoding="utf-8"), name)
-        defined = {shown: _names(article.module) for shown, article in sources.items()}
+        defined = {shown: article.names for shown, article in sources.items()}
         _stop(problems or [*coverage.check(found, defined.get, self.base)])
+
+        def host(path: str) -> str:
+            return on_code_host(self.config.source_url, config.repo_url or "", path)
 
         def address(anchor: str) -> str:
             shown, mark, inner = anchor.partition("#")
             page = posixpath.relpath(sources[shown].source.uri, posixpath.dirname(uri) or ".")
             return page + mark + inner
 
-        self.covered = coverage.render(found, address, lambda test: self.origin(test, config))
+        self.covered = coverage.render(found, address, host)
         for file in [each for each in files if each.abs_src_path == str(path)]:
             files.remove(file)
         _add(files, taken, File.generated(config, uri, content=self.covered.markdown), name)
@@ -284,8 +241,11 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
         self, markdown: str, /, *, page: Page, config: MkDocsConfig, files: Files
     ) -> str:
         article = self.articles.get(page.file.src_uri)
-        draft = self.page_draft(page, markdown) if article is None else self.article_draft(article)
-        if article is not None:
+        if article is None:
+            draft = self.page_draft(page, markdown)
+        else:
+            link = linker(self.uris, page.file.src_uri, str(article.source.path))
+            draft = article.draft(trusted=self.config.raw_html, link=link)
             page.meta = {"title": article.document.title, **page.meta, **article.front}
             if not self.config.raw_html:
                 # MkDocs takes a title for HTML, and puts it into every menu.
@@ -370,8 +330,10 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
         values: dict[str, Any] = context  # type: ignore[assignment]  # a theme may read any name
         values["annotated_source"] = article.source.place if article else ""
         if article:
-            values["annotated_blocks"] = _beside(article.source)
-            values["annotated_origin"] = self.origin(article.source.shown, config)
+            values["annotated_blocks"] = blocks.address(article.source)
+            values["annotated_origin"] = on_code_host(
+                self.config.source_url, config.repo_url or "", article.source.shown
+            )
         values["annotated_symbols"] = self.apparatus.legend(page.file.src_uri)
         return context
 
@@ -391,15 +353,6 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
         if self.aside:
             self.aside.drop()
 
-    def origin(self, path: str, config: MkDocsConfig) -> str:
-        """Where the file stands on a code host, if that is known."""
-        pattern = self.config.source_url
-        repository = (config.repo_url or "").removesuffix("/")
-        if not pattern and repository:
-            host = urlsplit(repository).hostname or ""
-            pattern = repository + FILE_ON_HOST[host] if host in FILE_ON_HOST else ""
-        return pattern.replace("{path}", quote(path)).replace("{line}", "1")
-
     def page_draft(self, page: Page, markdown: str) -> Draft:
         """A page that is its own file: lines differ by the front matter above them."""
         if self.config.coverage and page.file.src_uri == self.coverage_uri:
@@ -409,89 +362,10 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
         known = whole.endswith(markdown)
         offset = whole.count("\n", 0, len(whole) - len(markdown)) if known else 0
         name = shown(Path(path), self.base) if path else page.file.src_uri
-        return Draft(name, offset=offset, link=self.linker(page.file.src_uri, path))
-
-    def article_draft(self, article: Article) -> Draft:
-        doc, source = article.document, article.source
-        return Draft(
-            path=source.shown,
-            lines=doc.lines,
-            trusted=self.config.raw_html,
-            marker=doc.marker,
-            starts=doc.starts,
-            names=[[anchor.name for anchor in row.anchors] for row in article.module.rows],
-            link=self.linker(source.uri, str(source.path)),
-        )
-
-    def linker(self, uri: str, path: str | None) -> Callable[[str], str]:
-        """
-        Turns links between files on disk into links between pages.
-
-        `[encoder](encoder.py)` and `[results](../experiments/results/digits.md)` are right where
-        the file is read in an editor or on a code host; here the same words lead to the page.
-        """
-
-        def link(url: str) -> str:
-            parts = urlsplit(url)
-            if path is None or parts.scheme or parts.netloc or not parts.path:
-                return url
-            if parts.path.startswith("/"):
-                return url
-            target = Path(os.path.normpath(Path(path).parent / unquote(parts.path)))
-            candidates = [str(each) for each in (target, *(target / n for n in FOLDER_PAGES))]
-            found = next((self.uris[each] for each in candidates if each in self.uris), None)
-            if found is None:
-                return url
-            relative = posixpath.relpath(found, posixpath.dirname(uri) or ".")
-            return urlunsplit(("", "", quote(relative), parts.query, parts.fragment))
-
-        return link
+        return Draft(name, offset=offset, link=linker(self.uris, page.file.src_uri, path))
 
 
-# On both, HEAD is the branch that a visitor sees first.
-FILE_ON_HOST = {
-    "github.com": "/blob/HEAD/{path}",
-    "gitlab.com": "/-/blob/HEAD/{path}",
-}
 LEVELS = {"warn": logging.WARNING, "info": logging.INFO}
-FOLDER_PAGES = ("index.md", "README.md", "__init__.py")
-
-
-def _article(source: Source) -> Article:
-    try:
-        module = parse(read(source.path, source.shown), source.shown)
-        doc = document(module, source.name, source.shown)
-        front = _front(module, source.shown)
-    except SourceError as error:
-        raise PluginError(str(error)) from error
-    for note in module.notes:
-        log.warning(f"{source.shown}:{note.number}: {note.text}")
-    return Article(source, module, doc, front)
-
-
-def _front(module: Module, path: str) -> dict[str, Any]:
-    """The YAML at the head of a module docstring: `title`, `summary`, whatever a theme reads."""
-    if not module.front:
-        return {}
-    first = module.front[0].number
-    try:
-        values = yaml.safe_load("\n".join(line.text for line in module.front))
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = first + (mark.line if mark else 0)
-        raise SourceError(path, line, "the front matter is not YAML") from error
-    if not isinstance(values, dict):
-        raise SourceError(path, first, "the front matter must be `key: value` lines")
-    return values
-
-
-def _beside(source: Source) -> str:
-    """The address of the script with the blocks of a module."""
-    return source.place.removesuffix(".py") + ".blocks.js"
-
-
-def _names(module: Module) -> frozenset[str]:
-    return frozenset(anchor.name for row in module.rows for anchor in row.anchors)
 
 
 def _stop(problems: Sequence[SourceError]) -> None:
