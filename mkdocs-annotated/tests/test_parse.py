@@ -2,6 +2,7 @@ r"""Each line lands in exactly one row, whatever the file."""
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import sysconfig
 import warnings
@@ -115,6 +116,15 @@ def test_a_sample_of_the_standard_library_is_shown_line_for_line():
 @pytest.mark.slow
 def test_the_whole_standard_library_is_shown_line_for_line():
     assert sum(check_file(path) for path in library_files()) > 1000
+
+
+@pytest.mark.slow
+def test_all_of_an_installed_torch_is_shown_line_for_line():
+    found = importlib.util.find_spec("torch")
+    if found is None or found.origin is None:
+        pytest.skip("torch is not installed")
+    files = sorted(Path(found.origin).parent.rglob("*.py"))
+    assert sum(check_file(path) for path in files) > 1000
 
 
 PIECES = [
