@@ -24,9 +24,10 @@ from pygments.token import (
 )
 
 # The class names are those of Pygments, so that one style sheet serves code in prose as well.
-# Text without a class is most of the text, and costs nothing.
+# Text without a class is most of the text, and costs nothing. Kinds of one colour are one kind, so
+# that a string with braces in it stays one element.
 KINDS: tuple[tuple[_TokenType, str], ...] = (
-    (Keyword.Constant, "kc"),
+    (Keyword.Constant, "m"),
     (Keyword, "k"),
     (Operator.Word, "k"),
     (Name.Function, "nf"),
@@ -35,8 +36,6 @@ KINDS: tuple[tuple[_TokenType, str], ...] = (
     (Name.Builtin.Pseudo, ""),
     (Name.Builtin, "nb"),
     (Name.Exception, "nb"),
-    (String.Interpol, "si"),
-    (String.Escape, "se"),
     (String, "s"),
     (Number, "m"),
     (Comment, "c"),

@@ -45,7 +45,8 @@ def assemble(module: Module, pieces: Pieces, extras: Extras = NOTHING) -> str:
     The HTML of all rows.
 
     * line 81 has the address `#L81`, and a definition that of its qualified name
-    * line numbers stand in links that neither selection nor screen readers take for code
+    * line numbers are drawn by the style sheet, so that whatever copies or reads code finds code
+      alone; it counts, and hears of a number only where a row begins or leaves lines out
     """
     tokens = highlight(module.source)
     lines = [to_html(line, extras.marks.get(n, ())) for n, line in enumerate(tokens, start=1)]
@@ -85,18 +86,16 @@ def _row(row: Row, prose: str, lines: list[str], notes: Mapping[int, str], exhib
     classes = "code tall" if tall else "code"
     indent = f' style="--d:{row.indent}"' if row.indent else ""
     shown = []
+    expected = None
     for line in row.code:
         n = line.number
-        name = f' id="{names[n]}"' if n in names else ""
-        number = f'<a id="L{n}" href="#L{n}" tabindex="-1" aria-hidden="true">{n}</a>'
+        number = "" if n == expected else f' style="--n:{n}"'
+        expected = n + 1
+        name = f'<wbr id="{names[n]}">' if n in names else ""
         note = f'<i class="note" data-note="{escape(notes[n])}"></i>' if n in notes else ""
-        text = lines[n - 1]
-        if "<a " in text:
-            # One level deeper, so that the only link right inside of a line is its number.
-            text = f"<span>{text}</span>"
-        shown.append(f'<span class="l"{name}>{number}{text}{note}\n</span>')
+        shown.append(f'<span class="l" id="L{n}"{number}>{name}{lines[n - 1]}{note}\n</span>')
     code = "".join(shown)
-    block = f'<pre class="{classes}" tabindex="0"{indent}><code>{code}</code></pre>'
+    block = f'<pre class="{classes}"{indent}><code>{code}</code></pre>'
     if exhibit:
         block = f'<div class="beside">{block}{exhibit}</div>'
     return f"{head}{left}{block}</div>"

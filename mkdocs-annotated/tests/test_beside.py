@@ -64,8 +64,8 @@ def area(project):
 def test_notes_stand_in_their_lines_unless_the_author_said_the_same(area):
     page = area.build(options=f"sources: [shapes], {SHAPES}") / "shapes" / "area.html"
     html = page.read_text()
-    assert html.count('class="note"') == 1
-    line = next(line for line in html.split("\n") if 'id="L7"' in line)
+    assert html.count("data-note=") == 1
+    line = next(line for line in html.split("\n") if re.search(r'id="?L7[" >]', line))
     assert 'data-note="x [B, n]"' in line
     assert re.sub(r"<[^>]*>", "", line).endswith("x = Array()")
     data = json.loads((area.root / "data" / "shapes.area.json").read_text())
@@ -170,9 +170,9 @@ def exhibits(project, text: str) -> str:
 def test_a_figure_stands_below_short_code_with_its_origin(measured):
     html = exhibits(measured, FIGURE)
     assert (
-        '</pre><figure class="exhibit"><a href="../exhibits/run/area.svg">'
-        '<img src="../exhibits/run/area.svg" alt="the &quot;area&quot;" width="320" height="160" '
-        'loading="lazy"></a><figcaption>Nears <math' in html
+        "</pre><figure class=exhibit><a href=../exhibits/run/area.svg>"
+        '<img src=../exhibits/run/area.svg alt="the &quot;area&quot;" width=320 height=160 '
+        "loading=lazy></a><figcaption>Nears <math" in html
     )
     assert "<em>slowly</em>." in html
     assert "<code>python -m x &gt; y</code> at commit <code>53cb839</code>" in html
@@ -181,15 +181,15 @@ def test_a_figure_stands_below_short_code_with_its_origin(measured):
 
 def test_a_figure_stands_below_the_prose_where_the_code_is_long(measured):
     html = exhibits(measured, FIGURE.replace("#short", "#long"))
-    assert '<p>Long.</p><figure class="exhibit">' in html
+    assert "<p>Long.</p><figure class=exhibit>" in html
 
 
 def test_a_picture_that_is_on_the_site_is_not_added_again(measured):
     measured.write("exhibits.yml", FIGURE.replace("area.svg", "a b.png"))
     site = measured.build(options=EXHIBITS + ", folders: {results: run}")
     html = (site / "shapes" / "m.html").read_text()
-    assert '<img src="../results/a%20b.png"' in html
-    assert 'width="30" height="20"' in html
+    assert "<img src=../results/a%20b.png" in html
+    assert "width=30 height=20" in html
     assert not (site / "exhibits").exists()
 
 
@@ -205,8 +205,8 @@ def test_tables_and_values_come_from_their_files_as_text(measured):
     assert "<thead><tr><th>corners</th><th>area</th></tr></thead>" in html
     assert "<td>3</td><td>&lt;b&gt;</td>" in html
     assert "<td>&lt;b&gt;1&lt;/b&gt;</td>" in html
-    assert '<data value="1.5905028">1.591</data><figcaption>C.' in html
-    assert '<data value="2000">2,000</data><figcaption>D.' in html
+    assert "<data value=1.5905028>1.591</data><figcaption>C." in html
+    assert "<data value=2000>2,000</data><figcaption>D." in html
     assert html.index("<figcaption>A.") < html.index("<figcaption>B.")
 
 

@@ -59,11 +59,21 @@ def test_addresses_are_those_of_lines_and_names(render):
         'import a\n\n\nclass A:\n    """A."""\n\n    def f(self): ...\n\n    def g(self): ...\n'
     )
     for line in (1, 4, 7, 9):
-        number = f'<a id="L{line}" href="#L{line}" tabindex="-1" aria-hidden="true">{line}</a>'
-        assert number in made.html
+        assert f'<span class="l" id="L{line}"' in made.html
     assert '<div class="row" id="A">' in made.html
-    assert '<span class="l" id="A.f">' in made.html
-    assert '<span class="l" id="A.g">' in made.html
+    assert re.search(r'<span class="l" id="L7"[^>]*><wbr id="A.f">', made.html)
+    assert re.search(r'<span class="l" id="L9"[^>]*><wbr id="A.g">', made.html)
+
+
+def test_a_number_is_given_where_lines_are_left_out_and_counted_elsewhere(render):
+    made = render("a = 1\nb = 2\n# Prose.\nc = 3\nd = 4\n\n\n\ne = 5\n")
+    lines = re.findall(r'<span class="l" id="L(\d+)"(?: style="--n:(\d+)")?>', made.html)
+    count = 0
+    for line, told in lines:
+        count = int(told) if told else count + 1
+        assert count == int(line)
+    assert [line for line, told in lines if told][:2] == ["1", "4"]
+    assert sum(1 for _, told in lines if not told) >= 2
 
 
 def test_a_page_of_two_hundred_lines_is_small(render):

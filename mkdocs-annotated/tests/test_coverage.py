@@ -53,9 +53,9 @@ def covered(project):
 def test_the_page_names_status_code_and_tests_in_words(covered):
     site = covered.build(options=OPTIONS)
     html = (site / "paper" / "map.html").read_text()
-    assert '<h3 id="eq-1">Eq. 1</h3>' in html
+    assert "<h3 id=eq-1>Eq. 1</h3>" in html
     assert "<p><strong>Reproduced</strong> - section 2</p>" in html
-    assert 'href="../shapes/disc.html#Disc.area"' in html
+    assert "href=../shapes/disc.html#Disc.area" in html
     assert "Test: the area is that of a circle" in html
     assert "<p>No large disc was at hand.</p>" in html
     assert re.search(r'<math data-latex="A = \\pi r\^2">', html)
@@ -67,7 +67,7 @@ def test_the_page_names_status_code_and_tests_in_words(covered):
 def test_tests_are_linked_where_the_host_is_known(covered):
     site = covered.build(options=OPTIONS + ', source_url: "https://h/{path}"')
     html = (site / "paper" / "map.html").read_text()
-    assert '<a href="https://h/tests/test_disc.py">' in html
+    assert "<a href=https://h/tests/test_disc.py>" in html
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 
 import pytest
-from mkdocs_annotated.minify import minify, shorten
+from mkdocs_annotated.minify import minify, shorten, unquoted
 from mkdocs_annotated.plugin import THEME
 
 
@@ -25,6 +25,29 @@ def test_keys_of_objects_keep_their_names():
 def test_text_keeps_its_words():
     script = "let line='line';f(`line ${line}`,/line/,\"a line\");"
     assert shorten(script) == "let a='line';f(`line ${a}`,/line/,\"a line\");"
+
+
+def test_declarations_in_a_row_are_one():
+    assert shorten("const a=1;const b=2;let[c]=b;f();let d=1;") == "let a=1,b=2,[c]=b;f();let d=1;"
+    assert shorten("let a=()=>{f();let b=1;};let c=2;") == "let a=()=>{f();let b=1},c=2;"
+    assert shorten("for(let a of b)f(a);let c=1;") == "for(let a of b)f(a);let c=1;"
+
+
+@pytest.mark.parametrize(
+    ("html", "short"),
+    [
+        ('<a href="b.html#c" tabindex="-1">', "<a href=b.html#c tabindex=-1>"),
+        ('<a href="b/" class="x y">', '<a href=b/ class="x y">'),
+        ('<mspace width="2em"/>', '<mspace width="2em"/>'),
+        ('<img alt="" src="a">', '<img alt="" src=a>'),
+        ('<a title="a&quot;b" href="?a=b">', '<a title="a&quot;b" href="?a=b">'),
+        ('<!-- <a href="b"> -->', '<!-- <a href="b"> -->'),
+        ("<script>'<a href=\"b\">'</script>", "<script>'<a href=\"b\">'</script>"),
+        ('&lt;a href="b"&gt; x="y"', '&lt;a href="b"&gt; x="y"'),
+    ],
+)
+def test_pages_lose_only_quotes_that_html_does_not_ask_for(html: str, short: str):
+    assert unquoted(html) == short
 
 
 def test_a_short_name_that_is_taken_is_not_given_again():

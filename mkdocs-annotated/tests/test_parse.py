@@ -56,27 +56,21 @@ def check_nothing_is_lost(module: Module) -> None:
 
 
 class CodeText(HTMLParser):
-    """The text of each code line of a page, without its number."""
+    """The text of each code line of a page."""
 
     def __init__(self) -> None:
         super().__init__()
         self.lines: dict[int, str] = {}
         self.current = 0
-        self.skip = False
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         identifier = dict(attrs).get("id") or ""
-        if tag == "a" and re.fullmatch(r"L\d+", identifier):
+        if tag == "span" and re.fullmatch(r"L\d+", identifier):
             self.current = int(identifier[1:])
             self.lines[self.current] = ""
-            self.skip = True
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag == "a":
-            self.skip = False
 
     def handle_data(self, data: str) -> None:
-        if self.current and not self.skip:
+        if self.current:
             self.lines[self.current] += data
 
 

@@ -98,7 +98,7 @@ def test_results_lead_to_the_row_on_the_same_page(visit):
     page.locator("#find a").click()
     assert page.url.endswith("circle.html#L72")
     assert page.locator("#find").is_hidden()
-    assert page.locator(".row:has(.at > :target) .l").first.inner_text().startswith("73")
+    assert page.locator(".row:has(.at > :target) .l").first.get_attribute("id") == "L73"
 
 
 def pasted(page, button) -> str:
@@ -127,8 +127,8 @@ def test_the_code_of_a_row_is_copied_as_it_stands_in_the_file(visit):
 def test_notes_beside_the_code_are_not_copied(visit):
     page = visit("shapes/circle.html").page
     page.evaluate(
-        """document.getElementById('L73').parentNode.insertAdjacentHTML(
-            'beforeend', '<i class="note">[n]</i>')"""
+        """document.getElementById('L73').insertAdjacentHTML(
+            'beforeend', '<i class="note" data-note="[n]"></i>')"""
     )
     text = pasted(page, row(page, 73).get_by_label("Copy code"))
     assert "[n]" not in text
@@ -218,3 +218,17 @@ def test_every_line_of_code_is_in_the_pdf(visit, tmp_path: Path):
     assert len(shown) == 22
     assert [line for line in shown if "".join(line.split()) not in printed] == []
     assert "Copy" not in printed
+    # Each with its number before it.
+    numbered = page.evaluate("[...document.querySelectorAll('.l')].map(e => [e.id, e.textContent])")
+    for number, line in numbered:
+        assert number[1:] + "".join(line.split()) in printed
+
+
+@pytest.mark.parametrize("width", [390, 1400])
+def test_a_click_on_a_number_leads_to_its_line_and_one_on_code_does_not(visit, width: int):
+    page = visit("shapes/circle.html", width).page
+    line = page.locator("#L73")
+    line.click(position={"x": 120, "y": 5})
+    assert "#" not in page.url
+    line.click(position={"x": 8, "y": 5})
+    assert page.url.endswith("#L73")
