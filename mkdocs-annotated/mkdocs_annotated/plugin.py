@@ -165,7 +165,9 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
         except SourceError as error:
             raise PluginError(str(error)) from error
         for note in article.module.notes:
-            log.warning(f"{source.shown}:{note.number}: {note.text}")
+            # Mostly LaTeX in a docstring that is not raw.
+            level = LEVELS.get(self.config.latex_errors, logging.WARNING)
+            log.log(level, f"{source.shown}:{note.number}: {note.text}")
         return article
 
     def configured_beside(self) -> Configured:
