@@ -19,6 +19,7 @@ import yaml
 from mkdocs_annotated.errors import SourceError
 from mkdocs_annotated.names import Name, Names
 from mkdocs_annotated.scopes import Scope
+from mkdocs_annotated.yamlfile import compose
 
 DOTTED = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*")
 DEPTH = 20  # imports in a circle end somewhere
@@ -232,13 +233,7 @@ class Index:
 
 def read_inventory(path: Path, shown: str) -> dict[str, str]:
     """A YAML file of `dotted.name: address` lines, with the place of each mistake."""
-    try:
-        root = yaml.compose(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SourceError(shown, 1, "this inventory cannot be read") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        raise SourceError(shown, mark.line + 1 if mark else 1, "this is not YAML") from error
+    root = compose(path, shown, "inventory")
     if root is None:
         return {}
     if not isinstance(root, yaml.MappingNode):

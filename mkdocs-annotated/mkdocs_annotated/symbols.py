@@ -32,6 +32,7 @@ from mkdocs_annotated.errors import SourceError
 from mkdocs_annotated.links import Entry
 from mkdocs_annotated.math import to_mathml
 from mkdocs_annotated.names import Name
+from mkdocs_annotated.yamlfile import compose
 
 KEYS = ("tex", "text", "code", "equations")
 ID = re.compile(r"[A-Za-z][\w-]*")
@@ -195,13 +196,7 @@ def _places(code: Code, entries: Sequence[Entry]) -> Iterator[tuple[str, int, in
 
 def read_symbols(path: Path, shown: str) -> Symbols:
     """Raises `SourceError` for a file that is not YAML; all else becomes a problem of its line."""
-    try:
-        root = yaml.compose(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SourceError(shown, 1, "this file of symbols cannot be read") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        raise SourceError(shown, mark.line + 1 if mark else 1, "this is not YAML") from error
+    root = compose(path, shown, "file of symbols")
     symbols = Symbols(shown)
     if root is None:
         return symbols
