@@ -212,10 +212,10 @@ def test_a_number_of_layers_that_is_no_positive_whole_number_is_refused(value):
 @pytest.mark.parametrize(
     ("make", "needed"),
     [
-        (GMLPBlock, ["d_model", "d_ffn", "seq_len"]),
+        (TransformerLayer, ["d_model", "n_heads", "d_ffn"]),
         (lambda i, size: Add(), ["i", "size"]),
         (lambda i, *, size: Add(), ["i", "size"]),
-        (functools.partial(GMLPBlock, D_MODEL), ["d_ffn", "seq_len"]),
+        (functools.partial(TransformerLayer, D_MODEL), ["n_heads", "d_ffn"]),
     ],
     ids=["class", "two", "keyword", "partial"],
 )

@@ -345,7 +345,8 @@ def test_the_block_knows_its_size_and_takes_keywords():
 
 
 def test_the_projection_prints_what_it_was_built_with():
-    assert repr(SpatialProjection(6, causal=True)) == "SpatialProjection(seq_len=6, causal=True)"
+    want = "SpatialProjection(seq_len=6, causal=True, n_heads=2)"
+    assert repr(SpatialProjection(6, causal=True, n_heads=2)) == want
 
 
 # Another projection

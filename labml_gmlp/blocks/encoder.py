@@ -10,6 +10,7 @@ A layer is any module that keeps this protocol:
 * an attribute `size`, its width $d$
 * `forward(x, mask=None)`, from `[B, n, d]` to `[B, n, d]`
 * `key_padding_mask` as a third argument, if it is to see padded batches
+* `cache` as a fourth, if it is to write one token at a time
 
 This file needs torch and nothing else, so that it can be copied into any code.
 """
@@ -20,6 +21,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 
 class Encoder(nn.Module):
@@ -35,6 +37,8 @@ class Encoder(nn.Module):
       `make_layer(index)` if it has an argument without a default: so a rate or a window may change
       with depth
     * `n_layers` is $L$
+    * `checkpoint_layers` keeps only the input of each layer for the backward pass and computes the
+      rest once more there: less memory for about a third more time
     * `norm_eps` is added to the variance in the last norm
 
     Raises `ValueError` for an `n_layers` that is not a positive whole number, for a `make_layer`
@@ -47,6 +51,7 @@ class Encoder(nn.Module):
         make_layer: Callable[..., nn.Module],
         n_layers: int,
         *,
+        checkpoint_layers: bool = False,
         norm_eps: float = 1e-5,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
@@ -59,26 +64,41 @@ class Encoder(nn.Module):
         # initial weights.
         layers = [make_layer(i) if takes_index else make_layer() for i in range(n_layers)]
         self.size = _common_size(layers)
+        self.checkpoint_layers = checkpoint_layers
         self.layers = nn.ModuleList(layers)
         self.norm = nn.LayerNorm(self.size, eps=norm_eps, device=device, dtype=dtype)
 
     def forward(
-        self, x: Tensor, mask: Tensor | None = None, key_padding_mask: Tensor | None = None
+        self,
+        x: Tensor,
+        mask: Tensor | None = None,
+        key_padding_mask: Tensor | None = None,
+        cache: Any = None,
     ) -> Tensor:
         r"""
         * `x` is $X_0$, `[B, n, d]`
         * `mask` is boolean, true where position $i$ may read position $j$, and goes to each layer
         * `key_padding_mask` is boolean, `[B, n]`, true for a real token
+        * `cache` holds what all layers read before; `x` then follows on it
 
         Returns $Y$, `[B, n, d]`.
         """
         # Layers of other packages know `x` and `mask`, often by keyword alone; they must not be
-        # asked about padding that is not there.
-        masks: dict[str, Tensor | None] = {"mask": mask}
+        # asked about padding or a cache that is not there.
+        options: dict[str, Any] = {"mask": mask}
         if key_padding_mask is not None:
-            masks["key_padding_mask"] = key_padding_mask
+            options["key_padding_mask"] = key_padding_mask
+        if cache is not None:
+            options["cache"] = cache
+        n = x.shape[1]
         for layer in self.layers:
-            x = layer(x=x, **masks)
+            if self.checkpoint_layers and torch.is_grad_enabled():
+                x = checkpoint(layer, x=x, **options, use_reentrant=False)
+            else:
+                x = layer(x=x, **options)
+        # Only after the last layer have all of them read the new positions.
+        if cache is not None:
+            cache.advance(n)
         return self.norm(x)
 
 

@@ -18,12 +18,13 @@ Three equations make the block, and each has its class here:
 
 They are read here from the inside out. Eq. 3, the gate without the split, belongs to the paper's
 ablation and not to the block. The paper has no causal model and masks no padding; what serves these
-two uses is ours, and is marked so.
+two uses, and the cache with which a causal model writes one token at a time, is ours.
 
 This file needs torch and nothing else, so that it can be copied into any code.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -46,9 +47,11 @@ class SpatialProjection(nn.Module):
     * `seq_len` is the longest sequence in tokens; shorter ones use the top left corner of $W$ and
       the first entries of $b$
     * `causal` keeps $j \le i$ only, for models that predict the next token (unlike the paper)
+    * `n_heads` is the number of equal groups of channels, each with its own $W$ and $b$; the paper
+      has one
     * `device` and `dtype` are those of the parameters, as in any torch layer
 
-    Raises `ValueError` for a `seq_len` that is not a positive whole number.
+    Raises `ValueError` for a `seq_len` or `n_heads` that is not a positive whole number.
     """
 
     def __init__(
@@ -56,15 +59,21 @@ class SpatialProjection(nn.Module):
         seq_len: int,
         *,
         causal: bool = False,
+        n_heads: int = 1,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         _check_size("seq_len", seq_len)
+        _check_size("n_heads", n_heads)
         self.seq_len = seq_len
         self.causal = causal
-        self.weight = nn.Parameter(torch.empty(seq_len, seq_len, device=device, dtype=dtype))
-        self.bias = nn.Parameter(torch.empty(seq_len, device=device, dtype=dtype))
+        self.n_heads = n_heads
+        # One head has no axis of its own, so that $W$ has the shape that the paper gives it.
+        heads = () if n_heads == 1 else (n_heads,)
+        size = (*heads, seq_len, seq_len)
+        self.weight = nn.Parameter(torch.empty(size, device=device, dtype=dtype))
+        self.bias = nn.Parameter(torch.empty(size[:-1], device=device, dtype=dtype))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -77,41 +86,51 @@ class SpatialProjection(nn.Module):
         nn.init.normal_(self.weight, std=1e-6)
         nn.init.ones_(self.bias)
 
-    def forward(self, z: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(self, z: Tensor, mask: Tensor | None = None, cache: Any = None) -> Tensor:
         r"""
-        * `z` is $Z$, `[B, n, c]`, for any number of channels
+        * `z` is $Z$, `[B, n, c]`; `n_heads` divides $c$
         * `mask` is boolean, `[n, n]` or `[B, n, n]`: true where position $i$ may read position $j$.
           `None` allows what `causal` allows
+        * `cache` holds what was read before; `z` then follows on it
 
         Returns $f_{W,b}(Z)$, `[B, n, c]`.
 
-        Raises `ValueError` for a `z` or a mask of another shape and for a sequence longer than
-        `seq_len`, `TypeError` for a mask that is not boolean.
+        Raises `ValueError` for a `z` or a mask of another shape, for a sequence longer than
+        `seq_len`, and for a `cache` beside a mask or without `causal`; `TypeError` for a mask that
+        is not boolean.
         """
-        if z.dim() != 3:
-            raise ValueError(f"z must be [B, n, c], got {list(z.shape)}")
-        n = z.shape[1]
-        if n > self.seq_len:
+        if z.dim() != 3 or z.shape[-1] % self.n_heads:
+            wanted = "[B, n, c]" + f" with c a multiple of {self.n_heads}" * (self.n_heads > 1)
+            raise ValueError(f"z must be {wanted}, got {list(z.shape)}")
+        # `z` holds the positions from `start` on, and they read all up to `stop`. Without a cache
+        # these are all positions, and the rest of this method knows no difference.
+        start = 0 if cache is None else cache.position
+        stop = start + z.shape[1]
+        if stop > self.seq_len:
             raise ValueError(
-                f"z must have at most seq_len={self.seq_len} tokens, got {n}; "
+                f"z must have at most seq_len={self.seq_len} tokens, got {stop}; "
                 f"W has no weights for later positions"
             )
-        weight = self.weight[:n, :n]  # [n, n]
-        # The upper triangle holds $j > i$, the future. Cutting it out of $W$, not out of the
+        if cache is not None:
+            _check_cache(self.causal, mask)
+            z = cache.extend(self, z)  # [B, stop, c]
+        weight = self.weight[..., start:stop, :stop]  # [n, stop] or [h, n, stop]
+        # What lies above the diagonal is $j > i$, the future. Cutting it out of $W$, not out of the
         # product, keeps it from every sum and makes its gradient exactly zero. (The future must be
         # finite: zero times NaN is NaN.)
         if self.causal:
-            weight = weight.tril()
+            weight = weight.tril(start)
         if mask is not None:
-            _check_mask("mask", mask, (n, n), (z.shape[0], n, n))
-            weight = weight * mask  # [n, n] or [B, n, n]
-        # The letters are the indices of the equation; the `b` in front counts the sequences. A mask
-        # for each sequence makes a matrix for each sequence.
-        equation = "ij,bjc->bic" if weight.dim() == 2 else "bij,bjc->bic"
-        return torch.einsum(equation, weight, z) + self.bias[:n, None]  # [B, n, c]
+            _check_mask("mask", mask, (stop, stop), (z.shape[0], stop, stop))
+            weight = weight * (mask if mask.dim() == 2 else mask[:, None])
+        # $WZ + b$ for each sequence and each head, which becomes a second batch axis.
+        z = z.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)  # [B, h, stop, c / h]
+        weight = weight.expand(*z.shape[:2], -1, -1)  # [B, h, n, stop]
+        f = weight @ z + self.bias[..., start:stop, None]  # [B, h, n, c / h]
+        return f.transpose(1, 2).flatten(-2)
 
     def extra_repr(self) -> str:
-        return f"seq_len={self.seq_len}, causal={self.causal}"
+        return f"seq_len={self.seq_len}, causal={self.causal}, n_heads={self.n_heads}"
 
 
 class SpatialGatingUnit(nn.Module):
@@ -130,20 +149,23 @@ class SpatialGatingUnit(nn.Module):
     * `d_ffn` is the number of channels of $Z$, even
     * `seq_len` and `causal` are handed to `SpatialProjection`
     * `projection` replaces it by any other layer across tokens, called as `projection(z2, mask)` on
-      `[B, n, d_ffn / 2]`; it brings its own length and causality
+      `[B, n, d_ffn / 2]`; it brings its own length, and `seq_len` may be left out
+    * `activation` is applied to the gate; `None`, as in the paper, means none
     * `norm_eps` is added to the variance in the normalisation
 
-    Raises `ValueError` for a `d_ffn` that is odd or not a positive whole number, for `causal=True`
-    beside a given `projection`, and what `SpatialProjection` raises.
+    Raises `ValueError` for a `d_ffn` that is odd or not a positive whole number, for
+    `causal=True` beside a `projection` that is not causal itself, and what `SpatialProjection`
+    raises.
     """
 
     def __init__(
         self,
         d_ffn: int,
-        seq_len: int,
+        seq_len: int | None = None,
         *,
         causal: bool = False,
         projection: nn.Module | None = None,
+        activation: Callable[[Tensor], Tensor] | None = None,
         norm_eps: float = 1e-5,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
@@ -152,28 +174,37 @@ class SpatialGatingUnit(nn.Module):
         _check_size("d_ffn", d_ffn)
         if d_ffn % 2:
             raise ValueError(f"d_ffn must be even to split Z into Z1 and Z2, got {d_ffn}")
-        # A given projection may see everything. Inside a unit that was asked to be causal it would
-        # leak the future without a word, so the combination is refused.
-        if projection is not None and causal:
-            raise ValueError(
-                "causal must be False beside a given projection, got True; "
-                "make the projection itself causal"
-            )
+        _check_causal("projection", projection, causal)
         self.d_ffn = d_ffn
+        self.d_out = d_ffn // 2
         # The paper normalises the input of $f_{W,b}$ and reports that this steadies the training of
         # large language models.
         self.norm = nn.LayerNorm(d_ffn // 2, eps=norm_eps, device=device, dtype=dtype)
         if projection is None:
-            projection = SpatialProjection(seq_len, causal=causal, device=device, dtype=dtype)
+            projection = SpatialProjection(
+                seq_len,  # type: ignore[arg-type]
+                causal=causal,
+                device=device,
+                dtype=dtype,
+            )
         self.projection = projection
+        self.causal = getattr(projection, "causal", False)
+        self.activation = activation
 
     def forward(
-        self, z: Tensor, mask: Tensor | None = None, key_padding_mask: Tensor | None = None
+        self,
+        z: Tensor,
+        mask: Tensor | None = None,
+        key_padding_mask: Tensor | None = None,
+        attended: Tensor | None = None,
+        cache: Any = None,
     ) -> Tensor:
         r"""
         * `z` is $Z$, `[B, n, d_ffn]`
         * `mask` is boolean, `[n, n]` or `[B, n, n]`, as in `SpatialProjection.forward`
         * `key_padding_mask` is boolean, `[B, n]`: true for a real token, false for padding
+        * `attended` is added to $f_{W,b}(Z_2)$, `[B, n, d_ffn / 2]`: the tiny attention of aMLP
+        * `cache` goes to the projection
 
         Returns $s(Z)$, `[B, n, d_ffn / 2]`; at padded positions it means nothing.
 
@@ -190,7 +221,14 @@ class SpatialGatingUnit(nn.Module):
         if key_padding_mask is not None:
             _check_mask("key_padding_mask", key_padding_mask, tuple(z.shape[:2]))
             z2 = z2.masked_fill(~key_padding_mask[..., None], 0.0)
-        return z1 * self.projection(z2, mask)
+        # A layer of another origin may know no cache, and is not asked about one that is not there.
+        with_cache = {} if cache is None else {"cache": cache}
+        gate = self.projection(z2, mask, **with_cache)  # [B, n, d_ffn / 2]
+        if attended is not None:
+            gate = gate + attended
+        if self.activation is not None:
+            gate = self.activation(gate)
+        return z1 * gate
 
 
 class GMLPBlock(nn.Module):
@@ -207,23 +245,31 @@ class GMLPBlock(nn.Module):
     * `d_model` is $d$, the number of channels of $X$ and $Y$
     * `d_ffn` is the number of channels of $Z$, even; $\tilde{Z}$ has half as many
     * `seq_len`, `causal` and `projection` are handed to `SpatialGatingUnit`
+    * `sgu` replaces that unit by another gate, such as those of the paper's ablation
+    * `attention` reads the normalised $X$, and the gate adds what it returns: aMLP
+    * `token_shift` and `dropout` are layers on the normalised $X$ and on $Y$
     * `activation` is $\sigma$. The paper says GELU, not which form of it: exact is our choice, and
       `nn.GELU("tanh")` is the other
     * `norm_eps` and `sgu_norm_eps` are the constants of the two norms; published weights differ in
       both
 
-    Raises `ValueError` for sizes that are not positive whole numbers, and what `SpatialGatingUnit`
-    raises.
+    Raises `ValueError` for sizes that are not positive whole numbers, for `causal=True` beside a
+    `sgu` or an `attention` that is not causal itself, for a `sgu` beside a `projection`, and what
+    `SpatialGatingUnit` raises.
     """
 
     def __init__(
         self,
         d_model: int,
         d_ffn: int,
-        seq_len: int,
+        seq_len: int | None = None,
         *,
         causal: bool = False,
         projection: nn.Module | None = None,
+        sgu: nn.Module | None = None,
+        attention: nn.Module | None = None,
+        token_shift: nn.Module | None = None,
+        dropout: nn.Module | None = None,
         activation: Callable[[Tensor], Tensor] = nn.functional.gelu,
         norm_eps: float = 1e-5,
         sgu_norm_eps: float = 1e-5,
@@ -233,43 +279,66 @@ class GMLPBlock(nn.Module):
         super().__init__()
         _check_size("d_model", d_model)
         _check_size("d_ffn", d_ffn)
+        _check_causal("attention", attention, causal)
         # What a stack of layers must know of each: its width.
         self.size = d_model
         self.norm = nn.LayerNorm(d_model, eps=norm_eps, device=device, dtype=dtype)
+        self.token_shift = token_shift
+        self.attention = attention
         self.proj_in = nn.Linear(d_model, d_ffn, device=device, dtype=dtype)
         self.activation = activation
-        self.sgu = SpatialGatingUnit(
-            d_ffn,
-            seq_len,
-            causal=causal,
-            projection=projection,
-            norm_eps=sgu_norm_eps,
-            device=device,
-            dtype=dtype,
-        )
-        self.proj_out = nn.Linear(d_ffn // 2, d_model, device=device, dtype=dtype)
+        if sgu is None:
+            sgu = SpatialGatingUnit(
+                d_ffn,
+                seq_len,
+                causal=causal,
+                projection=projection,
+                norm_eps=sgu_norm_eps,
+                device=device,
+                dtype=dtype,
+            )
+        elif projection is not None:
+            raise ValueError("projection must be None beside a given sgu; give it to the sgu")
+        _check_causal("sgu", sgu, causal)
+        self.sgu = sgu
+        d_out = int(sgu.d_out)  # type: ignore[arg-type]
+        self.proj_out = nn.Linear(d_out, d_model, device=device, dtype=dtype)
+        self.dropout = dropout
 
     def forward(
-        self, x: Tensor, mask: Tensor | None = None, key_padding_mask: Tensor | None = None
+        self,
+        x: Tensor,
+        mask: Tensor | None = None,
+        key_padding_mask: Tensor | None = None,
+        cache: Any = None,
     ) -> Tensor:
         r"""
         * `x` is $X$, `[B, n, d_model]`
         * `mask` and `key_padding_mask` as in `SpatialGatingUnit.forward`
+        * `cache` holds what was read before; `x` then follows on it
 
         Returns $X + Y$, `[B, n, d_model]`.
 
-        Raises `ValueError` for an `x` of another shape, and what `SpatialGatingUnit.forward`
-        raises.
+        Raises `ValueError` for an `x` of another shape, and what the layers inside raise.
         """
         if x.dim() != 3 or x.shape[-1] != self.size:
             raise ValueError(f"x must be [B, n, d_model={self.size}], got {list(x.shape)}")
-        # $Z = \sigma(XU)$, on the normalised input. Adding $X$ itself back at the end, not its
-        # normalised form, keeps a path through all blocks that no norm touches.
-        z = self.activation(self.proj_in(self.norm(x)))  # [B, n, d_ffn]
+        normalised = self.norm(x)
+        if self.token_shift is not None:
+            normalised = self.token_shift(normalised, key_padding_mask, cache)
+        # $Z = \sigma(XU)$
+        z = self.activation(self.proj_in(normalised))  # [B, n, d_ffn]
+        attended = None
+        if self.attention is not None:
+            attended = self.attention(normalised, mask, key_padding_mask, cache)
         # $\tilde{Z} = s(Z)$, half as wide.
-        z_tilde = self.sgu(z, mask, key_padding_mask)  # [B, n, d_ffn / 2]
+        z_tilde = self.sgu(z, mask, key_padding_mask, attended, cache)  # [B, n, d_ffn / 2]
         # $Y = \tilde{Z} V$
         y = self.proj_out(z_tilde)  # [B, n, d_model]
+        if self.dropout is not None:
+            y = self.dropout(y)
+        # Adding $X$ itself, not its normalised form, keeps a path through all blocks that no norm
+        # touches.
         return x + y
 
 
@@ -280,6 +349,19 @@ class GMLPBlock(nn.Module):
 def _check_size(name: str, value: int) -> None:
     if type(value) is not int or value < 1:
         raise ValueError(f"{name} must be a positive whole number, got {value!r}")
+
+
+def _check_causal(name: str, layer: nn.Module | None, causal: bool) -> None:
+    # In a causal block, a layer that reads the future would leak it without a word.
+    if causal and layer is not None and getattr(layer, "causal", None) is not True:
+        raise ValueError(f"{name} must be built with causal=True inside a causal layer")
+
+
+def _check_cache(causal: bool, mask: Tensor | None) -> None:
+    if not causal:
+        raise ValueError("cache needs causal=True: earlier positions may not read new ones")
+    if mask is not None:
+        raise ValueError("mask must be None beside a cache")
 
 
 def _check_mask(name: str, mask: Tensor, *shapes: tuple[int, ...]) -> None:

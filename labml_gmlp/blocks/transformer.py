@@ -10,6 +10,7 @@ This file needs torch and nothing else, so that it can be copied into any code.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,8 @@ class TransformerLayer(nn.Module):
     * `n_heads` divides `d_model`
     * `d_ffn` is the number of channels between $U$ and $V$
     * `causal` lets position $i$ read $j \le i$ only
+    * `dropout` is a layer on the results of attention and feed-forward part, before the shortcuts
+      add them
     * `activation` is $\sigma$, `norm_eps` is added to the variance in both norms
 
     Raises `ValueError` for sizes that are not positive whole numbers, and for an `n_heads` that
@@ -39,6 +42,7 @@ class TransformerLayer(nn.Module):
         d_ffn: int,
         *,
         causal: bool = False,
+        dropout: nn.Module | None = None,
         activation: Callable[[Tensor], Tensor] = nn.functional.gelu,
         norm_eps: float = 1e-5,
         device: torch.device | str | None = None,
@@ -61,8 +65,9 @@ class TransformerLayer(nn.Module):
         self.norm = nn.LayerNorm(d_model, eps=norm_eps, device=device, dtype=dtype)
         self.proj_in = nn.Linear(d_model, d_ffn, device=device, dtype=dtype)
         self.proj_out = nn.Linear(d_ffn, d_model, device=device, dtype=dtype)
+        self.dropout = nn.Identity() if dropout is None else dropout
 
-    def attention(self, x: Tensor, mask: Tensor | None) -> Tensor:
+    def attention(self, x: Tensor, mask: Tensor | None, cache: Any = None) -> Tensor:
         r"""
         ### Attention
 
@@ -74,13 +79,17 @@ class TransformerLayer(nn.Module):
 
         * `x` is the normalised $X$, `[B, n, d_model]`
         * `mask` broadcasts to `[B, h, n, n]`, true where $i$ may read $j$
+        * `cache` holds the keys and values of earlier positions
 
         Returns the heads' results side by side, `[B, n, d_model]`.
         """
-        # Heads become a second batch axis: `[B, n, 3 d]` to three tensors `[B, h, n, d / h]`.
+        query, key_value = self.attention_in(x).split([self.size, 2 * self.size], dim=-1)
+        if cache is not None:
+            key_value = cache.extend(self, key_value)  # [B, start + n, 2 d]
+        # Heads become a second batch axis: `[B, n, d]` to `[B, h, n, d / h]`.
         query, key, value = (
             part.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
-            for part in self.attention_in(x).chunk(3, dim=-1)
+            for part in (query, *key_value.chunk(2, dim=-1))
         )
         # torch takes the triangle or a mask, not both.
         heads = nn.functional.scaled_dot_product_attention(
@@ -89,26 +98,39 @@ class TransformerLayer(nn.Module):
         return heads.transpose(1, 2).flatten(-2)
 
     def forward(
-        self, x: Tensor, mask: Tensor | None = None, key_padding_mask: Tensor | None = None
+        self,
+        x: Tensor,
+        mask: Tensor | None = None,
+        key_padding_mask: Tensor | None = None,
+        cache: Any = None,
     ) -> Tensor:
         r"""
         * `x` is $X$, `[B, n, d_model]`
         * `mask` is boolean, `[n, n]` or `[B, n, n]`, true where position $i$ may read position $j$;
           with `causal`, what both allow
         * `key_padding_mask` is boolean, `[B, n]`, true for a real token
+        * `cache` holds the earlier positions; `x` then follows on them, without any mask
 
         Returns $Y$, `[B, n, d_model]`; at padded positions, and where a position may read nothing,
         it means nothing.
 
-        Raises `ValueError` for an `x` or a mask of another shape, `TypeError` for a mask that is
-        not boolean.
+        Raises `ValueError` for an `x` or a mask of another shape and for a `cache` beside a mask or
+        without `causal`, `TypeError` for a mask that is not boolean.
         """
         if x.dim() != 3 or x.shape[-1] != self.size:
             raise ValueError(f"x must be [B, n, d_model={self.size}], got {list(x.shape)}")
-        may_read = self._may_read(x, mask, key_padding_mask)
+        if cache is None:
+            may_read = self._may_read(x, mask, key_padding_mask)
+        else:
+            _check_cache(self.causal, mask, key_padding_mask)
+            # The new positions are the last rows of the triangle.
+            stop = cache.position + x.shape[1]
+            may_read = torch.ones(x.shape[1], stop, dtype=torch.bool, device=x.device)
+            may_read = may_read.tril(cache.position)
         # $H$
-        h = x + self.attention_out(self.attention(self.attention_norm(x), may_read))
-        return h + self.proj_out(self.activation(self.proj_in(self.norm(h))))
+        attended = self.attention(self.attention_norm(x), may_read, cache)
+        h = x + self.dropout(self.attention_out(attended))
+        return h + self.dropout(self.proj_out(self.activation(self.proj_in(self.norm(h)))))
 
     def _may_read(
         self, x: Tensor, mask: Tensor | None, key_padding_mask: Tensor | None
@@ -138,6 +160,13 @@ class TransformerLayer(nn.Module):
 def _check_size(name: str, value: int) -> None:
     if type(value) is not int or value < 1:
         raise ValueError(f"{name} must be a positive whole number, got {value!r}")
+
+
+def _check_cache(causal: bool, *masks: Tensor | None) -> None:
+    if not causal:
+        raise ValueError("cache needs causal=True: earlier positions may not read new ones")
+    if any(mask is not None for mask in masks):
+        raise ValueError("mask and key_padding_mask must be None beside a cache")
 
 
 def _check_mask(name: str, mask: Tensor, *shapes: tuple[int, ...]) -> None:

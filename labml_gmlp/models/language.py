@@ -1,10 +1,13 @@
 r"""
 # The language model
 
-Tokens to logits: an embedding, the encoder, and the embedding again as the head. What makes it a
-model of the *next* token is not here but in the layers: build them with `causal=True`, and logits
-at position $i$ depend on the tokens up to $i$.
+Tokens to logits: an embedding, the encoder, and the embedding again as the head. Which model it is
+depends on the layers, not on this file. Built with `causal=True`, they make a model of the *next*
+token: the logits at position $i$ depend on the tokens up to $i$. Without, they make a *masked*
+language model as in the paper, which restores tokens that were hidden from it on both sides.
 """
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +29,7 @@ class LanguageModel(nn.Module):
     * `n_tokens` is the size of the vocabulary
     * `encoder` maps `[B, n, d]` to `[B, n, d]` and has its width as `size`, as `Encoder` does
     * `n_positions` is the number of learned positions; `None` means no position embedding
+    * `tied` set to false gives the head a matrix and a bias of its own
 
     Raises `ValueError` for an `n_tokens` or `n_positions` that is not a positive whole number.
     """
@@ -36,6 +40,7 @@ class LanguageModel(nn.Module):
         encoder: nn.Module,
         *,
         n_positions: int | None = None,
+        tied: bool = True,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -56,13 +61,23 @@ class LanguageModel(nn.Module):
             self.positions = nn.Embedding(n_positions, d_model, device=device, dtype=dtype)
             nn.init.normal_(self.positions.weight, std=0.02)
         self.encoder = encoder
+        self.head = None
+        if not tied:
+            self.head = nn.Linear(d_model, n_tokens, device=device, dtype=dtype)
+            nn.init.normal_(self.head.weight, std=0.02)
+            nn.init.zeros_(self.head.bias)
 
     def forward(
-        self, tokens: Tensor, mask: Tensor | None = None, key_padding_mask: Tensor | None = None
+        self,
+        tokens: Tensor,
+        mask: Tensor | None = None,
+        key_padding_mask: Tensor | None = None,
+        cache: Any = None,
     ) -> Tensor:
         r"""
         * `tokens` are whole numbers below `n_tokens`, `[B, n]`
         * `mask` and `key_padding_mask` go to the encoder
+        * `cache` is a [`Cache`](../cache.py) with the tokens before; `tokens` then follow on them
 
         Returns the logits, `[B, n, n_tokens]`.
 
@@ -70,15 +85,21 @@ class LanguageModel(nn.Module):
         """
         if tokens.dim() != 2:
             raise ValueError(f"tokens must be [B, n], got {list(tokens.shape)}")
-        n = tokens.shape[1]
         x = self.embedding(tokens)  # [B, n, d]
         if self.positions is not None:
-            if n > self.positions.num_embeddings:
+            start = 0 if cache is None else cache.position
+            stop = start + tokens.shape[1]
+            if stop > self.positions.num_embeddings:
                 raise ValueError(
-                    f"tokens must be [B, n] with n at most n_positions={self.n_positions}, got {n}"
+                    f"tokens must be [B, n] with n at most n_positions={self.n_positions}, "
+                    f"got {stop}"
                 )
-            x = x + self.positions.weight[:n]
-        y = self.encoder(x, mask, key_padding_mask)  # [B, n, d]
+            x = x + self.positions.weight[start:stop]
+        # Encoders of other packages know no cache.
+        with_cache = {} if cache is None else {"cache": cache}
+        y = self.encoder(x, mask, key_padding_mask, **with_cache)  # [B, n, d]
+        if self.head is not None:
+            return self.head(y)  # [B, n, n_tokens]
         return nn.functional.linear(y, self.embedding.weight)  # [B, n, n_tokens]
 
 
