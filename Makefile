@@ -9,6 +9,9 @@ INSTALLED := .venv/installed
 RUN ?= runs/$(shell date +%Y%m%d-%H%M%S)
 RUN := $(RUN)
 ARGS ?=
+# Packages that the tests compare with. Their dependencies are left out: torchvision, torchtext and
+# fairscale would come with another torch, and what is compared needs none of them.
+PEERS := labml-nn==0.5.1 timm==1.0.31
 
 .PHONY: help install run test check site serve trace bench clean
 
@@ -21,6 +24,7 @@ $(INSTALLED): pyproject.toml mkdocs-annotated/pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt \
 		--editable ./mkdocs-annotated --editable ".[experiments,docs,test,check]"
+	$(BIN)/python -m pip install --quiet --no-deps $(PEERS)
 	@touch $@
 
 run: $(INSTALLED) ## train the language model, then build the site with the page of this run
