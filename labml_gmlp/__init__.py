@@ -12,11 +12,16 @@ Read in this order:
 4. [the language model](models/language.py): from tokens to logits
 5. [generation](generation.py): from logits to text
 
+What a block can be given:
+
+* [tiny attention](blocks/tiny_attention.py): makes it aMLP
+
 Every file under `blocks/` can be copied alone into other code. The names below are the public ones.
 """
 
 from labml_gmlp.blocks.encoder import Encoder
 from labml_gmlp.blocks.gmlp import GMLPBlock, SpatialGatingUnit, SpatialProjection
+from labml_gmlp.blocks.tiny_attention import TinyAttention
 from labml_gmlp.blocks.transformer import TransformerLayer
 from labml_gmlp.generation import generate
 from labml_gmlp.models.language import LanguageModel
@@ -29,6 +34,7 @@ __all__ = [
     "LanguageModel",
     "SpatialGatingUnit",
     "SpatialProjection",
+    "TinyAttention",
     "TransformerLayer",
     "generate",
 ]

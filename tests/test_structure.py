@@ -124,6 +124,7 @@ ALONE = {
         layer = Encoder(lambda: Layer(4, 4), 2)
     """,
     "gmlp": "layer = GMLPBlock(4, 6, 5, causal=True)",
+    "tiny_attention": "layer = TinyAttention(4, 4, 3, causal=True)",
     "transformer": "layer = TransformerLayer(4, 2, 6, causal=True)",
 }
 
