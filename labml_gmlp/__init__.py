@@ -15,11 +15,13 @@ Read in this order:
 What a block can be given:
 
 * [tiny attention](blocks/tiny_attention.py): makes it aMLP
+* [the gates of the ablation](blocks/gates.py): Eq. 3, and what came before it
 
 Every file under `blocks/` can be copied alone into other code. The names below are the public ones.
 """
 
 from labml_gmlp.blocks.encoder import Encoder
+from labml_gmlp.blocks.gates import AdditiveGate, LinearGate, MultiplicativeGate
 from labml_gmlp.blocks.gmlp import GMLPBlock, SpatialGatingUnit, SpatialProjection
 from labml_gmlp.blocks.tiny_attention import TinyAttention
 from labml_gmlp.blocks.transformer import TransformerLayer
@@ -29,9 +31,12 @@ from labml_gmlp.models.language import LanguageModel
 __version__ = "0.1.0"
 
 __all__ = [
+    "AdditiveGate",
     "Encoder",
     "GMLPBlock",
     "LanguageModel",
+    "LinearGate",
+    "MultiplicativeGate",
     "SpatialGatingUnit",
     "SpatialProjection",
     "TinyAttention",

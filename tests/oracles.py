@@ -256,3 +256,21 @@ def amlp_block(
     gate = spatial_projection(z2, part(p, "sgu.projection"), causal=causal, mask=mask)
     gate = gate + tiny_attention(normalised, part(p, "attention"), causal=causal, mask=mask)
     return x + linear(z[:, :, :half] * gate, part(p, "proj_out"))
+
+
+def gate_of_the_ablation(
+    z: Array, p: Parameters, *, kind: str, causal: bool = False, mask: Array | None = None
+) -> Array:
+    r"""$f(Z)$ with $W = I + W'$, $Z + f(Z)$ or $Z \odot f(Z)$ (Eq. 3); $f$ reads normalised $Z$."""
+    normalised, projection = layer_norm(z, part(p, "norm")), part(p, "projection")
+    if kind == "linear":
+        projection["weight"] = projection["weight"] + np.eye(len(projection["weight"]))
+    f = spatial_projection(normalised, projection, causal=causal, mask=mask)
+    out = np.empty_like(z)
+    for index in np.ndindex(*z.shape):
+        out[index] = {
+            "linear": f[index],
+            "additive": z[index] + f[index],
+            "multiplicative": z[index] * f[index],
+        }[kind]
+    return out

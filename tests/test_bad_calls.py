@@ -7,9 +7,12 @@ import torch
 from helpers import assert_raises
 
 from labml_gmlp import (
+    AdditiveGate,
     Encoder,
     GMLPBlock,
     LanguageModel,
+    LinearGate,
+    MultiplicativeGate,
     SpatialGatingUnit,
     SpatialProjection,
     TinyAttention,
@@ -183,6 +186,37 @@ BAD_CALLS: list[tuple[Callable[[], object], type[Exception], str]] = [
         lambda: GMLPBlock(4, 6, 5, causal=True, attention=TinyAttention(4, 3)),
         ValueError,
         "attention must be built with causal=True inside a causal layer",
+    ),
+    # LinearGate, AdditiveGate, MultiplicativeGate
+    (
+        lambda: LinearGate(0, SpatialProjection(5)),
+        ValueError,
+        "d_ffn must be a positive whole number, got 0",
+    ),
+    (
+        lambda: LinearGate(6, SpatialProjection(5))(x(2, 5, 3)),
+        ValueError,
+        "z must be [B, n, d_ffn=6], got [2, 5, 3]",
+    ),
+    (
+        lambda: AdditiveGate(6, SpatialProjection(5))(x(5, 6)),
+        ValueError,
+        "z must be [B, n, d_ffn=6], got [5, 6]",
+    ),
+    (
+        lambda: MultiplicativeGate(6, SpatialProjection(5))(x(2, 5, 6), None, true(5, 2)),
+        ValueError,
+        "key_padding_mask must be [2, 5], got [5, 2]",
+    ),
+    (
+        lambda: MultiplicativeGate(6, SpatialProjection(5))(x(2, 5, 6), None, x(2, 5)),
+        TypeError,
+        "key_padding_mask must be a boolean tensor, true for what may be read, got torch.float32",
+    ),
+    (
+        lambda: GMLPBlock(4, 6, causal=True, sgu=MultiplicativeGate(6, SpatialProjection(5))),
+        ValueError,
+        "sgu must be built with causal=True inside a causal layer",
     ),
 ]
 
