@@ -16,6 +16,7 @@ What a block can be given:
 
 * [tiny attention](blocks/tiny_attention.py): makes it aMLP
 * [the gates of the ablation](blocks/gates.py): Eq. 3, and what came before it
+* [stochastic depth](blocks/stochastic_depth.py): lets sequences skip blocks in training
 
 Every file under `blocks/` can be copied alone into other code. The names below are the public ones.
 """
@@ -23,6 +24,7 @@ Every file under `blocks/` can be copied alone into other code. The names below 
 from labml_gmlp.blocks.encoder import Encoder
 from labml_gmlp.blocks.gates import AdditiveGate, LinearGate, MultiplicativeGate
 from labml_gmlp.blocks.gmlp import GMLPBlock, SpatialGatingUnit, SpatialProjection
+from labml_gmlp.blocks.stochastic_depth import StochasticDepth, survival_at
 from labml_gmlp.blocks.tiny_attention import TinyAttention
 from labml_gmlp.blocks.transformer import TransformerLayer
 from labml_gmlp.generation import generate
@@ -39,7 +41,9 @@ __all__ = [
     "MultiplicativeGate",
     "SpatialGatingUnit",
     "SpatialProjection",
+    "StochasticDepth",
     "TinyAttention",
     "TransformerLayer",
     "generate",
+    "survival_at",
 ]

@@ -274,3 +274,12 @@ def gate_of_the_ablation(
             "multiplicative": z[index] * f[index],
         }[kind]
     return out
+
+
+def stochastic_depth(y: Array, kept: Array, survival: float) -> Array:
+    r"""$m_b / p \, Y_b$ for the $m$ that was drawn, `kept`, `[B]`."""
+    out = np.zeros_like(y)
+    for b, i, c in np.ndindex(*y.shape):
+        if kept[b]:
+            out[b, i, c] = y[b, i, c] / survival
+    return out

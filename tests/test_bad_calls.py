@@ -15,8 +15,10 @@ from labml_gmlp import (
     MultiplicativeGate,
     SpatialGatingUnit,
     SpatialProjection,
+    StochasticDepth,
     TinyAttention,
     TransformerLayer,
+    survival_at,
 )
 from labml_gmlp.cache import Cache
 
@@ -217,6 +219,62 @@ BAD_CALLS: list[tuple[Callable[[], object], type[Exception], str]] = [
         lambda: GMLPBlock(4, 6, causal=True, sgu=MultiplicativeGate(6, SpatialProjection(5))),
         ValueError,
         "sgu must be built with causal=True inside a causal layer",
+    ),
+    # StochasticDepth
+    (
+        lambda: StochasticDepth(0),
+        ValueError,
+        "survival must be in (0, 1], got 0",
+    ),
+    (
+        lambda: StochasticDepth(1.1),
+        ValueError,
+        "survival must be in (0, 1], got 1.1",
+    ),
+    (
+        lambda: StochasticDepth(float("nan")),
+        ValueError,
+        "survival must be in (0, 1], got nan",
+    ),
+    (
+        lambda: StochasticDepth(True),
+        TypeError,
+        "survival must be a number, got bool",
+    ),
+    (
+        lambda: StochasticDepth("0.8"),
+        TypeError,
+        "survival must be a number, got str",
+    ),
+    (
+        lambda: StochasticDepth(0.8)(x(5, 4)),
+        ValueError,
+        "y must be [B, n, d], got [5, 4]",
+    ),
+    (
+        lambda: survival_at(0, 0, 0.8),
+        ValueError,
+        "n_layers must be a positive whole number, got 0",
+    ),
+    (
+        lambda: survival_at(4, 4, 0.8),
+        ValueError,
+        "index must be a whole number in [0, 4), got 4",
+    ),
+    (
+        lambda: survival_at(-1, 4, 0.8),
+        ValueError,
+        "index must be a whole number in [0, 4), got -1",
+    ),
+    (
+        lambda: survival_at(1, 4, -0.2),
+        ValueError,
+        "last must be in (0, 1], got -0.2",
+    ),
+    (
+        lambda: survival_at(1, 4, None),
+        TypeError,
+        "last must be a number, got NoneType",
     ),
 ]
 

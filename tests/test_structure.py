@@ -135,6 +135,7 @@ ALONE = {
         layer = MultiplicativeGate(4, Projection())
     """,
     "gmlp": "layer = GMLPBlock(4, 6, 5, causal=True)",
+    "stochastic_depth": "layer = StochasticDepth(0.5)",
     "tiny_attention": "layer = TinyAttention(4, 4, 3, causal=True)",
     "transformer": "layer = TransformerLayer(4, 2, 6, causal=True)",
 }
