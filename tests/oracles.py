@@ -283,3 +283,17 @@ def stochastic_depth(y: Array, kept: Array, survival: float) -> Array:
         if kept[b]:
             out[b, i, c] = y[b, i, c] / survival
     return out
+
+
+def token_shift(x: Array, shifts: tuple[int, ...], mask: None = None) -> Array:
+    r"""$X_{i - s_k, c}$ for channel $c$ of group $k$, zero outside; what is left over stays."""
+    n_batch, n, n_channels = x.shape
+    out = np.zeros_like(x)
+    for b in range(n_batch):
+        for i in range(n):
+            for c in range(n_channels):
+                k = c // (n_channels // len(shifts))
+                j = i - (shifts[k] if k < len(shifts) else 0)
+                if 0 <= j < n:
+                    out[b, i, c] = x[b, j, c]
+    return out

@@ -17,6 +17,7 @@ from labml_gmlp import (
     SpatialProjection,
     StochasticDepth,
     TinyAttention,
+    TokenShift,
     TransformerLayer,
     survival_at,
 )
@@ -275,6 +276,52 @@ BAD_CALLS: list[tuple[Callable[[], object], type[Exception], str]] = [
         lambda: survival_at(1, 4, None),
         TypeError,
         "last must be a number, got NoneType",
+    ),
+    # TokenShift
+    (
+        lambda: TokenShift(()),
+        ValueError,
+        "shifts must have at least one entry, got none",
+    ),
+    (
+        lambda: TokenShift(1),
+        TypeError,
+        "shifts must be a sequence of whole numbers, got 1",
+    ),
+    (
+        lambda: TokenShift((0, 1.0)),
+        TypeError,
+        "shifts must be a sequence of whole numbers, got (0, 1.0)",
+    ),
+    (
+        lambda: TokenShift((0, 1, 2))(x(2, 5, 2)),
+        ValueError,
+        "x must be [B, n, d] with d at least 3, one channel for each shift, got [2, 5, 2]",
+    ),
+    (
+        lambda: TokenShift((0, 1))(x(5, 4)),
+        ValueError,
+        "x must be [B, n, d] with d at least 2, one channel for each shift, got [5, 4]",
+    ),
+    (
+        lambda: TokenShift((0, 1))(x(2, 5, 4), true(5, 2)),
+        ValueError,
+        "key_padding_mask must be [2, 5], got [5, 2]",
+    ),
+    (
+        lambda: TokenShift((0, 1))(x(2, 5, 4), x(2, 5)),
+        TypeError,
+        "key_padding_mask must be a boolean tensor, true for what may be read, got torch.float32",
+    ),
+    (
+        lambda: TokenShift((-1, 0))(x(2, 5, 4), cache=Cache(6)),
+        ValueError,
+        "cache needs shifts >= 0: earlier positions may not read new ones",
+    ),
+    (
+        lambda: GMLPBlock(4, 6, 5, causal=True, token_shift=TokenShift((-1, 0))),
+        ValueError,
+        "token_shift must be built with causal=True inside a causal layer",
     ),
 ]
 

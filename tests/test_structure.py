@@ -137,6 +137,7 @@ ALONE = {
     "gmlp": "layer = GMLPBlock(4, 6, 5, causal=True)",
     "stochastic_depth": "layer = StochasticDepth(0.5)",
     "tiny_attention": "layer = TinyAttention(4, 4, 3, causal=True)",
+    "token_shift": "layer = TokenShift((0, 1))",
     "transformer": "layer = TransformerLayer(4, 2, 6, causal=True)",
 }
 

@@ -8,6 +8,7 @@ receives it as an argument. So each can be copied alone.
 * [tiny_attention.py](tiny_attention.py): turns gMLP into aMLP
 * [gates.py](gates.py): the linear, the additive and the multiplicative gate of the ablation
 * [stochastic_depth.py](stochastic_depth.py): lets sequences skip blocks in training
+* [token_shift.py](token_shift.py): reads some channels from a neighbouring position
 * [transformer.py](transformer.py): the baseline
 * [encoder.py](encoder.py): a stack of either
 """
