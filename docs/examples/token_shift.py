@@ -5,9 +5,9 @@ import torch
 from labml_gmlp.blocks.token_shift import TokenShift
 from labml_gmlp.cache import Cache
 
-SIZES = {"B": 5, "n": 9, "d": 26}
+SIZES = {"B": 7, "n": 9, "d": 26, "n + 1": 10, "n + 2": 11, "d // 3": 8}
 
-B, n, d = SIZES.values()
+B, n, d, *_ = SIZES.values()
 torch.manual_seed(0)
 x = torch.randn(B, n, d)
 TokenShift((0, 1))(x)

@@ -19,11 +19,11 @@ class TokenShift(nn.Module):
     r"""
     ## Token shift
 
-    $$\mathrm{shift}(X)_{ic} = X_{i - s_k, \, c} \quad \text{for channel } c \text{ in group } k,
-      \qquad X_{j} = 0 \text{ outside of the sequence}$$
+    $$\mathrm{shift}(X)_{ic} = X_{i - s_k, \, c} \quad \text{for channel } c \text{ in group } k$$
 
     The channels are cut in as many equal groups as there are shifts, and group $k$ is read from
-    $s_k$ positions earlier. Channels that are left over after the last group stay where they are.
+    $s_k$ positions earlier; outside of the sequence, $X$ is zero. Channels that are left over after
+    the last group stay where they are.
 
     * `shifts` are the $s_k$: `(0, 1)` lets half of the channels lag by one token, `(-1, 0, 1)`
       reads on both sides
