@@ -7,12 +7,14 @@ import torch
 from helpers import assert_raises
 
 from labml_gmlp import (
+    ConvolutionProjection,
     Encoder,
     GMLPBlock,
     LanguageModel,
     SpatialGatingUnit,
     SpatialProjection,
     TransformerLayer,
+    WindowedProjection,
 )
 from labml_gmlp.cache import Cache
 
@@ -131,6 +133,103 @@ BAD_CALLS: list[tuple[Callable[[], object], type[Exception], str]] = [
         ValueError,
         "each layer must extend the cache once for each position, SpatialProjection did it 2 times "
         "before position 0",
+    ),
+    # ConvolutionProjection
+    (
+        lambda: ConvolutionProjection(0),
+        ValueError,
+        "n_channels must be a positive whole number, got 0",
+    ),
+    (
+        lambda: ConvolutionProjection(4, 3.0),
+        ValueError,
+        "kernel_size must be a positive whole number, got 3.0",
+    ),
+    (
+        lambda: ConvolutionProjection(4, 6),
+        ValueError,
+        "kernel_size must be odd, to be centred on a token, got 6; with causal=True any will do",
+    ),
+    (
+        lambda: ConvolutionProjection(4, 3)(x(2, 7, 5)),
+        ValueError,
+        "z must be [B, n, c=4], got [2, 7, 5]",
+    ),
+    (
+        lambda: ConvolutionProjection(4, 3)(x(7, 4)),
+        ValueError,
+        "z must be [B, n, c=4], got [7, 4]",
+    ),
+    (
+        lambda: ConvolutionProjection(4, 3)(x(2, 7, 4), true(7, 3)),
+        ValueError,
+        "mask must be [7, 7] or [2, 7, 7], got [7, 3]",
+    ),
+    (
+        lambda: ConvolutionProjection(4, 3)(x(2, 7, 4), x(7, 7)),
+        TypeError,
+        "mask must be a boolean tensor, true for what may be read, got torch.float32",
+    ),
+    (
+        lambda: ConvolutionProjection(4, 3)(x(2, 7, 4), cache=Cache(7)),
+        ValueError,
+        "cache needs causal=True: earlier positions may not read new ones",
+    ),
+    (
+        lambda: ConvolutionProjection(4, 3, causal=True)(x(2, 7, 4), true(7, 7), Cache(7)),
+        ValueError,
+        "mask must be None beside a cache",
+    ),
+    (
+        lambda: GMLPBlock(3, 8, causal=True, projection=ConvolutionProjection(4, 3)),
+        ValueError,
+        "projection must be built with causal=True inside a causal layer",
+    ),
+    # WindowedProjection
+    (
+        lambda: WindowedProjection(0),
+        ValueError,
+        "window must be a positive whole number, got 0",
+    ),
+    (
+        lambda: WindowedProjection(3, n_heads=0),
+        ValueError,
+        "n_heads must be a positive whole number, got 0",
+    ),
+    (
+        lambda: WindowedProjection(3, n_heads=2)(x(2, 7, 5)),
+        ValueError,
+        "z must be [B, n, c] with c a multiple of 2, got [2, 7, 5]",
+    ),
+    (
+        lambda: WindowedProjection(3)(x(7, 4)),
+        ValueError,
+        "z must be [B, n, c], got [7, 4]",
+    ),
+    (
+        lambda: WindowedProjection(3)(x(2, 7, 4), true(3, 9)),
+        ValueError,
+        "mask must be [7, 7] or [2, 7, 7], got [3, 9]",
+    ),
+    (
+        lambda: WindowedProjection(3)(x(2, 7, 4), x(7, 7)),
+        TypeError,
+        "mask must be a boolean tensor, true for what may be read, got torch.float32",
+    ),
+    (
+        lambda: WindowedProjection(3)(x(2, 7, 4), cache=Cache(7)),
+        ValueError,
+        "cache needs causal=True: earlier positions may not read new ones",
+    ),
+    (
+        lambda: WindowedProjection(3, causal=True)(x(2, 7, 4), true(7, 7), Cache(7)),
+        ValueError,
+        "mask must be None beside a cache",
+    ),
+    (
+        lambda: GMLPBlock(3, 8, causal=True, projection=WindowedProjection(3)),
+        ValueError,
+        "projection must be built with causal=True inside a causal layer",
     ),
 ]
 

@@ -5,6 +5,8 @@ Each file here needs torch and nothing else, and none imports another: a block t
 receives it as an argument. So each can be copied alone.
 
 * [gmlp.py](gmlp.py): the spatial projection, the spatial gating unit, the gMLP block
+* [convolution.py](convolution.py): a depthwise convolution in the place of the spatial projection
+* [windowed.py](windowed.py): a spatial projection of windows, for any length
 * [transformer.py](transformer.py): the baseline
 * [encoder.py](encoder.py): a stack of either
 """
