@@ -9,8 +9,10 @@ Read in this order:
 1. [the gMLP block](blocks/gmlp.py): all equations of the paper's model
 2. [the encoder](blocks/encoder.py): a stack of such blocks, or of any other layer
 3. [the Transformer layer](blocks/transformer.py): the baseline
-4. [the language model](models/language.py): from tokens to logits
-5. [generation](generation.py): from logits to text
+4. [the convolution projection](blocks/convolution.py): the gate of cgMLP, for any length
+5. [the windowed projection](blocks/windowed.py): shared weights for windows, for any length
+6. [the language model](models/language.py): from tokens to logits
+7. [generation](generation.py): from logits to text
 
 What a block can be given:
 
@@ -22,6 +24,7 @@ What a block can be given:
 Every file under `blocks/` can be copied alone into other code. The names below are the public ones.
 """
 
+from labml_gmlp.blocks.convolution import ConvolutionProjection
 from labml_gmlp.blocks.encoder import Encoder
 from labml_gmlp.blocks.gates import AdditiveGate, LinearGate, MultiplicativeGate
 from labml_gmlp.blocks.gmlp import GMLPBlock, SpatialGatingUnit, SpatialProjection
@@ -29,6 +32,7 @@ from labml_gmlp.blocks.stochastic_depth import StochasticDepth, survival_at
 from labml_gmlp.blocks.tiny_attention import TinyAttention
 from labml_gmlp.blocks.token_shift import TokenShift
 from labml_gmlp.blocks.transformer import TransformerLayer
+from labml_gmlp.blocks.windowed import WindowedProjection
 from labml_gmlp.generation import generate
 from labml_gmlp.models.language import LanguageModel
 
@@ -36,6 +40,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AdditiveGate",
+    "ConvolutionProjection",
     "Encoder",
     "GMLPBlock",
     "LanguageModel",
@@ -47,6 +52,7 @@ __all__ = [
     "TinyAttention",
     "TokenShift",
     "TransformerLayer",
+    "WindowedProjection",
     "generate",
     "survival_at",
 ]

@@ -297,3 +297,73 @@ def token_shift(x: Array, shifts: tuple[int, ...], mask: None = None) -> Array:
                 if 0 <= j < n:
                     out[b, i, c] = x[b, j, c]
     return out
+def convolution_projection(
+    z: Array, p: Parameters, *, causal: bool = False, mask: Array | None = None
+) -> Array:
+    r"""$f(Z)_{ic} = \sum_t K_{ct} Z_{i-l+t,c} + b_c$, $Z = 0$ outside of the sequence."""
+    n_batch, n, n_channels = z.shape
+    k = p["weight"].shape[1]
+    left = k - 1 if causal else (k - 1) // 2
+    out = np.zeros_like(z)
+    for b in range(n_batch):
+        for i in range(n):
+            for c in range(n_channels):
+                for t in range(k):
+                    j = i - left + t
+                    if 0 <= j < n and allowed(mask, causal, b, i, j):
+                        out[b, i, c] += p["weight"][c, t] * z[b, j, c]
+                out[b, i, c] += p["bias"][c]
+    return out
+
+
+def windowed_projection(
+    z: Array, p: Parameters, *, causal: bool = False, mask: Array | None = None
+) -> Array:
+    r"""$f(Z)_{uw+r,c} = \sum_q W_{rq} Z_{(u-1)w+q,c} + b_r$; heads are slices of the channels."""
+    n_batch, n, n_channels = z.shape
+    weights = p["weight"] if p["weight"].ndim == 3 else p["weight"][None]
+    biases = p["bias"] if p["bias"].ndim == 2 else p["bias"][None]
+    n_heads, w, reach = weights.shape
+    out = np.zeros_like(z)
+    for b in range(n_batch):
+        for i in range(n):
+            u, r = divmod(i, w)
+            for c in range(n_channels):
+                h = c // (n_channels // n_heads)
+                for q in range(reach):
+                    j = (u - 1) * w + q
+                    if 0 <= j < n and allowed(mask, causal, b, i, j):
+                        out[b, i, c] += weights[h, r, q] * z[b, j, c]
+                out[b, i, c] += biases[h, r]
+    return out
+
+
+def convolutional_gating_unit(
+    z: Array, p: Parameters, *, causal: bool = False, mask: Array | None = None, eps: float = 1e-5
+) -> Array:
+    r"""Eq. 4 with a convolution: $s(Z) = Z_1 \odot f(Z_2)$, $Z_2$ normalised over its channels."""
+    half = z.shape[-1] // 2
+    z2 = layer_norm(z[:, :, half:], part(p, "norm"), eps)
+    gate = convolution_projection(z2, part(p, "projection"), causal=causal, mask=mask)
+    return z[:, :, :half] * gate
+
+
+def espnet_gating_unit(z: Array, p: Parameters) -> Array:
+    """ESPnet's `ConvolutionalSpatialGatingUnit` under its own names, without dropout.
+
+    Halves, the norm of the second with eps 1e-12, `conv` with (k - 1) // 2 zeros on each side and a
+    weight `[c, 1, k]`, `linear` over the channels if there is one, and the product.
+    """
+    first, second = np.split(z, 2, axis=-1)
+    second = layer_norm(second, part(p, "norm"), eps=1e-12)
+    kernel = p["conv.weight"]
+    k = kernel.shape[2]
+    padded = np.pad(second, ((0, 0), ((k - 1) // 2, (k - 1) // 2), (0, 0)))
+    gate = np.zeros_like(second)
+    for b in range(gate.shape[0]):
+        for i in range(gate.shape[1]):
+            for c in range(gate.shape[2]):
+                gate[b, i, c] = np.dot(kernel[c, 0], padded[b, i : i + k, c]) + p["conv.bias"][c]
+    if "linear.weight" in p:
+        gate = linear(gate, part(p, "linear"))
+    return first * gate

@@ -8,6 +8,7 @@ from helpers import assert_raises
 
 from labml_gmlp import (
     AdditiveGate,
+    ConvolutionProjection,
     Encoder,
     GMLPBlock,
     LanguageModel,
@@ -20,6 +21,7 @@ from labml_gmlp import (
     TokenShift,
     TransformerLayer,
     survival_at,
+    WindowedProjection,
 )
 from labml_gmlp.cache import Cache
 
@@ -167,11 +169,45 @@ BAD_CALLS: list[tuple[Callable[[], object], type[Exception], str]] = [
     ),
     (
         lambda: TinyAttention(4, 3)(x(2, 5, 4), x(5, 5)),
+    # ConvolutionProjection
+    (
+        lambda: ConvolutionProjection(0),
+        ValueError,
+        "n_channels must be a positive whole number, got 0",
+    ),
+    (
+        lambda: ConvolutionProjection(4, 3.0),
+        ValueError,
+        "kernel_size must be a positive whole number, got 3.0",
+    ),
+    (
+        lambda: ConvolutionProjection(4, 6),
+        ValueError,
+        "kernel_size must be odd, to be centred on a token, got 6; with causal=True any will do",
+    ),
+    (
+        lambda: ConvolutionProjection(4, 3)(x(2, 7, 5)),
+        ValueError,
+        "z must be [B, n, c=4], got [2, 7, 5]",
+    ),
+    (
+        lambda: ConvolutionProjection(4, 3)(x(7, 4)),
+        ValueError,
+        "z must be [B, n, c=4], got [7, 4]",
+    ),
+    (
+        lambda: ConvolutionProjection(4, 3)(x(2, 7, 4), true(7, 3)),
+        ValueError,
+        "mask must be [7, 7] or [2, 7, 7], got [7, 3]",
+    ),
+    (
+        lambda: ConvolutionProjection(4, 3)(x(2, 7, 4), x(7, 7)),
         TypeError,
         "mask must be a boolean tensor, true for what may be read, got torch.float32",
     ),
     (
         lambda: TinyAttention(4, 3)(x(1, 3, 4), cache=Cache(4)),
+        lambda: ConvolutionProjection(4, 3)(x(2, 7, 4), cache=Cache(7)),
         ValueError,
         "cache needs causal=True: earlier positions may not read new ones",
     ),
@@ -322,6 +358,60 @@ BAD_CALLS: list[tuple[Callable[[], object], type[Exception], str]] = [
         lambda: GMLPBlock(4, 6, 5, causal=True, token_shift=TokenShift((-1, 0))),
         ValueError,
         "token_shift must be built with causal=True inside a causal layer",
+        lambda: ConvolutionProjection(4, 3, causal=True)(x(2, 7, 4), true(7, 7), Cache(7)),
+        ValueError,
+        "mask must be None beside a cache",
+    ),
+    (
+        lambda: GMLPBlock(3, 8, causal=True, projection=ConvolutionProjection(4, 3)),
+        ValueError,
+        "projection must be built with causal=True inside a causal layer",
+    ),
+    # WindowedProjection
+    (
+        lambda: WindowedProjection(0),
+        ValueError,
+        "window must be a positive whole number, got 0",
+    ),
+    (
+        lambda: WindowedProjection(3, n_heads=0),
+        ValueError,
+        "n_heads must be a positive whole number, got 0",
+    ),
+    (
+        lambda: WindowedProjection(3, n_heads=2)(x(2, 7, 5)),
+        ValueError,
+        "z must be [B, n, c] with c a multiple of 2, got [2, 7, 5]",
+    ),
+    (
+        lambda: WindowedProjection(3)(x(7, 4)),
+        ValueError,
+        "z must be [B, n, c], got [7, 4]",
+    ),
+    (
+        lambda: WindowedProjection(3)(x(2, 7, 4), true(3, 9)),
+        ValueError,
+        "mask must be [7, 7] or [2, 7, 7], got [3, 9]",
+    ),
+    (
+        lambda: WindowedProjection(3)(x(2, 7, 4), x(7, 7)),
+        TypeError,
+        "mask must be a boolean tensor, true for what may be read, got torch.float32",
+    ),
+    (
+        lambda: WindowedProjection(3)(x(2, 7, 4), cache=Cache(7)),
+        ValueError,
+        "cache needs causal=True: earlier positions may not read new ones",
+    ),
+    (
+        lambda: WindowedProjection(3, causal=True)(x(2, 7, 4), true(7, 7), Cache(7)),
+        ValueError,
+        "mask must be None beside a cache",
+    ),
+    (
+        lambda: GMLPBlock(3, 8, causal=True, projection=WindowedProjection(3)),
+        ValueError,
+        "projection must be built with causal=True inside a causal layer",
     ),
 ]
 

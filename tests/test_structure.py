@@ -116,6 +116,7 @@ def test_only_experiments_import_labml_and_lightning():
 
 # What a taker does: one file in an empty folder, one layer, one step. Each maps `x` to `y`.
 ALONE = {
+    "convolution": "layer = ConvolutionProjection(4, 3)",
     "encoder": """
         class Layer(nn.Linear):
             size = 4
@@ -139,6 +140,7 @@ ALONE = {
     "tiny_attention": "layer = TinyAttention(4, 4, 3, causal=True)",
     "token_shift": "layer = TokenShift((0, 1))",
     "transformer": "layer = TransformerLayer(4, 2, 6, causal=True)",
+    "windowed": "layer = WindowedProjection(2, n_heads=2)",
 }
 
 

@@ -9,6 +9,8 @@ receives it as an argument. So each can be copied alone.
 * [gates.py](gates.py): the linear, the additive and the multiplicative gate of the ablation
 * [stochastic_depth.py](stochastic_depth.py): lets sequences skip blocks in training
 * [token_shift.py](token_shift.py): reads some channels from a neighbouring position
+* [convolution.py](convolution.py): a depthwise convolution in the place of the spatial projection
+* [windowed.py](windowed.py): a spatial projection of windows, for any length
 * [transformer.py](transformer.py): the baseline
 * [encoder.py](encoder.py): a stack of either
 """
