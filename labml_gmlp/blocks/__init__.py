@@ -5,6 +5,7 @@ Each file here needs torch and nothing else, and none imports another: a block t
 receives it as an argument. So each can be copied alone.
 
 * [gmlp.py](gmlp.py): the spatial projection, the spatial gating unit, the gMLP block
+* [toeplitz.py](toeplitz.py): projections whose $W$ depends on $i - j$
 * [transformer.py](transformer.py): the baseline
 * [encoder.py](encoder.py): a stack of either
 """
