@@ -11,6 +11,7 @@ receives it as an argument. So each can be copied alone.
 * [token_shift.py](token_shift.py): reads some channels from a neighbouring position
 * [convolution.py](convolution.py): a depthwise convolution in the place of the spatial projection
 * [windowed.py](windowed.py): a spatial projection of windows, for any length
+* [toeplitz.py](toeplitz.py): projections whose $W$ depends on $i - j$
 * [transformer.py](transformer.py): the baseline
 * [encoder.py](encoder.py): a stack of either
 """
