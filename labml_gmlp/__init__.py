@@ -9,26 +9,33 @@ Read in this order:
 1. [the gMLP block](blocks/gmlp.py): all equations of the paper's model
 2. [the encoder](blocks/encoder.py): a stack of such blocks, or of any other layer
 3. [the Transformer layer](blocks/transformer.py): the baseline
-4. [the language model](models/language.py): from tokens to logits
-5. [generation](generation.py): from logits to text
+4. [MLP-Mixer](blocks/mixer.py): the neighbour from the same month
+5. [the language model](models/language.py): from tokens to logits
+6. [generation](generation.py): from logits to text
+7. [the image classifier](models/vision.py): from pixels to logits
 
 Every file under `blocks/` can be copied alone into other code. The names below are the public ones.
 """
 
 from labml_gmlp.blocks.encoder import Encoder
 from labml_gmlp.blocks.gmlp import GMLPBlock, SpatialGatingUnit, SpatialProjection
+from labml_gmlp.blocks.mixer import MixerBlock
 from labml_gmlp.blocks.transformer import TransformerLayer
 from labml_gmlp.generation import generate
 from labml_gmlp.models.language import LanguageModel
+from labml_gmlp.models.vision import ImageClassifier, n_patches
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Encoder",
     "GMLPBlock",
+    "ImageClassifier",
     "LanguageModel",
+    "MixerBlock",
     "SpatialGatingUnit",
     "SpatialProjection",
     "TransformerLayer",
     "generate",
+    "n_patches",
 ]

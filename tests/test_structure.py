@@ -124,6 +124,7 @@ ALONE = {
         layer = Encoder(lambda: Layer(4, 4), 2)
     """,
     "gmlp": "layer = GMLPBlock(4, 6, 5, causal=True)",
+    "mixer": "layer = MixerBlock(4, 5, 3, 7)",
     "transformer": "layer = TransformerLayer(4, 2, 6, causal=True)",
 }
 

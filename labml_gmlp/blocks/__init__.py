@@ -6,5 +6,6 @@ receives it as an argument. So each can be copied alone.
 
 * [gmlp.py](gmlp.py): the spatial projection, the spatial gating unit, the gMLP block
 * [transformer.py](transformer.py): the baseline
-* [encoder.py](encoder.py): a stack of either
+* [mixer.py](mixer.py): MLP-Mixer's block
+* [encoder.py](encoder.py): a stack of any of them
 """
