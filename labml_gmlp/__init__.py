@@ -14,12 +14,17 @@ Read in this order:
 6. [generation](generation.py): from logits to text
 7. [the image classifier](models/vision.py): from pixels to logits
 
+What a block can be given:
+
+* [tiny attention](blocks/tiny_attention.py): makes it aMLP
+
 Every file under `blocks/` can be copied alone into other code. The names below are the public ones.
 """
 
 from labml_gmlp.blocks.encoder import Encoder
 from labml_gmlp.blocks.gmlp import GMLPBlock, SpatialGatingUnit, SpatialProjection
 from labml_gmlp.blocks.mixer import MixerBlock
+from labml_gmlp.blocks.tiny_attention import TinyAttention
 from labml_gmlp.blocks.transformer import TransformerLayer
 from labml_gmlp.generation import generate
 from labml_gmlp.models.language import LanguageModel
@@ -35,6 +40,7 @@ __all__ = [
     "MixerBlock",
     "SpatialGatingUnit",
     "SpatialProjection",
+    "TinyAttention",
     "TransformerLayer",
     "generate",
     "n_patches",

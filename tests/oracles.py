@@ -258,3 +258,38 @@ def image_classifier(
     y = run_encoder(x)
     mean = np.array([sum(tokens) / len(tokens) for tokens in y])
     return linear(mean, part(p, "head"))
+
+
+def tiny_attention(
+    x: Array, p: Parameters, *, causal: bool = False, mask: Array | None = None
+) -> Array:
+    r"""$O \sum_j A_{ij} v_j + o$, $A$ a softmax of $q_i \cdot k_j / \sqrt{a}$; over nothing, 0."""
+    n_batch, n, _ = x.shape
+    n_attn = p["attention_in.weight"].shape[0] // 3
+    stacked = linear(x, part(p, "attention_in"))
+    q, k, v = (stacked[:, :, s * n_attn : (s + 1) * n_attn] for s in range(3))
+    read = np.zeros((n_batch, n, n_attn))
+    for b in range(n_batch):
+        for i in range(n):
+            powers = {
+                j: math.exp(sum(q[b, i, c] * k[b, j, c] for c in range(n_attn)) / n_attn**0.5)
+                for j in range(n)
+                if allowed(mask, causal, b, i, j)
+            }
+            for j, power in powers.items():
+                for c in range(n_attn):
+                    read[b, i, c] += power / sum(powers.values()) * v[b, j, c]
+    return linear(read, part(p, "attention_out"))
+
+
+def amlp_block(
+    x: Array, p: Parameters, *, causal: bool = False, mask: Array | None = None
+) -> Array:
+    r"""$Z_1 \odot (f(Z_2) + \mathrm{tiny}(\mathrm{norm}(X)))$ inside of Eq. 1."""
+    normalised = layer_norm(x, part(p, "norm"))
+    z = gelu_exact(linear(normalised, part(p, "proj_in")))
+    half = z.shape[-1] // 2
+    z2 = layer_norm(z[:, :, half:], part(p, "sgu.norm"))
+    gate = spatial_projection(z2, part(p, "sgu.projection"), causal=causal, mask=mask)
+    gate = gate + tiny_attention(normalised, part(p, "attention"), causal=causal, mask=mask)
+    return x + linear(z[:, :, :half] * gate, part(p, "proj_out"))

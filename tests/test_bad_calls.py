@@ -14,6 +14,7 @@ from labml_gmlp import (
     MixerBlock,
     SpatialGatingUnit,
     SpatialProjection,
+    TinyAttention,
     TransformerLayer,
     n_patches,
 )
@@ -188,6 +189,57 @@ BAD_CALLS: list[tuple[Callable[[], object], type[Exception], str]] = [
         ),
         ValueError,
         "images must be [B, n_channels=3, 6, 6], got [2, 1, 6, 6]",
+    ),
+    # TinyAttention
+    (
+        lambda: TinyAttention(4, 0),
+        ValueError,
+        "d_out must be a positive whole number, got 0",
+    ),
+    (
+        lambda: TinyAttention(4, 3)(x(2, 5, 3)),
+        ValueError,
+        "x must be [B, n, d_model=4], got [2, 5, 3]",
+    ),
+    (
+        lambda: TinyAttention(4, 3)(x(5, 4)),
+        ValueError,
+        "x must be [B, n, d_model=4], got [5, 4]",
+    ),
+    (
+        lambda: TinyAttention(4, 3)(x(2, 5, 4), true(5, 4)),
+        ValueError,
+        "mask must be [5, 5] or [2, 5, 5], got [5, 4]",
+    ),
+    (
+        lambda: TinyAttention(4, 3)(x(2, 5, 4), None, true(5, 2)),
+        ValueError,
+        "key_padding_mask must be [2, 5], got [5, 2]",
+    ),
+    (
+        lambda: TinyAttention(4, 3)(x(2, 5, 4), x(5, 5)),
+        TypeError,
+        "mask must be a boolean tensor, true for what may be read, got torch.float32",
+    ),
+    (
+        lambda: TinyAttention(4, 3)(x(1, 3, 4), cache=Cache(4)),
+        ValueError,
+        "cache needs causal=True: earlier positions may not read new ones",
+    ),
+    (
+        lambda: TinyAttention(4, 3, causal=True)(x(1, 3, 4), true(3, 3), cache=Cache(4)),
+        ValueError,
+        "mask and key_padding_mask must be None beside a cache",
+    ),
+    (
+        lambda: TinyAttention(4, 3, causal=True)(x(1, 3, 4), None, true(1, 3), Cache(4)),
+        ValueError,
+        "mask and key_padding_mask must be None beside a cache",
+    ),
+    (
+        lambda: GMLPBlock(4, 6, 5, causal=True, attention=TinyAttention(4, 3)),
+        ValueError,
+        "attention must be built with causal=True inside a causal layer",
     ),
 ]
 

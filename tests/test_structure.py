@@ -125,6 +125,7 @@ ALONE = {
     """,
     "gmlp": "layer = GMLPBlock(4, 6, 5, causal=True)",
     "mixer": "layer = MixerBlock(4, 5, 3, 7)",
+    "tiny_attention": "layer = TinyAttention(4, 4, 3, causal=True)",
     "transformer": "layer = TransformerLayer(4, 2, 6, causal=True)",
 }
 
