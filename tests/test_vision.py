@@ -24,6 +24,7 @@ from labml_gmlp import (
     GMLPBlock,
     ImageClassifier,
     MixerBlock,
+    TinyAttention,
     TransformerLayer,
     n_patches,
 )
@@ -37,22 +38,11 @@ SEQ_LEN = 6
 # What stands in the encoder, for n tokens.
 LAYERS = {
     "gMLP": lambda n: GMLPBlock(D_MODEL, D_FFN, n),
-    "aMLP": lambda n: GMLPBlock(D_MODEL, D_FFN, n, attention=Mean()),
+    "aMLP": lambda n: GMLPBlock(D_MODEL, D_FFN, n, attention=TinyAttention(D_MODEL, D_FFN // 2, 5)),
     "MLP-Mixer": lambda n: MixerBlock(D_MODEL, n, 3, 2 * D_MODEL),
     "Transformer": lambda n: TransformerLayer(D_MODEL, 2, D_FFN),
 }
 every_kind = pytest.mark.parametrize("kind", LAYERS)
-
-
-class Mean(nn.Module):
-    """The simplest of attentions: each position reads all alike."""
-
-    def __init__(self):
-        super().__init__()
-        self.value = nn.Linear(D_MODEL, D_FFN // 2)
-
-    def forward(self, x, mask=None, key_padding_mask=None, cache=None):
-        return self.value(x).mean(dim=1, keepdim=True)
 
 
 def classifier_of(kind="gMLP", n_classes=N_CLASSES, **sizes):
@@ -241,14 +231,29 @@ def test_a_gmlp_equals_that_of_timm_1_0_31_under_the_same_weights(dtype, toleran
 
 
 @both_precisions
-def test_a_gmlp_equals_that_of_g_mlp_pytorch_0_1_5_under_the_same_weights(dtype, tolerance):
+@pytest.mark.parametrize("d_attn", [None, 7], ids=["gMLP", "aMLP"])
+def test_a_model_equals_that_of_g_mlp_pytorch_0_1_5_under_the_same_weights(
+    d_attn, dtype, tolerance
+):
     peer = pytest.importorskip("g_mlp_pytorch", reason="compared with g-mlp-pytorch")
     torch.manual_seed(0)
     image, patch = (6, 12), (3, 4)
     other = peer.gMLPVision(
-        image_size=image, patch_size=patch, num_classes=5, dim=8, depth=2, ff_mult=3
+        image_size=image,
+        patch_size=patch,
+        num_classes=5,
+        dim=8,
+        depth=2,
+        ff_mult=3,
+        attn_dim=d_attn,
     )
-    encoder = Encoder(lambda: GMLPBlock(8, 24, n_patches(image, patch)), 2)
+
+    def block():
+        # Its query, key and value have no bias.
+        attention = None if d_attn is None else TinyAttention(8, 12, d_attn, in_bias=False)
+        return GMLPBlock(8, 24, n_patches(image, patch), attention=attention)
+
+    encoder = Encoder(block, 2)
     classifier = ImageClassifier(encoder, 5, image_size=image, patch_size=patch)
     classifier, other = spread(classifier).to(dtype), other.to(dtype)
     names = {"patches": "to_patch_embed.1", "encoder.norm": "to_logits.0", "head": "to_logits.2"}
@@ -259,6 +264,8 @@ def test_a_gmlp_equals_that_of_g_mlp_pytorch_0_1_5_under_the_same_weights(dtype,
             f"encoder.layers.{i}.sgu.norm": f"layers.{i}.fn.fn.sgu.norm",
             f"encoder.layers.{i}.sgu.projection": f"layers.{i}.fn.fn.sgu",
             f"encoder.layers.{i}.proj_out": f"layers.{i}.fn.fn.proj_out",
+            f"encoder.layers.{i}.attention.attention_in": f"layers.{i}.fn.fn.attn.to_qkv",
+            f"encoder.layers.{i}.attention.attention_out": f"layers.{i}.fn.fn.attn.to_out",
         }
     theirs = other.state_dict()
     weights = {
