@@ -17,14 +17,20 @@ Read in this order:
 What a block can be given:
 
 * [tiny attention](blocks/tiny_attention.py): makes it aMLP
+* [the gates of the ablation](blocks/gates.py): Eq. 3, and what came before it
+* [stochastic depth](blocks/stochastic_depth.py): lets sequences skip blocks in training
+* [token shift](blocks/token_shift.py): reads some channels from a neighbour
 
 Every file under `blocks/` can be copied alone into other code. The names below are the public ones.
 """
 
 from labml_gmlp.blocks.encoder import Encoder
+from labml_gmlp.blocks.gates import AdditiveGate, LinearGate, MultiplicativeGate
 from labml_gmlp.blocks.gmlp import GMLPBlock, SpatialGatingUnit, SpatialProjection
 from labml_gmlp.blocks.mixer import MixerBlock
+from labml_gmlp.blocks.stochastic_depth import StochasticDepth, survival_at
 from labml_gmlp.blocks.tiny_attention import TinyAttention
+from labml_gmlp.blocks.token_shift import TokenShift
 from labml_gmlp.blocks.transformer import TransformerLayer
 from labml_gmlp.generation import generate
 from labml_gmlp.models.language import LanguageModel
@@ -33,15 +39,21 @@ from labml_gmlp.models.vision import ImageClassifier, n_patches
 __version__ = "0.1.0"
 
 __all__ = [
+    "AdditiveGate",
     "Encoder",
     "GMLPBlock",
     "ImageClassifier",
     "LanguageModel",
     "MixerBlock",
+    "LinearGate",
+    "MultiplicativeGate",
     "SpatialGatingUnit",
     "SpatialProjection",
+    "StochasticDepth",
     "TinyAttention",
+    "TokenShift",
     "TransformerLayer",
     "generate",
     "n_patches",
+    "survival_at",
 ]

@@ -293,3 +293,44 @@ def amlp_block(
     gate = spatial_projection(z2, part(p, "sgu.projection"), causal=causal, mask=mask)
     gate = gate + tiny_attention(normalised, part(p, "attention"), causal=causal, mask=mask)
     return x + linear(z[:, :, :half] * gate, part(p, "proj_out"))
+
+
+def gate_of_the_ablation(
+    z: Array, p: Parameters, *, kind: str, causal: bool = False, mask: Array | None = None
+) -> Array:
+    r"""$f(Z)$ with $W = I + W'$, $Z + f(Z)$ or $Z \odot f(Z)$ (Eq. 3); $f$ reads normalised $Z$."""
+    normalised, projection = layer_norm(z, part(p, "norm")), part(p, "projection")
+    if kind == "linear":
+        projection["weight"] = projection["weight"] + np.eye(len(projection["weight"]))
+    f = spatial_projection(normalised, projection, causal=causal, mask=mask)
+    out = np.empty_like(z)
+    for index in np.ndindex(*z.shape):
+        out[index] = {
+            "linear": f[index],
+            "additive": z[index] + f[index],
+            "multiplicative": z[index] * f[index],
+        }[kind]
+    return out
+
+
+def stochastic_depth(y: Array, kept: Array, survival: float) -> Array:
+    r"""$m_b / p \, Y_b$ for the $m$ that was drawn, `kept`, `[B]`."""
+    out = np.zeros_like(y)
+    for b, i, c in np.ndindex(*y.shape):
+        if kept[b]:
+            out[b, i, c] = y[b, i, c] / survival
+    return out
+
+
+def token_shift(x: Array, shifts: tuple[int, ...], mask: None = None) -> Array:
+    r"""$X_{i - s_k, c}$ for channel $c$ of group $k$, zero outside; what is left over stays."""
+    n_batch, n, n_channels = x.shape
+    out = np.zeros_like(x)
+    for b in range(n_batch):
+        for i in range(n):
+            for c in range(n_channels):
+                k = c // (n_channels // len(shifts))
+                j = i - (shifts[k] if k < len(shifts) else 0)
+                if 0 <= j < n:
+                    out[b, i, c] = x[b, j, c]
+    return out

@@ -7,16 +7,22 @@ import torch
 from helpers import assert_raises
 
 from labml_gmlp import (
+    AdditiveGate,
     Encoder,
     GMLPBlock,
     ImageClassifier,
     LanguageModel,
     MixerBlock,
+    LinearGate,
+    MultiplicativeGate,
     SpatialGatingUnit,
     SpatialProjection,
+    StochasticDepth,
     TinyAttention,
+    TokenShift,
     TransformerLayer,
     n_patches,
+    survival_at,
 )
 from labml_gmlp.cache import Cache
 
@@ -240,6 +246,139 @@ BAD_CALLS: list[tuple[Callable[[], object], type[Exception], str]] = [
         lambda: GMLPBlock(4, 6, 5, causal=True, attention=TinyAttention(4, 3)),
         ValueError,
         "attention must be built with causal=True inside a causal layer",
+    ),
+    # LinearGate, AdditiveGate, MultiplicativeGate
+    (
+        lambda: LinearGate(0, SpatialProjection(5)),
+        ValueError,
+        "d_ffn must be a positive whole number, got 0",
+    ),
+    (
+        lambda: LinearGate(6, SpatialProjection(5))(x(2, 5, 3)),
+        ValueError,
+        "z must be [B, n, d_ffn=6], got [2, 5, 3]",
+    ),
+    (
+        lambda: AdditiveGate(6, SpatialProjection(5))(x(5, 6)),
+        ValueError,
+        "z must be [B, n, d_ffn=6], got [5, 6]",
+    ),
+    (
+        lambda: MultiplicativeGate(6, SpatialProjection(5))(x(2, 5, 6), None, true(5, 2)),
+        ValueError,
+        "key_padding_mask must be [2, 5], got [5, 2]",
+    ),
+    (
+        lambda: MultiplicativeGate(6, SpatialProjection(5))(x(2, 5, 6), None, x(2, 5)),
+        TypeError,
+        "key_padding_mask must be a boolean tensor, true for what may be read, got torch.float32",
+    ),
+    (
+        lambda: GMLPBlock(4, 6, causal=True, sgu=MultiplicativeGate(6, SpatialProjection(5))),
+        ValueError,
+        "sgu must be built with causal=True inside a causal layer",
+    ),
+    # StochasticDepth
+    (
+        lambda: StochasticDepth(0),
+        ValueError,
+        "survival must be in (0, 1], got 0",
+    ),
+    (
+        lambda: StochasticDepth(1.1),
+        ValueError,
+        "survival must be in (0, 1], got 1.1",
+    ),
+    (
+        lambda: StochasticDepth(float("nan")),
+        ValueError,
+        "survival must be in (0, 1], got nan",
+    ),
+    (
+        lambda: StochasticDepth(True),
+        TypeError,
+        "survival must be a number, got bool",
+    ),
+    (
+        lambda: StochasticDepth("0.8"),
+        TypeError,
+        "survival must be a number, got str",
+    ),
+    (
+        lambda: StochasticDepth(0.8)(x(5, 4)),
+        ValueError,
+        "y must be [B, n, d], got [5, 4]",
+    ),
+    (
+        lambda: survival_at(0, 0, 0.8),
+        ValueError,
+        "n_layers must be a positive whole number, got 0",
+    ),
+    (
+        lambda: survival_at(4, 4, 0.8),
+        ValueError,
+        "index must be a whole number in [0, 4), got 4",
+    ),
+    (
+        lambda: survival_at(-1, 4, 0.8),
+        ValueError,
+        "index must be a whole number in [0, 4), got -1",
+    ),
+    (
+        lambda: survival_at(1, 4, -0.2),
+        ValueError,
+        "last must be in (0, 1], got -0.2",
+    ),
+    (
+        lambda: survival_at(1, 4, None),
+        TypeError,
+        "last must be a number, got NoneType",
+    ),
+    # TokenShift
+    (
+        lambda: TokenShift(()),
+        ValueError,
+        "shifts must have at least one entry, got none",
+    ),
+    (
+        lambda: TokenShift(1),
+        TypeError,
+        "shifts must be a sequence of whole numbers, got 1",
+    ),
+    (
+        lambda: TokenShift((0, 1.0)),
+        TypeError,
+        "shifts must be a sequence of whole numbers, got (0, 1.0)",
+    ),
+    (
+        lambda: TokenShift((0, 1, 2))(x(2, 5, 2)),
+        ValueError,
+        "x must be [B, n, d] with d at least 3, one channel for each shift, got [2, 5, 2]",
+    ),
+    (
+        lambda: TokenShift((0, 1))(x(5, 4)),
+        ValueError,
+        "x must be [B, n, d] with d at least 2, one channel for each shift, got [5, 4]",
+    ),
+    (
+        lambda: TokenShift((0, 1))(x(2, 5, 4), true(5, 2)),
+        ValueError,
+        "key_padding_mask must be [2, 5], got [5, 2]",
+    ),
+    (
+        lambda: TokenShift((0, 1))(x(2, 5, 4), x(2, 5)),
+        TypeError,
+        "key_padding_mask must be a boolean tensor, true for what may be read, got torch.float32",
+    ),
+    (
+        lambda: TokenShift((-1, 0))(x(2, 5, 4), cache=Cache(6)),
+        ValueError,
+        "cache needs shifts >= 0: earlier positions may not read new ones",
+    ),
+    (
+        lambda: GMLPBlock(4, 6, 5, causal=True, token_shift=TokenShift((-1, 0))),
+        ValueError,
+        "token_shift must be built with causal=True inside a causal layer",
     ),
 ]
 

@@ -123,9 +123,22 @@ ALONE = {
                 return super().forward(x)
         layer = Encoder(lambda: Layer(4, 4), 2)
     """,
+    "gates": """
+        class Projection(nn.Module):
+            causal = True
+            def __init__(self):
+                super().__init__()
+                self.weight = nn.Parameter(torch.zeros(5, 5))
+                self.bias = nn.Parameter(torch.ones(5))
+            def forward(self, z, mask=None):
+                return self.weight @ z + self.bias[:, None]
+        layer = MultiplicativeGate(4, Projection())
+    """,
     "gmlp": "layer = GMLPBlock(4, 6, 5, causal=True)",
     "mixer": "layer = MixerBlock(4, 5, 3, 7)",
+    "stochastic_depth": "layer = StochasticDepth(0.5)",
     "tiny_attention": "layer = TinyAttention(4, 4, 3, causal=True)",
+    "token_shift": "layer = TokenShift((0, 1))",
     "transformer": "layer = TransformerLayer(4, 2, 6, causal=True)",
 }
 

@@ -33,7 +33,7 @@ class TinyAttention(nn.Module):
     $$s(Z) = Z_1 \odot \left( f_{W,b}(Z_2) + \mathrm{tiny}(\mathrm{norm}(X)) \right)$$
 
     So $W$ says how much each position reads from each other whatever stands there, and $A$ adds
-    what depends on the words.
+    what depends on the tokens themselves.
 
     * `d_model` is $d$, the number of channels of $X$
     * `d_out` is the number of channels of the gate: `d_ffn / 2` beside `SpatialGatingUnit`
