@@ -20,6 +20,11 @@ What a block can be given:
 * [the gates of the ablation](blocks/gates.py): Eq. 3, and what came before it
 * [stochastic depth](blocks/stochastic_depth.py): lets sequences skip blocks in training
 * [token shift](blocks/token_shift.py): reads some channels from a neighbour
+2. [Toeplitz projections](blocks/toeplitz.py): the form of $W$ that the paper uses for language
+3. [the encoder](blocks/encoder.py): a stack of such blocks, or of any other layer
+4. [the Transformer layer](blocks/transformer.py): the baseline
+5. [the language model](models/language.py): from tokens to logits
+6. [generation](generation.py): from logits to text
 
 Every file under `blocks/` can be copied alone into other code. The names below are the public ones.
 """
@@ -31,6 +36,7 @@ from labml_gmlp.blocks.mixer import MixerBlock
 from labml_gmlp.blocks.stochastic_depth import StochasticDepth, survival_at
 from labml_gmlp.blocks.tiny_attention import TinyAttention
 from labml_gmlp.blocks.token_shift import TokenShift
+from labml_gmlp.blocks.toeplitz import DecayedToeplitzProjection, ToeplitzProjection
 from labml_gmlp.blocks.transformer import TransformerLayer
 from labml_gmlp.generation import generate
 from labml_gmlp.models.language import LanguageModel
@@ -40,6 +46,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AdditiveGate",
+    "DecayedToeplitzProjection",
     "Encoder",
     "GMLPBlock",
     "ImageClassifier",
@@ -52,6 +59,7 @@ __all__ = [
     "StochasticDepth",
     "TinyAttention",
     "TokenShift",
+    "ToeplitzProjection",
     "TransformerLayer",
     "generate",
     "n_patches",

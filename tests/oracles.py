@@ -119,6 +119,49 @@ def gmlp_block(
     return x + linear(z, part(p, "proj_out"))
 
 
+def toeplitz_projection(
+    z: Array, p: Parameters, *, n_heads: int = 1, causal: bool = False, mask: Array | None = None
+) -> Array:
+    r"""
+    $f(Z)_{ic} = \sum_j w_{i-j} Z_{jc} + b_i$, with $w$ and $b$ of the head that channel c is in.
+
+    `weight` starts with the smallest offset i - j that the layer knows: 0 if causal.
+    """
+    n_batch, n, n_channels = z.shape
+    # One row for each head.
+    weight, bias = np.atleast_2d(p["weight"]), np.atleast_2d(p["bias"])
+    smallest = 0 if causal else -(weight.shape[1] - 1) // 2
+    out = np.zeros_like(z)
+    for b in range(n_batch):
+        for i in range(n):
+            for c in range(n_channels):
+                h = c // (n_channels // n_heads)
+                for j in range(n):
+                    if allowed(mask, causal, b, i, j):
+                        out[b, i, c] += weight[h, i - j - smallest] * z[b, j, c]
+                out[b, i, c] += bias[h, i]
+    return out
+
+
+def decayed_toeplitz_projection(
+    z: Array, p: Parameters, *, n_heads: int = 1, mask: Array | None = None
+) -> Array:
+    r"""$f(Z)_{ic} = \sum_{j \le i} x_i w_{i-j} y_j Z_{jc} + b_i$; x is `row`, y is `column`."""
+    n_batch, n, n_channels = z.shape
+    weight, bias = np.atleast_2d(p["weight"]), np.atleast_2d(p["bias"])
+    x, y = np.atleast_2d(p["row"]), np.atleast_2d(p["column"])
+    out = np.zeros_like(z)
+    for b in range(n_batch):
+        for i in range(n):
+            for c in range(n_channels):
+                h = c // (n_channels // n_heads)
+                for j in range(i + 1):
+                    if allowed(mask, True, b, i, j):
+                        out[b, i, c] += x[h, i] * weight[h, i - j] * y[h, j] * z[b, j, c]
+                out[b, i, c] += bias[h, i]
+    return out
+
+
 def attention(
     x: Array,
     p_in: Parameters,

@@ -73,7 +73,7 @@ def test_imports_are_found_wherever_they_stand(tmp_path, monkeypatch):
 
 
 def test_there_are_files_to_read():
-    assert {"encoder", "gmlp", "transformer"} <= {path.stem for path in BLOCKS}
+    assert {"encoder", "gmlp", "toeplitz", "transformer"} <= {path.stem for path in BLOCKS}
     assert len(python_files(PACKAGE)) > len(BLOCKS)
 
 
@@ -139,6 +139,13 @@ ALONE = {
     "stochastic_depth": "layer = StochasticDepth(0.5)",
     "tiny_attention": "layer = TinyAttention(4, 4, 3, causal=True)",
     "token_shift": "layer = TokenShift((0, 1))",
+    "toeplitz": """
+        layer = nn.Sequential(
+            ToeplitzProjection(6, fft_from=4),
+            ToeplitzProjection(6, causal=True, n_heads=2),
+            DecayedToeplitzProjection(6),
+        )
+    """,
     "transformer": "layer = TransformerLayer(4, 2, 6, causal=True)",
 }
 

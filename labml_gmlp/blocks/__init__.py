@@ -9,6 +9,7 @@ receives it as an argument. So each can be copied alone.
 * [gates.py](gates.py): the linear, the additive and the multiplicative gate of the ablation
 * [stochastic_depth.py](stochastic_depth.py): lets sequences skip blocks in training
 * [token_shift.py](token_shift.py): reads some channels from a neighbouring position
+* [toeplitz.py](toeplitz.py): projections whose $W$ depends on $i - j$
 * [transformer.py](transformer.py): the baseline
 * [mixer.py](mixer.py): MLP-Mixer's block
 * [encoder.py](encoder.py): a stack of any of them
