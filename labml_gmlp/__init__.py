@@ -13,6 +13,10 @@ Read in this order:
 5. [the windowed projection](blocks/windowed.py): shared weights for windows, for any length
 6. [the language model](models/language.py): from tokens to logits
 7. [generation](generation.py): from logits to text
+4. [MLP-Mixer](blocks/mixer.py): the neighbour from the same month
+5. [the language model](models/language.py): from tokens to logits
+6. [generation](generation.py): from logits to text
+7. [the image classifier](models/vision.py): from pixels to logits
 
 What a block can be given:
 
@@ -33,6 +37,7 @@ from labml_gmlp.blocks.convolution import ConvolutionProjection
 from labml_gmlp.blocks.encoder import Encoder
 from labml_gmlp.blocks.gates import AdditiveGate, LinearGate, MultiplicativeGate
 from labml_gmlp.blocks.gmlp import GMLPBlock, SpatialGatingUnit, SpatialProjection
+from labml_gmlp.blocks.mixer import MixerBlock
 from labml_gmlp.blocks.stochastic_depth import StochasticDepth, survival_at
 from labml_gmlp.blocks.tiny_attention import TinyAttention
 from labml_gmlp.blocks.token_shift import TokenShift
@@ -41,6 +46,7 @@ from labml_gmlp.blocks.transformer import TransformerLayer
 from labml_gmlp.blocks.windowed import WindowedProjection
 from labml_gmlp.generation import generate
 from labml_gmlp.models.language import LanguageModel
+from labml_gmlp.models.vision import ImageClassifier, n_patches
 
 __version__ = "0.1.0"
 
@@ -50,7 +56,9 @@ __all__ = [
     "DecayedToeplitzProjection",
     "Encoder",
     "GMLPBlock",
+    "ImageClassifier",
     "LanguageModel",
+    "MixerBlock",
     "LinearGate",
     "MultiplicativeGate",
     "SpatialGatingUnit",
@@ -62,5 +70,6 @@ __all__ = [
     "TransformerLayer",
     "WindowedProjection",
     "generate",
+    "n_patches",
     "survival_at",
 ]

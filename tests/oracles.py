@@ -266,6 +266,43 @@ def cut(
     return out
 
 
+def mixer_block(x: Array, p: Parameters, *, eps: float = 1e-5, approximate: str = "none") -> Array:
+    r"""MLP-Mixer, Eq. 1: one column of X at a time, then one row of U at a time."""
+    gelu = GELU[approximate]
+    normalised = layer_norm(x, part(p, "token_norm"), eps)
+    u = np.empty_like(x)
+    for b in range(x.shape[0]):
+        for c in range(x.shape[2]):
+            hidden = gelu(linear(normalised[b, :, c], part(p, "token_in")))
+            u[b, :, c] = x[b, :, c] + linear(hidden, part(p, "token_out"))
+    normalised = layer_norm(u, part(p, "norm"), eps)
+    y = np.empty_like(u)
+    for b in range(x.shape[0]):
+        for i in range(x.shape[1]):
+            hidden = gelu(linear(normalised[b, i], part(p, "proj_in")))
+            y[b, i] = u[b, i] + linear(hidden, part(p, "proj_out"))
+    return y
+
+
+def image_classifier(
+    images: Array, p: Parameters, run_encoder: Callable[[Array], Array], patch: tuple[int, int]
+) -> Array:
+    """Images `[B, channels, height, width]` to logits; the patches are read as one reads a page."""
+    n_batch, n_channels, height, width = images.shape
+    rows, columns = height // patch[0], width // patch[1]
+    d_model = p["patches.weight"].shape[0]
+    x = np.zeros((n_batch, rows * columns, d_model))
+    for b, row, column, c in np.ndindex(n_batch, rows, columns, d_model):
+        total = p["patches.bias"][c]
+        for channel, i, j in np.ndindex(n_channels, *patch):
+            pixel = images[b, channel, row * patch[0] + i, column * patch[1] + j]
+            total += p["patches.weight"][c, channel, i, j] * pixel
+        x[b, row * columns + column, c] = total
+    y = run_encoder(x)
+    mean = np.array([sum(tokens) / len(tokens) for tokens in y])
+    return linear(mean, part(p, "head"))
+
+
 def tiny_attention(
     x: Array, p: Parameters, *, causal: bool = False, mask: Array | None = None
 ) -> Array:

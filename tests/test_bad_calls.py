@@ -11,7 +11,9 @@ from labml_gmlp import (
     ConvolutionProjection,
     Encoder,
     GMLPBlock,
+    ImageClassifier,
     LanguageModel,
+    MixerBlock,
     LinearGate,
     MultiplicativeGate,
     SpatialGatingUnit,
@@ -20,6 +22,7 @@ from labml_gmlp import (
     TinyAttention,
     TokenShift,
     TransformerLayer,
+    n_patches,
     survival_at,
     WindowedProjection,
 )
@@ -140,6 +143,60 @@ BAD_CALLS: list[tuple[Callable[[], object], type[Exception], str]] = [
         ValueError,
         "each layer must extend the cache once for each position, SpatialProjection did it 2 times "
         "before position 0",
+    ),
+    # MixerBlock
+    (
+        lambda: MixerBlock(4, 6, 0, 7),
+        ValueError,
+        "d_tokens must be a positive whole number, got 0",
+    ),
+    (
+        lambda: MixerBlock(4, 6, 3, 7)(x(2, 5, 4)),
+        ValueError,
+        "x must be [B, seq_len=6, d_model=4], got [2, 5, 4]",
+    ),
+    (
+        lambda: Encoder(lambda: MixerBlock(4, 6, 3, 7), 1)(x(2, 6, 4), true(6, 6)),
+        ValueError,
+        "mask must be None, as token mixing reads all tokens at once, got a Tensor",
+    ),
+    (
+        lambda: Encoder(lambda: MixerBlock(4, 6, 3, 7), 1)(x(2, 6, 4), None, true(2, 6)),
+        ValueError,
+        "key_padding_mask must be None, as token mixing reads all tokens at once, got a Tensor",
+    ),
+    (
+        lambda: Encoder(lambda: MixerBlock(4, 6, 3, 7), 1)(x(2, 6, 4), cache=Cache(6)),
+        ValueError,
+        "cache must be None, as token mixing reads all tokens at once, got a Cache",
+    ),
+    # ImageClassifier and n_patches
+    (
+        lambda: n_patches(224, 0),
+        ValueError,
+        "patch_size must be a positive whole number or (height, width) of such, got 0",
+    ),
+    (
+        lambda: n_patches((224, 224, 3), 16),
+        ValueError,
+        "image_size must be a positive whole number or (height, width) of such, got (224, 224, 3)",
+    ),
+    (
+        lambda: n_patches(28, (4, 5)),
+        ValueError,
+        "patch_size must divide image_size=(28, 28), got (4, 5)",
+    ),
+    (
+        lambda: ImageClassifier(MixerBlock(4, 6, 3, 7), 0, image_size=6, patch_size=(2, 3)),
+        ValueError,
+        "n_classes must be a positive whole number, got 0",
+    ),
+    (
+        lambda: ImageClassifier(MixerBlock(4, 6, 3, 7), 5, image_size=6, patch_size=(2, 3))(
+            x(2, 1, 6, 6)
+        ),
+        ValueError,
+        "images must be [B, n_channels=3, 6, 6], got [2, 1, 6, 6]",
     ),
     # TinyAttention
     (

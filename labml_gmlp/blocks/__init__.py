@@ -13,5 +13,6 @@ receives it as an argument. So each can be copied alone.
 * [windowed.py](windowed.py): a spatial projection of windows, for any length
 * [toeplitz.py](toeplitz.py): projections whose $W$ depends on $i - j$
 * [transformer.py](transformer.py): the baseline
-* [encoder.py](encoder.py): a stack of either
+* [mixer.py](mixer.py): MLP-Mixer's block
+* [encoder.py](encoder.py): a stack of any of them
 """
