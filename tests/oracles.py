@@ -119,6 +119,49 @@ def gmlp_block(
     return x + linear(z, part(p, "proj_out"))
 
 
+def toeplitz_projection(
+    z: Array, p: Parameters, *, n_heads: int = 1, causal: bool = False, mask: Array | None = None
+) -> Array:
+    r"""
+    $f(Z)_{ic} = \sum_j w_{i-j} Z_{jc} + b_i$, with $w$ and $b$ of the head that channel c is in.
+
+    `weight` starts with the smallest offset i - j that the layer knows: 0 if causal.
+    """
+    n_batch, n, n_channels = z.shape
+    # One row for each head.
+    weight, bias = np.atleast_2d(p["weight"]), np.atleast_2d(p["bias"])
+    smallest = 0 if causal else -(weight.shape[1] - 1) // 2
+    out = np.zeros_like(z)
+    for b in range(n_batch):
+        for i in range(n):
+            for c in range(n_channels):
+                h = c // (n_channels // n_heads)
+                for j in range(n):
+                    if allowed(mask, causal, b, i, j):
+                        out[b, i, c] += weight[h, i - j - smallest] * z[b, j, c]
+                out[b, i, c] += bias[h, i]
+    return out
+
+
+def decayed_toeplitz_projection(
+    z: Array, p: Parameters, *, n_heads: int = 1, mask: Array | None = None
+) -> Array:
+    r"""$f(Z)_{ic} = \sum_{j \le i} x_i w_{i-j} y_j Z_{jc} + b_i$; x is `row`, y is `column`."""
+    n_batch, n, n_channels = z.shape
+    weight, bias = np.atleast_2d(p["weight"]), np.atleast_2d(p["bias"])
+    x, y = np.atleast_2d(p["row"]), np.atleast_2d(p["column"])
+    out = np.zeros_like(z)
+    for b in range(n_batch):
+        for i in range(n):
+            for c in range(n_channels):
+                h = c // (n_channels // n_heads)
+                for j in range(i + 1):
+                    if allowed(mask, True, b, i, j):
+                        out[b, i, c] += x[h, i] * weight[h, i - j] * y[h, j] * z[b, j, c]
+                out[b, i, c] += bias[h, i]
+    return out
+
+
 def attention(
     x: Array,
     p_in: Parameters,
@@ -221,3 +264,186 @@ def cut(
             out = np.full((*x.shape[:2], y.shape[-1]), np.nan)
         out[b, :n] = y[0]
     return out
+
+
+def mixer_block(x: Array, p: Parameters, *, eps: float = 1e-5, approximate: str = "none") -> Array:
+    r"""MLP-Mixer, Eq. 1: one column of X at a time, then one row of U at a time."""
+    gelu = GELU[approximate]
+    normalised = layer_norm(x, part(p, "token_norm"), eps)
+    u = np.empty_like(x)
+    for b in range(x.shape[0]):
+        for c in range(x.shape[2]):
+            hidden = gelu(linear(normalised[b, :, c], part(p, "token_in")))
+            u[b, :, c] = x[b, :, c] + linear(hidden, part(p, "token_out"))
+    normalised = layer_norm(u, part(p, "norm"), eps)
+    y = np.empty_like(u)
+    for b in range(x.shape[0]):
+        for i in range(x.shape[1]):
+            hidden = gelu(linear(normalised[b, i], part(p, "proj_in")))
+            y[b, i] = u[b, i] + linear(hidden, part(p, "proj_out"))
+    return y
+
+
+def image_classifier(
+    images: Array, p: Parameters, run_encoder: Callable[[Array], Array], patch: tuple[int, int]
+) -> Array:
+    """Images `[B, channels, height, width]` to logits; the patches are read as one reads a page."""
+    n_batch, n_channels, height, width = images.shape
+    rows, columns = height // patch[0], width // patch[1]
+    d_model = p["patches.weight"].shape[0]
+    x = np.zeros((n_batch, rows * columns, d_model))
+    for b, row, column, c in np.ndindex(n_batch, rows, columns, d_model):
+        total = p["patches.bias"][c]
+        for channel, i, j in np.ndindex(n_channels, *patch):
+            pixel = images[b, channel, row * patch[0] + i, column * patch[1] + j]
+            total += p["patches.weight"][c, channel, i, j] * pixel
+        x[b, row * columns + column, c] = total
+    y = run_encoder(x)
+    mean = np.array([sum(tokens) / len(tokens) for tokens in y])
+    return linear(mean, part(p, "head"))
+
+
+def tiny_attention(
+    x: Array, p: Parameters, *, causal: bool = False, mask: Array | None = None
+) -> Array:
+    r"""$O \sum_j A_{ij} v_j + o$, $A$ a softmax of $q_i \cdot k_j / \sqrt{a}$; over nothing, 0."""
+    n_batch, n, _ = x.shape
+    n_attn = p["attention_in.weight"].shape[0] // 3
+    stacked = linear(x, part(p, "attention_in"))
+    q, k, v = (stacked[:, :, s * n_attn : (s + 1) * n_attn] for s in range(3))
+    read = np.zeros((n_batch, n, n_attn))
+    for b in range(n_batch):
+        for i in range(n):
+            powers = {
+                j: math.exp(sum(q[b, i, c] * k[b, j, c] for c in range(n_attn)) / n_attn**0.5)
+                for j in range(n)
+                if allowed(mask, causal, b, i, j)
+            }
+            for j, power in powers.items():
+                for c in range(n_attn):
+                    read[b, i, c] += power / sum(powers.values()) * v[b, j, c]
+    return linear(read, part(p, "attention_out"))
+
+
+def amlp_block(
+    x: Array, p: Parameters, *, causal: bool = False, mask: Array | None = None
+) -> Array:
+    r"""$Z_1 \odot (f(Z_2) + \mathrm{tiny}(\mathrm{norm}(X)))$ inside of Eq. 1."""
+    normalised = layer_norm(x, part(p, "norm"))
+    z = gelu_exact(linear(normalised, part(p, "proj_in")))
+    half = z.shape[-1] // 2
+    z2 = layer_norm(z[:, :, half:], part(p, "sgu.norm"))
+    gate = spatial_projection(z2, part(p, "sgu.projection"), causal=causal, mask=mask)
+    gate = gate + tiny_attention(normalised, part(p, "attention"), causal=causal, mask=mask)
+    return x + linear(z[:, :, :half] * gate, part(p, "proj_out"))
+
+
+def gate_of_the_ablation(
+    z: Array, p: Parameters, *, kind: str, causal: bool = False, mask: Array | None = None
+) -> Array:
+    r"""$f(Z)$ with $W = I + W'$, $Z + f(Z)$ or $Z \odot f(Z)$ (Eq. 3); $f$ reads normalised $Z$."""
+    normalised, projection = layer_norm(z, part(p, "norm")), part(p, "projection")
+    if kind == "linear":
+        projection["weight"] = projection["weight"] + np.eye(len(projection["weight"]))
+    f = spatial_projection(normalised, projection, causal=causal, mask=mask)
+    out = np.empty_like(z)
+    for index in np.ndindex(*z.shape):
+        out[index] = {
+            "linear": f[index],
+            "additive": z[index] + f[index],
+            "multiplicative": z[index] * f[index],
+        }[kind]
+    return out
+
+
+def stochastic_depth(y: Array, kept: Array, survival: float) -> Array:
+    r"""$m_b / p \, Y_b$ for the $m$ that was drawn, `kept`, `[B]`."""
+    out = np.zeros_like(y)
+    for b, i, c in np.ndindex(*y.shape):
+        if kept[b]:
+            out[b, i, c] = y[b, i, c] / survival
+    return out
+
+
+def token_shift(x: Array, shifts: tuple[int, ...], mask: None = None) -> Array:
+    r"""$X_{i - s_k, c}$ for channel $c$ of group $k$, zero outside; what is left over stays."""
+    n_batch, n, n_channels = x.shape
+    out = np.zeros_like(x)
+    for b in range(n_batch):
+        for i in range(n):
+            for c in range(n_channels):
+                k = c // (n_channels // len(shifts))
+                j = i - (shifts[k] if k < len(shifts) else 0)
+                if 0 <= j < n:
+                    out[b, i, c] = x[b, j, c]
+    return out
+def convolution_projection(
+    z: Array, p: Parameters, *, causal: bool = False, mask: Array | None = None
+) -> Array:
+    r"""$f(Z)_{ic} = \sum_t K_{ct} Z_{i-l+t,c} + b_c$, $Z = 0$ outside of the sequence."""
+    n_batch, n, n_channels = z.shape
+    k = p["weight"].shape[1]
+    left = k - 1 if causal else (k - 1) // 2
+    out = np.zeros_like(z)
+    for b in range(n_batch):
+        for i in range(n):
+            for c in range(n_channels):
+                for t in range(k):
+                    j = i - left + t
+                    if 0 <= j < n and allowed(mask, causal, b, i, j):
+                        out[b, i, c] += p["weight"][c, t] * z[b, j, c]
+                out[b, i, c] += p["bias"][c]
+    return out
+
+
+def windowed_projection(
+    z: Array, p: Parameters, *, causal: bool = False, mask: Array | None = None
+) -> Array:
+    r"""$f(Z)_{uw+r,c} = \sum_q W_{rq} Z_{(u-1)w+q,c} + b_r$; heads are slices of the channels."""
+    n_batch, n, n_channels = z.shape
+    weights = p["weight"] if p["weight"].ndim == 3 else p["weight"][None]
+    biases = p["bias"] if p["bias"].ndim == 2 else p["bias"][None]
+    n_heads, w, reach = weights.shape
+    out = np.zeros_like(z)
+    for b in range(n_batch):
+        for i in range(n):
+            u, r = divmod(i, w)
+            for c in range(n_channels):
+                h = c // (n_channels // n_heads)
+                for q in range(reach):
+                    j = (u - 1) * w + q
+                    if 0 <= j < n and allowed(mask, causal, b, i, j):
+                        out[b, i, c] += weights[h, r, q] * z[b, j, c]
+                out[b, i, c] += biases[h, r]
+    return out
+
+
+def convolutional_gating_unit(
+    z: Array, p: Parameters, *, causal: bool = False, mask: Array | None = None, eps: float = 1e-5
+) -> Array:
+    r"""Eq. 4 with a convolution: $s(Z) = Z_1 \odot f(Z_2)$, $Z_2$ normalised over its channels."""
+    half = z.shape[-1] // 2
+    z2 = layer_norm(z[:, :, half:], part(p, "norm"), eps)
+    gate = convolution_projection(z2, part(p, "projection"), causal=causal, mask=mask)
+    return z[:, :, :half] * gate
+
+
+def espnet_gating_unit(z: Array, p: Parameters) -> Array:
+    """ESPnet's `ConvolutionalSpatialGatingUnit` under its own names, without dropout.
+
+    Halves, the norm of the second with eps 1e-12, `conv` with (k - 1) // 2 zeros on each side and a
+    weight `[c, 1, k]`, `linear` over the channels if there is one, and the product.
+    """
+    first, second = np.split(z, 2, axis=-1)
+    second = layer_norm(second, part(p, "norm"), eps=1e-12)
+    kernel = p["conv.weight"]
+    k = kernel.shape[2]
+    padded = np.pad(second, ((0, 0), ((k - 1) // 2, (k - 1) // 2), (0, 0)))
+    gate = np.zeros_like(second)
+    for b in range(gate.shape[0]):
+        for i in range(gate.shape[1]):
+            for c in range(gate.shape[2]):
+                gate[b, i, c] = np.dot(kernel[c, 0], padded[b, i : i + k, c]) + p["conv.bias"][c]
+    if "linear.weight" in p:
+        gate = linear(gate, part(p, "linear"))
+    return first * gate

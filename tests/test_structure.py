@@ -73,7 +73,7 @@ def test_imports_are_found_wherever_they_stand(tmp_path, monkeypatch):
 
 
 def test_there_are_files_to_read():
-    assert {"encoder", "gmlp", "transformer"} <= {path.stem for path in BLOCKS}
+    assert {"encoder", "gmlp", "toeplitz", "transformer"} <= {path.stem for path in BLOCKS}
     assert len(python_files(PACKAGE)) > len(BLOCKS)
 
 
@@ -116,6 +116,7 @@ def test_only_experiments_import_labml_and_lightning():
 
 # What a taker does: one file in an empty folder, one layer, one step. Each maps `x` to `y`.
 ALONE = {
+    "convolution": "layer = ConvolutionProjection(4, 3)",
     "encoder": """
         class Layer(nn.Linear):
             size = 4
@@ -123,8 +124,31 @@ ALONE = {
                 return super().forward(x)
         layer = Encoder(lambda: Layer(4, 4), 2)
     """,
+    "gates": """
+        class Projection(nn.Module):
+            causal = True
+            def __init__(self):
+                super().__init__()
+                self.weight = nn.Parameter(torch.zeros(5, 5))
+                self.bias = nn.Parameter(torch.ones(5))
+            def forward(self, z, mask=None):
+                return self.weight @ z + self.bias[:, None]
+        layer = MultiplicativeGate(4, Projection())
+    """,
     "gmlp": "layer = GMLPBlock(4, 6, 5, causal=True)",
+    "mixer": "layer = MixerBlock(4, 5, 3, 7)",
+    "stochastic_depth": "layer = StochasticDepth(0.5)",
+    "tiny_attention": "layer = TinyAttention(4, 4, 3, causal=True)",
+    "token_shift": "layer = TokenShift((0, 1))",
+    "toeplitz": """
+        layer = nn.Sequential(
+            ToeplitzProjection(6, fft_from=4),
+            ToeplitzProjection(6, causal=True, n_heads=2),
+            DecayedToeplitzProjection(6),
+        )
+    """,
     "transformer": "layer = TransformerLayer(4, 2, 6, causal=True)",
+    "windowed": "layer = WindowedProjection(2, n_heads=2)",
 }
 
 

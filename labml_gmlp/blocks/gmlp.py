@@ -254,8 +254,8 @@ class GMLPBlock(nn.Module):
       both
 
     Raises `ValueError` for sizes that are not positive whole numbers, for `causal=True` beside a
-    `sgu` or an `attention` that is not causal itself, for a `sgu` beside a `projection`, and what
-    `SpatialGatingUnit` raises.
+    `sgu`, an `attention` or a `token_shift` that is not causal itself, for a `sgu` beside a
+    `projection`, and what `SpatialGatingUnit` raises.
     """
 
     def __init__(
@@ -280,6 +280,7 @@ class GMLPBlock(nn.Module):
         _check_size("d_model", d_model)
         _check_size("d_ffn", d_ffn)
         _check_causal("attention", attention, causal)
+        _check_causal("token_shift", token_shift, causal)
         # What a stack of layers must know of each: its width.
         self.size = d_model
         self.norm = nn.LayerNorm(d_model, eps=norm_eps, device=device, dtype=dtype)

@@ -24,8 +24,9 @@ from pygments.token import (
 )
 
 # The class names are those of Pygments, so that one style sheet serves code in prose as well.
-# Text without a class is most of the text, and costs nothing. Kinds of one colour are one kind, so
-# that a string with braces in it stays one element.
+# Text without a class is most of the text, and costs nothing; keywords, the most frequent kind, are
+# elements without a class. Kinds of one colour are one kind, so that a string with braces in it
+# stays one element.
 KINDS: tuple[tuple[_TokenType, str], ...] = (
     (Keyword.Constant, "m"),
     (Keyword, "k"),
@@ -95,8 +96,9 @@ def to_html(tokens: tuple[Token, ...], marks: Iterable[Mark] = ()) -> str:
     edges = sorted(marks, key=lambda mark: mark.column)
     out = []
     for mark, token in _cut(tokens, edges):
-        text = escape(token.text, quote=False)
-        inner = f'<span class="{token.kind}">{text}</span>' if token.kind else text
+        text = escape(token.text, quote=False).replace("&gt;", ">")  # which needs no escape
+        name = "" if token.kind == "k" else f' class="{token.kind}"'
+        inner = f"<i{name}>{text}</i>" if token.kind else text
         out.append(_around(mark, inner) if mark else inner)
     return "".join(out)
 
@@ -128,7 +130,7 @@ def _around(mark: Mark, inner: str) -> str:
     if mark.href:
         # No tab stop: there would be hundreds, and the same places are reached from the prose.
         return f'<a href="{escape(mark.href, quote=True)}"{symbol} tabindex="-1">{inner}</a>'
-    return f"<span{symbol}>{inner}</span>"
+    return f"<i{symbol}>{inner}</i>"
 
 
 def _append(line: list[Token], token: Token) -> None:
@@ -137,6 +139,10 @@ def _append(line: list[Token], token: Token) -> None:
         last = line[-1]
         if last.kind == token.kind:
             line[-1] = Token(last.column, last.text + token.text, last.kind)
+            return
+        if len(line) > 1 and line[-2].kind == token.kind and last.text.isspace():
+            first = line[-2]
+            line[-2:] = [Token(first.column, first.text + last.text + token.text, first.kind)]
             return
     line.append(token)
 

@@ -6,7 +6,9 @@ line, and names that say what they hold. Readers of a site get the same without 
 author needs. This is for the theme's own scripts, each of them one function that shares no name
 with another; scripts of a site are served as they are.
 
-Pages lose the quotes around attributes that need none, which is a twelfth of a source page.
+Pages lose what HTML does not ask for: the quotes around most attributes, which are a twelfth of a
+source page, and the end tags of what ends where the next thing begins. Formulas whose text is their
+LaTeX, most of them one letter, lose the second copy.
 """
 
 from __future__ import annotations
@@ -58,6 +60,45 @@ START = re.compile(
 QUOTED = re.compile(r"""="([^\s"'=<>`&]+)"(?!/)""")
 
 
+# A paragraph ends where one of these begins, and with what it stands in, if that is one of those.
+BLOCKS = "blockquote|div|dl|figure|h[1-6]|hr|ol|p|pre|table|ul"
+HOLDERS = "blockquote|dd|div|figcaption|li|main|section|td"
+# What an element is followed by wherever its end tag may be left out.
+FOLLOWED = {
+    "p": rf"<(?:{BLOCKS})\b|</(?:{HOLDERS})>",
+    "li": r"<li\b|</[ou]l>",
+    "t[dh]": r"<t[dh]\b|</tr>",
+    "tr": r"<tr\b|</t(?:head|body)>",
+    "thead": r"<tbody\b",
+    "tbody": r"</table>",
+}
+SPARE = re.compile(
+    "|".join(
+        [
+            VERBATIM,
+            r'<math data-latex="(?P<latex>[^"]*)">(?P<inner>.*?)</math>',
+            *(
+                rf"(?P<end{i}></{tag}>\s*(?={next}))"
+                for i, (tag, next) in enumerate(FOLLOWED.items())
+            ),
+        ]
+    ),
+    re.DOTALL,
+)
+
+
+def slim(html: str) -> str:
+    """A page without what HTML, or the script of the theme, can do without."""
+
+    def one(found: re.Match[str]) -> str:
+        if found["latex"]:
+            same = re.sub(r"<[^>]*>", "", found["inner"]) == found["latex"]
+            return f"<math>{found['inner']}</math>" if same else found[0]
+        return "" if found.lastgroup and found.lastgroup.startswith("end") else found[0]
+
+    return unquoted(SPARE.sub(one, html))
+
+
 def unquoted(html: str) -> str:
     """A page without the quotes that HTML does not ask for."""
     return START.sub(lambda found: QUOTED.sub(r"=\1", found[0]) if found["tag"] else found[0], html)
@@ -98,7 +139,7 @@ def shorten(script: str) -> str:
     _names(script, look)
     fresh = (name for name in _short_names() if name not in used)
     short = {name: next(fresh) for name in declared if name not in keys}
-    short["const"] = "let"
+    short |= {"const": "let", "true": "!0", "false": "!1"}
     return _names(script, lambda name, before, behind: short.get(name, name))
 
 

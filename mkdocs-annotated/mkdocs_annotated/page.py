@@ -70,16 +70,19 @@ def _row(row: Row, prose: str, lines: list[str], notes: Mapping[int, str], exhib
     # Whoever follows a link to a name wants to see its prose too: the row carries the first one.
     first = row.anchors[0].line if row.anchors and prose else None
     own = f' id="{names.pop(first)}"' if first else ""
+    # Lines that became prose, or white space, are addresses as well.
+    coded = {line.number for line in row.code}
+    hidden = [f"L{n}" for n in row.lines if n not in coded]
+    if hidden and not own:
+        own = f' id="{hidden.pop(0)}"'
     bare = "" if prose else " bare"
     head = f'<div class="row{bare}"{own}>'
     tall = len(row.code) > STICKY_LINES
     # Below long code a figure would be far from the words about it, and the room is on the left.
     if prose and tall:
         prose, exhibit = prose + exhibit, ""
-    # Lines that became prose, or white space, are addresses as well.
-    coded = {line.number for line in row.code}
-    others = "".join(f'<wbr id="L{n}">' for n in row.lines if n not in coded)
-    head += f'<span class="at">{others}</span>' if others else ""
+    if hidden:
+        head += "<i>" + "".join(f'<wbr id="{each}">' for each in hidden) + "</i>"
     left = f'<div class="prose">{prose}</div>' if prose else ""
     if not row.code:
         return f"{head}{left}{exhibit}</div>"
@@ -93,7 +96,7 @@ def _row(row: Row, prose: str, lines: list[str], notes: Mapping[int, str], exhib
         expected = n + 1
         name = f'<wbr id="{names[n]}">' if n in names else ""
         note = f'<i class="note" data-note="{escape(notes[n])}"></i>' if n in notes else ""
-        shown.append(f'<span class="l" id="L{n}"{number}>{name}{lines[n - 1]}{note}\n</span>')
+        shown.append(f'<b id="L{n}"{number}>{name}{lines[n - 1]}{note}\n</b>')
     code = "".join(shown)
     block = f'<pre class="{classes}"{indent}><code>{code}</code></pre>'
     if exhibit:

@@ -40,7 +40,7 @@ from mkdocs_annotated.errors import SourceError
 from mkdocs_annotated.links import Index, Target, read_inventory
 from mkdocs_annotated.markup import MarkupExtension
 from mkdocs_annotated.math import MathExtension
-from mkdocs_annotated.minify import SUFFIXES, minify, unquoted
+from mkdocs_annotated.minify import SUFFIXES, minify, slim
 from mkdocs_annotated.options import AnnotatedConfig
 from mkdocs_annotated.prose import split
 from mkdocs_annotated.publish import Aside
@@ -342,7 +342,7 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
     # Last, so that no other plugin has to know how a page is written.
     @event_priority(-100)
     def on_post_page(self, output: str, /, *, page: Page, config: MkDocsConfig) -> str:
-        return unquoted(output)
+        return slim(output)
 
     # Last, so that what other plugins write is published as well.
     @event_priority(-100)

@@ -36,7 +36,7 @@ def test_no_page_is_wider_than_the_screen(visit, path: str):
 @pytest.mark.parametrize("path", SOURCES)
 def test_each_code_line_is_the_line_of_the_source(visit, path: str):
     found = visit(path).page.evaluate(
-        """() => [...document.querySelectorAll(".l")].map(line => {
+        """() => [...document.querySelectorAll(".code b")].map(line => {
             return [Number(line.id.slice(1)), line.textContent];
         })"""
     )
@@ -137,6 +137,12 @@ def test_copied_formulas_are_latex(visit):
     text = copied(visit("shapes/polygon.html").page, ".prose")
     assert "Corners $(x_i, y_i)$, joined in their order." in text
     assert r"$$A = \frac12 \left| \sum_{i=1}^{n} x_i y_{i+1} - x_{i+1} y_i \right|$$" in text
+
+
+def test_a_copied_letter_is_latex_though_the_page_has_it_once(visit):
+    page = visit("shapes/circle.html").page
+    assert page.locator("main math:not([data-latex])").count() >= 2
+    assert "All points at the distance $r$ from one point." in copied(page, ".prose")
 
 
 def test_copied_code_has_no_line_numbers(visit):

@@ -145,7 +145,7 @@ def test_a_note_says_the_shape_and_the_text_of_a_line_is_that_of_the_source(visi
     assert '"x [B]"' in texts
     assert '"\N{RIGHTWARDS ARROW} [B, n, n, n, n]"' in texts
     shown = page.evaluate(
-        """() => [...document.querySelectorAll(".l")].map(line => line.textContent)"""
+        """() => [...document.querySelectorAll(".code b")].map(line => line.textContent)"""
     )
     assert "    y = Array(5, 7)\n" in shown
 
@@ -157,7 +157,7 @@ def test_copied_code_has_no_notes(visit):
             const area = document.createElement("textarea");
             document.body.append(area);
             const range = document.createRange();
-            range.selectNodeContents(document.querySelector(".l:has(.note)").parentElement);
+            range.selectNodeContents(document.querySelector(".code b:has(.note)").parentElement);
             getSelection().removeAllRanges();
             getSelection().addRange(range);
         }"""

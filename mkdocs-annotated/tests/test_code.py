@@ -40,7 +40,7 @@ def test_any_text_survives_colouring(source: str):
         for token in line:
             assert token.column == column
             column += len(token.text)
-        shown = unescape(re.sub(r"</?span[^>]*>", "", to_html(line)))
+        shown = unescape(re.sub(r"</?i[^>]*>", "", to_html(line)))
         assert shown == "".join(token.text for token in line)
 
 
@@ -59,15 +59,15 @@ def test_addresses_are_those_of_lines_and_names(render):
         'import a\n\n\nclass A:\n    """A."""\n\n    def f(self): ...\n\n    def g(self): ...\n'
     )
     for line in (1, 4, 7, 9):
-        assert f'<span class="l" id="L{line}"' in made.html
+        assert f'<b id="L{line}"' in made.html
     assert '<div class="row" id="A">' in made.html
-    assert re.search(r'<span class="l" id="L7"[^>]*><wbr id="A.f">', made.html)
-    assert re.search(r'<span class="l" id="L9"[^>]*><wbr id="A.g">', made.html)
+    assert re.search(r'<b id="L7"[^>]*><wbr id="A.f">', made.html)
+    assert re.search(r'<b id="L9"[^>]*><wbr id="A.g">', made.html)
 
 
 def test_a_number_is_given_where_lines_are_left_out_and_counted_elsewhere(render):
     made = render("a = 1\nb = 2\n# Prose.\nc = 3\nd = 4\n\n\n\ne = 5\n")
-    lines = re.findall(r'<span class="l" id="L(\d+)"(?: style="--n:(\d+)")?>', made.html)
+    lines = re.findall(r'<b id="L(\d+)"(?: style="--n:(\d+)")?>', made.html)
     count = 0
     for line, told in lines:
         count = int(told) if told else count + 1
@@ -99,7 +99,7 @@ def test_a_mark_wraps_its_name_and_nothing_else() -> None:
     marks = [Mark(10, 16, symbol="W"), Mark(0, 4, href="a.html#norm")]
     html = to_html(line, marks)
     assert '<a href="a.html#norm" tabindex="-1">norm</a>(' in html
-    assert '<span data-s="W">weight</span>' in html
+    assert '<i data-s="W">weight</i>' in html
     assert unescape(re.sub(r"<[^>]*>", "", html)) == "norm(self.weight, x)"
 
 

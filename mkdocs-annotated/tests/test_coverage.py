@@ -54,12 +54,12 @@ def test_the_page_names_status_code_and_tests_in_words(covered):
     site = covered.build(options=OPTIONS)
     html = (site / "paper" / "map.html").read_text()
     assert "<h3 id=eq-1>Eq. 1</h3>" in html
-    assert "<p><strong>Reproduced</strong> - section 2</p>" in html
+    assert "<p><strong>Reproduced</strong> - section 2<" in html
     assert "href=../shapes/disc.html#Disc.area" in html
     assert "Test: the area is that of a circle" in html
-    assert "<p>No large disc was at hand.</p>" in html
+    assert "<p>No large disc was at hand.<" in html
     assert re.search(r'<math data-latex="A = \\pi r\^2">', html)
-    cells = re.findall(r"<td[^>]*>([^<]*)</td>", html)
+    cells = re.findall(r"<td[^>]*>([^<]*)(?=<)", html)
     assert " ".join(cells) == "Equations 1 0 0 Tables 0 0 1 All 1 0 1"
     assert not (site / "map.yml").exists()
 

@@ -65,7 +65,7 @@ class CodeText(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         identifier = dict(attrs).get("id") or ""
-        if tag == "span" and re.fullmatch(r"L\d+", identifier):
+        if tag == "b" and re.fullmatch(r"L\d+", identifier):
             self.current = int(identifier[1:])
             self.lines[self.current] = ""
 

@@ -98,7 +98,10 @@ def test_results_lead_to_the_row_on_the_same_page(visit):
     page.locator("#find a").click()
     assert page.url.endswith("circle.html#L72")
     assert page.locator("#find").is_hidden()
-    assert page.locator(".row:has(.at > :target) .l").first.get_attribute("id") == "L73"
+    assert (
+        page.locator(".row:is(:target, :has(> i > :target)) .code b").first.get_attribute("id")
+        == "L73"
+    )
 
 
 def pasted(page, button) -> str:
@@ -203,7 +206,7 @@ def test_paper_gets_every_line_and_no_buttons(visit):
     page.emulate_media(media="print")
     page.set_viewport_size({"width": 700, "height": 900})
     assert page.locator("button:visible").count() == 0
-    assert page.locator(".l:visible").count() == page.locator(".l").count() == 22
+    assert page.locator(".code b:visible").count() == page.locator(".code b").count() == 22
     code = "[...document.querySelectorAll('.code')]"
     assert page.evaluate(f"{code}.filter(e => e.scrollWidth > e.clientWidth).length") == 0
 
@@ -214,12 +217,14 @@ def test_every_line_of_code_is_in_the_pdf(visit, tmp_path: Path):
     page.pdf(path=tmp_path / "circle.pdf", format="A5")
     sheets = pypdf.PdfReader(tmp_path / "circle.pdf").pages
     printed = "".join("".join(sheet.extract_text() for sheet in sheets).split())
-    shown = page.evaluate("[...document.querySelectorAll('.l')].map(line => line.textContent)")
+    shown = page.evaluate("[...document.querySelectorAll('.code b')].map(line => line.textContent)")
     assert len(shown) == 22
     assert [line for line in shown if "".join(line.split()) not in printed] == []
     assert "Copy" not in printed
     # Each with its number before it.
-    numbered = page.evaluate("[...document.querySelectorAll('.l')].map(e => [e.id, e.textContent])")
+    numbered = page.evaluate(
+        "[...document.querySelectorAll('.code b')].map(e => [e.id, e.textContent])"
+    )
     for number, line in numbered:
         assert number[1:] + "".join(line.split()) in printed
 

@@ -109,8 +109,8 @@ def test_more_than_one_letter_is_no_symbol(latex: str):
 def parts(html: str) -> list[tuple[str, int, str]]:
     """The marked names of the code: symbol, line, text."""
     found = []
-    for number, line in re.findall(r"<span class=l id=L(\d+)[^>]*>(.*?)\n</span>", html):
-        for symbol, inner in re.findall(r"data-s=(\w+)[^>]*>(.*?)</(?:a|span)>", line):
+    for number, line in re.findall(r"<b id=L(\d+)[^>]*>(.*?)\n</b>", html):
+        for symbol, inner in re.findall(r"data-s=(\w+)[^>]*>(.*?)</(?:a|i)>", line):
             found.append((symbol, int(number), unescape(re.sub(r"<[^>]*>", "", inner))))
     return found
 
@@ -124,7 +124,7 @@ def test_code_is_marked_by_its_names_within_the_scope(project: SimpleNamespace):
         *[("W", 16, "weight"), ("W", 16, "weight"), ("Z", 16, "z"), ("W", 17, "weight")],
         *[("Z1", 18, "z1"), ("Z", 18, "z"), ("Z1", 19, "z1"), ("W", 19, "weight")],
     ]
-    equations = "".join(re.findall("<math data-latex.*?</math>", html))
+    equations = "".join(re.findall("<math.*?</math>", html.split("<main")[1]))
     assert re.findall(r"data-s=(\w+)", equations) == ["Z", "Z1", "W", "W", "Z"]
 
 
@@ -154,7 +154,9 @@ def test_the_narrower_scope_wins_where_two_symbols_share_a_letter(project: Simpl
         "narrow: {tex: V, code: {A.f: v}, equations: shapes/two.py::A.f}\n",
     )
     html = (project.build(options=OPTIONS) / "shapes/two.html").read_text()
-    prose = re.findall(r"<mi data-s=(\w+)>", "".join(re.findall("<math data.*?</math>", html)))
+    prose = re.findall(
+        r"<mi data-s=(\w+)>", "".join(re.findall("<math.*?</math>", html.split("<main")[1]))
+    )
     assert prose == ["wide", "narrow", "wide"]
     assert [symbol for symbol, *_ in parts(html)] == ["narrow", "narrow", "wide", "wide"]
 

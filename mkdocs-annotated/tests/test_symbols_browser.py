@@ -77,7 +77,7 @@ def lit(page) -> list[tuple[str, str]]:
     """What is lit in the article, in order: the tag in an equation or the line of the code."""
     found = page.evaluate(
         f"""{LIT}.map(e => {{
-            const line = e.closest(".l");
+            const line = e.closest(".code b");
             return [line ? line.id : e.tagName, e.textContent];
         }})"""
     )
@@ -104,9 +104,9 @@ def test_hovering_w_lights_each_w_and_each_weight_and_nothing_else(visit):
 def test_hovering_weight_in_the_code_lights_the_same(visit):
     page = visit()
     for i in range(6):
-        page.locator(".l [data-s=W]").nth(i).hover()
+        page.locator(".code b [data-s=W]").nth(i).hover()
         assert lit(page) == WEIGHTS
-    page.locator(".l [data-s=b]").first.hover()
+    page.locator(".code b [data-s=b]").first.hover()
     assert [text for _, text in lit(page)] == ["b"] * 3 + ["bias"] * 4
 
 
@@ -144,7 +144,7 @@ def test_a_click_pins_a_symbol_and_escape_clears_it(visit):
 
 def test_a_tap_on_a_linked_name_pins_it_and_a_second_tap_lets_go(visit):
     page = visit(has_touch=True, viewport={"width": 390, "height": 800})
-    name = page.locator(".l a[data-s=W]").first
+    name = page.locator(".code b a[data-s=W]").first
     assert name.get_attribute("href") == "#L14"
     name.tap()
     assert lit(page) == WEIGHTS
@@ -177,14 +177,14 @@ def test_the_legend_works_by_keyboard(visit):
 
 def test_links_in_code_are_calm_and_no_tab_stops(visit):
     page = visit()
-    links = page.locator(".l a")
+    links = page.locator(".code b a")
     assert links.count() == 2
     assert {each.get_attribute("tabindex") for each in links.all()} == {"-1"}
     line = "e => getComputedStyle(e).textDecorationColor"
     link = links.first
     assert link.evaluate(line) == "rgba(0, 0, 0, 0)"
     color = "e => getComputedStyle(e).color"
-    assert link.evaluate(color) == page.locator(".l").nth(3).evaluate(color)
+    assert link.evaluate(color) == page.locator(".code b").nth(3).evaluate(color)
     link.hover()
     assert link.evaluate(line) != "rgba(0, 0, 0, 0)"
     link.click()

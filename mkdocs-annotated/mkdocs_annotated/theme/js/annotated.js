@@ -1,11 +1,13 @@
 /* Conveniences only: every page reads without this file. What only works here is also made or shown here. */
 (() => {
-  const root = document.documentElement;
-  const one = (selector, within) => (within || document).querySelector(selector);
-  const all = (selector, within) => [...(within || document).querySelectorAll(selector)];
-  const on = (type, run) => document.addEventListener(type, run);
+  const page = document;
+  const root = page.documentElement;
+  const one = (selector, within) => (within || page).querySelector(selector);
+  const all = (selector, within) => [...(within || page).querySelectorAll(selector)];
+  const on = (type, run) => page.addEventListener(type, run);
+  const refuse = (event) => event.preventDefault();
   const make = (tag, values, parent) => {
-    const made = Object.assign(document.createElement(tag), values);
+    const made = Object.assign(page.createElement(tag), values);
     parent.append(made);
     return made;
   };
@@ -29,7 +31,7 @@
       if (!menu.contains(target) || target.closest(".toc a")) menu.open = false;
     }
     // The number of a line is drawn by the style sheet, and leads to the line all the same.
-    const line = target.closest(".l");
+    const line = target.closest(".code b");
     const edge = line?.closest("pre").getBoundingClientRect().left;
     if (clientX - edge < parseFloat(getComputedStyle(line, "::before").width)) location.hash = line.id;
   });
@@ -64,11 +66,11 @@
     if (formulas[0]) {
       for (const math of formulas) {
         const mark = math.getAttribute("display") === "block" ? "$$" : "$";
-        math.replaceWith(mark + math.dataset.latex + mark);
+        math.replaceWith(mark + (math.dataset.latex ?? math.textContent) + mark); // a letter is its own LaTeX
       }
-      copied.style = "position:absolute;left:-99rem;white-space:normal"; // only what is laid out has lines
+      copied.className = "skip"; // off the screen: only what is laid out has lines
       event.clipboardData.setData("text/plain", copied.innerText.trim());
-      event.preventDefault();
+      refuse(event);
     }
     copied.remove();
   });
@@ -115,10 +117,10 @@
   list.onclick = () => dialog.close();
   dialog.onkeydown = (event) => {
     const stops = [field, ...list.children];
-    const at = stops.indexOf(document.activeElement);
+    const at = stops.indexOf(page.activeElement);
     const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
     if (step) {
-      event.preventDefault();
+      refuse(event);
       stops[at + step]?.focus();
     } else if (event.key === "Enter" && !at) stops[1]?.click();
   };
@@ -145,7 +147,7 @@
     if (!code) continue;
     const bar = make("div", { className: "copies" }, row);
     copy("Copy code", () => code.textContent, bar);
-    copy("Copy block", () => block(+one(".l", row).id.slice(1)), bar);
+    copy("Copy block", () => block(+one("b", code).id.slice(1)), bar);
   }
 
   // A symbol of the paper lights everywhere on the page, in equations and in code.
@@ -177,7 +179,7 @@
       const mark = at(event);
       // A finger has no hover: its tap shows the symbol, and only a mouse follows the link.
       if (!mark || (mark.href && event.pointerType !== "touch")) return;
-      event.preventDefault();
+      refuse(event);
       pin(pinned === mark.dataset.s ? "" : mark.dataset.s);
     });
   }
@@ -193,7 +195,7 @@
     }
     if (event.ctrlKey || event.metaKey || event.altKey || target.closest("input, textarea, select, dialog")) return;
     if (key === "/") {
-      event.preventDefault();
+      refuse(event);
       open();
     }
     const step = { j: 1, k: -1 }[key];

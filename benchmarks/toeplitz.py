@@ -1,0 +1,230 @@
+r"""
+# What a Toeplitz projection costs
+
+```
+python -m benchmarks.toeplitz
+python -m benchmarks.toeplitz --chart toeplitz.svg --save toeplitz.json
+python -m benchmarks.toeplitz --sizes 256 512 768 1024 1536 2048 --channels 256 --batch 8
+```
+
+Forward and backward pass across ever more tokens, three ways: `ToeplitzProjection` by the Fourier
+transform, the same by the rows of its matrix, and `SpatialProjection`, whose matrix is free. The
+last command is the one by which the default of `fft_from` was chosen.
+
+Times are medians over rounds in which the ways take turns, and ratios are those of one round, as
+the speed of a machine drifts. Memory is what the peak of a process of its own grows by, from
+before the layer is built until after the backward pass. It needs Linux to be measured.
+"""
+
+import argparse
+import io
+import shlex
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from experiments.records import environment, write_aside, write_json
+from labml_gmlp import SpatialProjection, ToeplitzProjection
+
+FFT, ROWS, FREE = "FFT", "rows of W", "free W"
+WAYS: dict[str, Callable[[int], nn.Module]] = {
+    FFT: lambda n: ToeplitzProjection(n, fft_from=1),
+    ROWS: lambda n: ToeplitzProjection(n, fft_from=None),
+    FREE: lambda n: SpatialProjection(n),
+}
+SIZES = [2**k for k in range(8, 17)]
+KIB, MIB, GIB = 2**10, 2**20, 2**30
+
+
+def quadratic_bytes(n: int, batch: int) -> int:
+    """$W$, its gradient and a copy of either; `SpatialProjection` has a gradient per sequence."""
+    return 4 * n * n * (2 + batch)
+
+
+def one_pass(layer: nn.Module, z: Tensor) -> float:
+    """Seconds of a forward and a backward pass."""
+    layer.zero_grad()
+    z.grad = None
+    began = time.perf_counter()
+    layer(z).sum().backward()
+    return time.perf_counter() - began
+
+
+def times(
+    n: int, ways: list[str], channels: int, batch: int, rounds: int, limit: float
+) -> dict[str, list[float]]:
+    r"""
+    ## Time
+
+    * `limit` is in seconds; a way that takes longer in its first pass is measured by that one
+
+    Returns the seconds of each round by the name of the way.
+    """
+    z = torch.randn(batch, n, channels, requires_grad=True)
+    layers = {way: WAYS[way](n) for way in ways}
+    first = {way: one_pass(layer, z) for way, layer in layers.items()}
+    taken: dict[str, list[float]] = {
+        way: [seconds] if seconds > limit else [] for way, seconds in first.items()
+    }
+    turns = [way for way in ways if not taken[way]]
+    for number in range(rounds):
+        # Each round begins with another way, so that none always follows on the same one.
+        for k in range(len(turns)):
+            way = turns[(k + number) % len(turns)]
+            taken[way].append(one_pass(layers[way], z))
+    return taken
+
+
+def memory(n: int, way: str, channels: int, batch: int) -> int | None:
+    r"""
+    ## Memory
+
+    Returns what the peak of a new process grows by, in bytes; `None` where Linux is not.
+    """
+    if not Path("/proc/self/clear_refs").exists():
+        return None
+    arguments = ["--peak", way, "--sizes", str(n), "--channels", str(channels)]
+    command = [sys.executable, "-m", "benchmarks.toeplitz", *arguments, "--batch", str(batch)]
+    done = subprocess.run(
+        command, cwd=Path(__file__).parents[1], stdout=subprocess.PIPE, text=True, check=True
+    )
+    return int(done.stdout)
+
+
+def peak_growth(n: int, way: str, channels: int, batch: int) -> int:
+    """As `memory`, in this process."""
+    # What torch allocates once for all sizes is no part of it.
+    one_pass(WAYS[way](64), torch.randn(batch, 64, channels, requires_grad=True))
+    z = torch.randn(batch, n, channels, requires_grad=True)
+    # The peak so far becomes what is in use now.
+    Path("/proc/self/clear_refs").write_text("5")
+    before = _peak()
+    one_pass(WAYS[way](n), z)
+    return _peak() - before
+
+
+def _peak() -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * KIB
+    raise OSError("/proc/self/status has no VmHWM")
+
+
+def table(points: list[dict[str, Any]]) -> str:
+    r"""
+    ## Table
+
+    Returns Markdown: a row for each length, in which a dash is what does not fit the limit.
+    """
+    ratios = [f"{way} / FFT" for way in (ROWS, FREE)]
+    heads = ["tokens", *(f"{way}, ms" for way in WAYS), *ratios, *(f"{way}, MiB" for way in WAYS)]
+    lines = [heads, ["---:"] * len(heads)]
+    for point in points:
+        seconds, peaks = point["seconds"], point["bytes"]
+        line = [f"{point['n']:,}"]
+        line += [
+            f"{1e3 * statistics.median(seconds[w]):.1f}" if w in seconds else "-" for w in WAYS
+        ]
+        for way in (ROWS, FREE):
+            line.append(_ratio(seconds[way], seconds[FFT]) if way in seconds else "-")
+        line += [f"{peaks[w] / MIB:.1f}" if peaks.get(w) is not None else "-" for w in WAYS]
+        lines.append(line)
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def _ratio(one: list[float], other: list[float]) -> str:
+    if len(one) != len(other):
+        return f"{statistics.median(one) / statistics.median(other):.2f}"
+    ratios = [a / b for a, b in zip(one, other, strict=True)]
+    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+
+
+def chart(points: list[dict[str, Any]], title: str) -> bytes:
+    r"""
+    ## Chart
+
+    Time and memory over tokens, both axes logarithmic: a power of $n$ is a straight line, and its
+    slope is the exponent.
+
+    Returns an SVG.
+    """
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for way, colour in zip(WAYS, ("#33557f", "#b3261e", "#2c6e49"), strict=True):
+        timed = [p for p in points if way in p["seconds"]]
+        medians = [1e3 * statistics.median(p["seconds"][way]) for p in timed]
+        left.plot([p["n"] for p in timed], medians, color=colour, marker="o", label=way)
+        # Growth below a page of memory cannot be drawn on a logarithmic axis.
+        weighed = [p for p in points if p["bytes"].get(way)]
+        sizes = [p["bytes"][way] / MIB for p in weighed]
+        right.plot([p["n"] for p in weighed], sizes, color=colour, marker="o", label=way)
+    left.set_ylabel("forward and backward, ms")
+    right.set_ylabel("growth of the peak, MiB")
+    for axes in (left, right):
+        axes.set_xscale("log", base=2)
+        axes.set_yscale("log")
+        axes.set_xlabel("tokens")
+        axes.grid(alpha=0.25, linewidth=0.6)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False)
+    figure.suptitle(title, fontsize=9)
+    buffer = io.BytesIO()
+    with mpl.rc_context({"svg.hashsalt": "toeplitz", "svg.fonttype": "path"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return buffer.getvalue()
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Time and weigh Toeplitz and free projections.")
+    add = parser.add_argument
+    add("--sizes", type=int, nargs="+", default=SIZES, metavar="N", help="tokens")
+    add("--channels", type=int, default=64, help="(default: 64)")
+    add("--batch", type=int, default=1, help="sequences (default: 1)")
+    add("--rounds", type=int, default=9, help="rounds of all ways (default: 9)")
+    add("--memory-gb", type=float, default=4.0, help="most for a whole matrix (default: 4)")
+    add("--seconds", type=float, default=5.0, help="longest pass to repeat (default: 5)")
+    add("--chart", type=Path, metavar="FILE", help="write an SVG; needs matplotlib")
+    add("--save", type=Path, metavar="FILE", help="write all that was measured, as JSON")
+    add("--peak", choices=list(WAYS), help="print the memory of one way at one size, and no more")
+    return parser.parse_args(arguments)
+
+
+def main() -> None:
+    given = parse(sys.argv[1:])
+    c, batch = given.channels, given.batch
+    if given.peak:
+        print(peak_growth(given.sizes[0], given.peak, c, batch))
+        return
+    command = shlex.join(["python", "-m", "benchmarks.toeplitz", *sys.argv[1:]])
+    where = environment(torch.device("cpu"), command)
+    title = f"{where['hardware']}; torch {where['torch']}; {batch} x n x {c}"
+    points: list[dict[str, Any]] = []
+    for n in given.sizes:
+        fits = quadratic_bytes(n, batch) <= given.memory_gb * GIB
+        ways = list(WAYS) if fits else [FFT]
+        print(f"{n} tokens: {', '.join(ways)}", file=sys.stderr)
+        peaks = {way: memory(n, way, c, batch) for way in ways}
+        seconds = times(n, ways, c, batch, given.rounds, given.seconds)
+        points.append({"n": n, "seconds": seconds, "bytes": peaks})
+        # Saved as it goes: what was measured outlives an interruption.
+        if given.save:
+            record = {"environment": where, "channels": c, "batch": batch, "points": points}
+            write_json(given.save, record)
+    print(f"{title}; medians of {given.rounds} rounds; commit {where['commit']}\n")
+    print(table(points), end="")
+    if given.chart:
+        write_aside(given.chart, chart(points, title))
+
+
+if __name__ == "__main__":
+    main()

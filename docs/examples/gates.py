@@ -1,0 +1,21 @@
+"""Every way through the three gates, with sizes that cannot be taken for one another."""
+
+import torch
+
+from labml_gmlp.blocks.gates import AdditiveGate, LinearGate, MultiplicativeGate
+from labml_gmlp.blocks.gmlp import SpatialProjection
+from labml_gmlp.cache import Cache
+
+SIZES = {"B": 5, "n": 7, "d_ffn": 26}
+
+B, n, d_ffn = SIZES.values()
+torch.manual_seed(0)
+z = torch.randn(B, n, d_ffn)
+pairs = torch.ones(n, n, dtype=torch.bool)
+real = torch.ones(B, n, dtype=torch.bool)
+
+for gate in (LinearGate, AdditiveGate, MultiplicativeGate):
+    layer = gate(d_ffn, SpatialProjection(n, causal=True))
+    layer(z)
+    layer(z, mask=pairs, key_padding_mask=real, attended=z)
+    layer(z, cache=Cache(n))
