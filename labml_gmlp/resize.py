@@ -89,7 +89,7 @@ def extend(model: nn.Module, seq_len: int) -> nn.Module:
             _replace(layer, "column", repeat_last)
         _replace(layer, "bias", repeat_last)
 
-    return _changed(model, seq_len, change)
+    return _changed_somewhere(model, seq_len, change)
 
 
 def interpolate(model: nn.Module, seq_len: int) -> nn.Module:
@@ -111,14 +111,12 @@ def interpolate(model: nn.Module, seq_len: int) -> nn.Module:
     a layer that depends on the length.
     """
     _check_size("seq_len", seq_len)
-    return _changed(
+    return _changed_somewhere(
         model, seq_len, lambda layer, old: _stretch(layer, (1, old), (1, seq_len))
     )
 
 
-def interpolate_image(
-    model: ImageClassifier, image_size: int | tuple[int, int]
-) -> ImageClassifier:
+def interpolate_image(model: ImageClassifier, image_size: int | tuple[int, int]) -> ImageClassifier:
     r"""
     ## Another image size
 
@@ -154,7 +152,8 @@ def interpolate_image(
                 f"got a {type(layer).__name__}, which knows distances along one line"
             )
     changed.patches, changed.head = copy.deepcopy(model.patches), copy.deepcopy(model.head)
-    changed.encoder = _changed(
+    # Attention has nothing that belongs to a place; then there is nothing to do.
+    changed.encoder, _ = _changed(
         model.encoder, changed.n_patches, lambda layer, _: _stretch(layer, old, new)
     )
     return changed.train(model.training)
@@ -195,10 +194,10 @@ def _stretch(layer: nn.Module, old: Grid, new: Grid) -> None:
         n, n_new = old[1], new[1]
         zero, zero_new = weight.shape[-1] - n, (weight.shape[-1] - n > 0) * (n_new - 1)
         there = torch.arange(zero_new + n_new, device=weight.device) - zero_new
-        at = (there * (n / n_new) + zero).clamp(0, weight.shape[-1] - 1)
+        at = (there.to(weight) * (n / n_new) + zero).clamp(0, weight.shape[-1] - 1)
         below = at.floor().long()
         above = (below + 1).clamp(max=weight.shape[-1] - 1)
-        return torch.lerp(weight[..., below], weight[..., above], (at - below).to(weight)) * ratio
+        return torch.lerp(weight[..., below], weight[..., above], at - below) * ratio
 
     if isinstance(layer, SpatialProjection):
         _replace(layer, "weight", matrix)
@@ -219,19 +218,26 @@ def _stretch(layer: nn.Module, old: Grid, new: Grid) -> None:
         layer.n_positions = layer.positions.num_embeddings = new[1]
 
 
-def _changed(
+def _changed_somewhere(
     model: nn.Module, seq_len: int, change: Callable[[nn.Module, int], None]
 ) -> nn.Module:
+    model, n_changed = _changed(model, seq_len, change)
+    if not n_changed:
+        raise ValueError("model must have a layer that depends on the length, got none")
+    return model
+
+
+def _changed(
+    model: nn.Module, seq_len: int, change: Callable[[nn.Module, int], None]
+) -> tuple[nn.Module, int]:
     model = copy.deepcopy(model)
     lengths = [(layer, _length(layer)) for layer in model.modules()]
     depends = [(layer, old) for layer, old in lengths if old is not None]
-    if not depends:
-        raise ValueError("model must have a layer that depends on the length, got none")
     for layer, old in depends:
         change(layer, old)
         if not isinstance(layer, LanguageModel):
             layer.seq_len = seq_len  # type: ignore[assignment]
-    return model
+    return model, len(depends)
 
 
 def _length(layer: nn.Module) -> int | None:

@@ -224,9 +224,7 @@ LAYERS = {
 def classifier(layer, image_size, patch_size=2):
     n = n_patches(image_size, patch_size)
     encoder = Encoder(lambda: LAYERS[layer](n), 2)
-    return ImageClassifier(
-        encoder, 3, image_size=image_size, patch_size=patch_size, n_channels=1
-    )
+    return ImageClassifier(encoder, 3, image_size=image_size, patch_size=patch_size, n_channels=1)
 
 
 @pytest.mark.parametrize("layer", LAYERS)
@@ -256,8 +254,13 @@ def bars(n_images, size, generator):
     place = torch.rand(n_images, 1, 1, generator=generator) * 0.5 + 0.25
     y = ((torch.arange(size) + 0.5) / size)[:, None]
     x = ((torch.arange(size) + 0.5) / size)[None]
-    distance = torch.stack([(y - place).expand(-1, -1, size), (x - place).expand(-1, size, -1),
-                            (x - y + place - 0.5) / 2**0.5])
+    distance = torch.stack(
+        [
+            (y - place).expand(-1, -1, size),
+            (x - place).expand(-1, size, -1),
+            (x - y + place - 0.5) / 2**0.5,
+        ]
+    )
     picked = distance[kinds, torch.arange(n_images)]
     noise = torch.randn(n_images, size, size, generator=generator) * 0.1
     return (torch.exp(-((picked / 0.08) ** 2)) + noise)[:, None], kinds
@@ -298,9 +301,7 @@ def test_a_length_that_is_no_positive_whole_number_is_refused(call, value):
 
 @pytest.mark.parametrize("value", [N, N - 1])
 def test_extending_to_no_more_than_before_is_refused(value):
-    message = (
-        f"seq_len must be larger than 5, got {value}; shorter sequences need no new model"
-    )
+    message = f"seq_len must be larger than 5, got {value}; shorter sequences need no new model"
     assert_raises(lambda: extend(SpatialProjection(N), value), ValueError, message)
 
 
@@ -315,9 +316,7 @@ def test_a_model_that_takes_any_length_is_refused(call):
     [
         (lambda: MixerBlock(C, N, 3, 8), "MixerBlock"),
         (
-            lambda: LanguageModel(
-                7, Encoder(lambda: TransformerLayer(C, 2, 8), 1), n_positions=N
-            ),
+            lambda: LanguageModel(7, Encoder(lambda: TransformerLayer(C, 2, 8), 1), n_positions=N),
             "LanguageModel",
         ),
     ],
