@@ -14,6 +14,7 @@ Read in this order:
 6. [the language model](models/language.py): from tokens to logits
 7. [generation](generation.py): from logits to text
 8. [the image classifier](models/vision.py): from pixels to logits
+9. [the sizes of the paper](models/sizes.py): its tables of models, ready to build
 
 What a block can be given:
 
@@ -35,6 +36,7 @@ from labml_gmlp.blocks.toeplitz import DecayedToeplitzProjection, ToeplitzProjec
 from labml_gmlp.blocks.token_shift import TokenShift
 from labml_gmlp.blocks.transformer import TransformerLayer
 from labml_gmlp.generation import generate
+from labml_gmlp.models import sizes
 from labml_gmlp.models.language import LanguageModel
 from labml_gmlp.models.vision import ImageClassifier, n_patches
 
@@ -59,5 +61,6 @@ __all__ = [
     "TransformerLayer",
     "generate",
     "n_patches",
+    "sizes",
     "survival_at",
 ]
