@@ -17,6 +17,14 @@ Read in this order:
 5. [the language model](models/language.py): from tokens to logits
 6. [generation](generation.py): from logits to text
 7. [the image classifier](models/vision.py): from pixels to logits
+2. [Toeplitz projections](blocks/toeplitz.py): the form of $W$ that the paper uses for language
+3. [the encoder](blocks/encoder.py): a stack of such blocks, or of any other layer
+4. [the Transformer layer](blocks/transformer.py): the baseline
+5. [MLP-Mixer](blocks/mixer.py): the neighbour from the same month
+6. [the language model](models/language.py): from tokens to logits
+7. [generation](generation.py): from logits to text
+8. [the image classifier](models/vision.py): from pixels to logits
+9. [the sizes of the paper](models/sizes.py): its tables of models, ready to build
 
 What a block can be given:
 
@@ -24,11 +32,6 @@ What a block can be given:
 * [the gates of the ablation](blocks/gates.py): Eq. 3, and what came before it
 * [stochastic depth](blocks/stochastic_depth.py): lets sequences skip blocks in training
 * [token shift](blocks/token_shift.py): reads some channels from a neighbour
-2. [Toeplitz projections](blocks/toeplitz.py): the form of $W$ that the paper uses for language
-3. [the encoder](blocks/encoder.py): a stack of such blocks, or of any other layer
-4. [the Transformer layer](blocks/transformer.py): the baseline
-5. [the language model](models/language.py): from tokens to logits
-6. [generation](generation.py): from logits to text
 
 Every file under `blocks/` can be copied alone into other code. The names below are the public ones.
 """
@@ -40,11 +43,12 @@ from labml_gmlp.blocks.gmlp import GMLPBlock, SpatialGatingUnit, SpatialProjecti
 from labml_gmlp.blocks.mixer import MixerBlock
 from labml_gmlp.blocks.stochastic_depth import StochasticDepth, survival_at
 from labml_gmlp.blocks.tiny_attention import TinyAttention
-from labml_gmlp.blocks.token_shift import TokenShift
 from labml_gmlp.blocks.toeplitz import DecayedToeplitzProjection, ToeplitzProjection
+from labml_gmlp.blocks.token_shift import TokenShift
 from labml_gmlp.blocks.transformer import TransformerLayer
 from labml_gmlp.blocks.windowed import WindowedProjection
 from labml_gmlp.generation import generate
+from labml_gmlp.models import sizes
 from labml_gmlp.models.language import LanguageModel
 from labml_gmlp.models.vision import ImageClassifier, n_patches
 
@@ -58,18 +62,19 @@ __all__ = [
     "GMLPBlock",
     "ImageClassifier",
     "LanguageModel",
-    "MixerBlock",
     "LinearGate",
+    "MixerBlock",
     "MultiplicativeGate",
     "SpatialGatingUnit",
     "SpatialProjection",
     "StochasticDepth",
     "TinyAttention",
-    "TokenShift",
     "ToeplitzProjection",
+    "TokenShift",
     "TransformerLayer",
     "WindowedProjection",
     "generate",
     "n_patches",
+    "sizes",
     "survival_at",
 ]
