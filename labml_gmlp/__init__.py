@@ -11,10 +11,12 @@ Read in this order:
 3. [the Transformer layer](blocks/transformer.py): the baseline
 4. [the language model](models/language.py): from tokens to logits
 5. [generation](generation.py): from logits to text
+6. [adapters](adapters.py): these layers in the stacks of labml_nn and torch, and theirs in ours
 
 Every file under `blocks/` can be copied alone into other code. The names below are the public ones.
 """
 
+from labml_gmlp.adapters import ForLabml, ForTorch, FromLabml, FromTorch
 from labml_gmlp.blocks.encoder import Encoder
 from labml_gmlp.blocks.gmlp import GMLPBlock, SpatialGatingUnit, SpatialProjection
 from labml_gmlp.blocks.transformer import TransformerLayer
@@ -25,6 +27,10 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Encoder",
+    "ForLabml",
+    "ForTorch",
+    "FromLabml",
+    "FromTorch",
     "GMLPBlock",
     "LanguageModel",
     "SpatialGatingUnit",
