@@ -436,6 +436,17 @@ def test_with_causal_the_past_cannot_see_the_future(name, n, data, seed):
     assert_the_past_cannot_see_the_future(layer, x, with_another_future(x, t), t)
 
 
+@pytest.mark.parametrize("name", ["FromLabml Transformer", "FromLabml gMLP", "FromTorch"])
+def test_causal_and_a_mask_together_allow_what_both_do(name):
+    torch.manual_seed(0)
+    layer, x, mask = randomised(CAUSAL[name]()), random(B, N, D), case_of("a mask")[0]
+    y = layer(x, mask)
+    assert not torch.equal(y, layer(x))
+    layer.causal = False
+    assert not torch.equal(y, layer(x, mask))
+    close(y, layer(x, mask.tril()), None)
+
+
 @every_adapter
 def test_a_layer_learns_through_its_adapter_and_travels_as_a_state_dict(name):
     torch.manual_seed(0)
