@@ -32,11 +32,15 @@ What a block can be given:
 * [the gates of the ablation](blocks/gates.py): Eq. 3, and what came before it
 * [stochastic depth](blocks/stochastic_depth.py): lets sequences skip blocks in training
 * [token shift](blocks/token_shift.py): reads some channels from a neighbour
+4. [the language model](models/language.py): from tokens to logits
+5. [generation](generation.py): from logits to text
+6. [adapters](adapters.py): these layers in the stacks of labml_nn and torch, and theirs in ours
 
 Every file under `blocks/` can be copied alone into other code. The names below are the public ones.
 """
 
 from labml_gmlp.blocks.convolution import ConvolutionProjection
+from labml_gmlp.adapters import ForLabml, ForTorch, FromLabml, FromTorch
 from labml_gmlp.blocks.encoder import Encoder
 from labml_gmlp.blocks.gates import AdditiveGate, LinearGate, MultiplicativeGate
 from labml_gmlp.blocks.gmlp import GMLPBlock, SpatialGatingUnit, SpatialProjection
@@ -59,6 +63,10 @@ __all__ = [
     "ConvolutionProjection",
     "DecayedToeplitzProjection",
     "Encoder",
+    "ForLabml",
+    "ForTorch",
+    "FromLabml",
+    "FromTorch",
     "GMLPBlock",
     "ImageClassifier",
     "LanguageModel",

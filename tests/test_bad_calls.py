@@ -10,6 +10,10 @@ from labml_gmlp import (
     AdditiveGate,
     ConvolutionProjection,
     Encoder,
+    ForLabml,
+    ForTorch,
+    FromLabml,
+    FromTorch,
     GMLPBlock,
     ImageClassifier,
     LanguageModel,
@@ -469,6 +473,108 @@ BAD_CALLS: list[tuple[Callable[[], object], type[Exception], str]] = [
         lambda: GMLPBlock(3, 8, causal=True, projection=WindowedProjection(3)),
         ValueError,
         "projection must be built with causal=True inside a causal layer",
+    # Adapters
+    (
+        lambda: ForLabml(torch.nn.Linear(4, 4)),
+        TypeError,
+        "layer must be a module with a whole number `size`, got Linear",
+    ),
+    (
+        lambda: ForTorch(lambda x: x),
+        TypeError,
+        "layer must be a module with a whole number `size`, got function",
+    ),
+    (
+        lambda: FromLabml(torch.nn.Linear(4, 4), size=4.0),
+        TypeError,
+        "layer must be a module with a whole number `size`, got Linear",
+    ),
+    (
+        lambda: FromTorch(torch.nn.Linear(4, 4)),
+        TypeError,
+        "layer must be a torch.nn.TransformerEncoderLayer, got Linear",
+    ),
+    (
+        lambda: ForLabml(GMLPBlock(4, 6, 5))(x=x(5, 4)),
+        ValueError,
+        "x must be [n, B, d=4], got [5, 4]",
+    ),
+    (
+        lambda: ForLabml(GMLPBlock(4, 6, 5))(x=x(5, 3, 4), mask=true(5, 5)),
+        ValueError,
+        "mask must be [5, 5, 1] or [5, 5, 3] or [1, 5, 1] or [1, 5, 3], got [5, 5]",
+    ),
+    (
+        lambda: ForLabml(GMLPBlock(4, 6, 5))(x=x(5, 3, 4), mask=x(5, 5, 1)),
+        TypeError,
+        "mask must be a boolean tensor, true for what may be read, got torch.float32",
+    ),
+    (
+        lambda: ForTorch(GMLPBlock(4, 6, 5))(x(5, 3, 7)),
+        ValueError,
+        "src must be [n, B, d=4], got [5, 3, 7]",
+    ),
+    (
+        lambda: ForTorch(GMLPBlock(4, 6, 5), batch_first=True)(x(5, 4)),
+        ValueError,
+        "src must be [B, n, d=4], got [5, 4]",
+    ),
+    (
+        lambda: ForTorch(GMLPBlock(4, 6, 5))(x(5, 3, 4), is_causal=True),
+        ValueError,
+        "src_mask must be given beside is_causal=True, which is only a hint",
+    ),
+    (
+        lambda: ForTorch(GMLPBlock(4, 6, 5))(x(5, 3, 4), x(5, 5) - 1e9),
+        ValueError,
+        "src_mask must hold 0 and -inf only, not scores, got -1e+09",
+    ),
+    (
+        lambda: ForTorch(GMLPBlock(4, 6, 5))(x(5, 3, 4), x(5, 5).long()),
+        TypeError,
+        "src_mask must be a tensor, boolean or of 0 and -inf, got torch.int64",
+    ),
+    (
+        lambda: ForTorch(GMLPBlock(4, 6, 5))(x(5, 3, 4), true(6, 5, 5)),
+        ValueError,
+        "src_mask must be [5, 5] or [3, 5, 5], got [6, 5, 5]",
+    ),
+    (
+        lambda: ForTorch(GMLPBlock(4, 6, 5))(x(5, 3, 4), None, true(5, 3)),
+        ValueError,
+        "src_key_padding_mask must be [3, 5], got [5, 3]",
+    ),
+    (
+        lambda: FromTorch(torch.nn.TransformerEncoderLayer(4, 2, 6))(x(3, 5, 7)),
+        ValueError,
+        "x must be [B, n, d=4], got [3, 5, 7]",
+    ),
+    (
+        lambda: FromTorch(torch.nn.TransformerEncoderLayer(4, 2, 6))(x(3, 5, 4), x(5, 5)),
+        TypeError,
+        "mask must be a boolean tensor, true for what may be read, got torch.float32",
+    ),
+    (
+        lambda: FromTorch(torch.nn.TransformerEncoderLayer(4, 2, 6))(x(3, 5, 4), true(5, 3)),
+        ValueError,
+        "mask must be [5, 5] or [3, 5, 5], got [5, 3]",
+    ),
+    (
+        lambda: FromTorch(torch.nn.TransformerEncoderLayer(4, 2, 6))(
+            x(3, 5, 4), key_padding_mask=true(5, 3)
+        ),
+        ValueError,
+        "key_padding_mask must be [3, 5], got [5, 3]",
+    ),
+    (
+        lambda: FromTorch(torch.nn.TransformerEncoderLayer(4, 2, 6))(x(3, 5, 4), cache=Cache(5)),
+        ValueError,
+        "cache must be None for a layer of another package, which keeps nothing, got Cache",
+    ),
+    (
+        lambda: FromLabml(GMLPBlock(4, 6, 5))(x(3, 5, 4), cache=Cache(5)),
+        ValueError,
+        "cache must be None for a layer of another package, which keeps nothing, got Cache",
     ),
 ]
 
