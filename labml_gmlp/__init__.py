@@ -39,8 +39,8 @@ What a block can be given:
 Every file under `blocks/` can be copied alone into other code. The names below are the public ones.
 """
 
-from labml_gmlp.blocks.convolution import ConvolutionProjection
 from labml_gmlp.adapters import ForLabml, ForTorch, FromLabml, FromTorch
+from labml_gmlp.blocks.convolution import ConvolutionProjection
 from labml_gmlp.blocks.encoder import Encoder
 from labml_gmlp.blocks.gates import AdditiveGate, LinearGate, MultiplicativeGate
 from labml_gmlp.blocks.gmlp import GMLPBlock, SpatialGatingUnit, SpatialProjection

@@ -377,6 +377,8 @@ def token_shift(x: Array, shifts: tuple[int, ...], mask: None = None) -> Array:
                 if 0 <= j < n:
                     out[b, i, c] = x[b, j, c]
     return out
+
+
 def convolution_projection(
     z: Array, p: Parameters, *, causal: bool = False, mask: Array | None = None
 ) -> Array:
