@@ -9,32 +9,26 @@ Read in this order:
 1. [the gMLP block](blocks/gmlp.py): all equations of the paper's model
 2. [the encoder](blocks/encoder.py): a stack of such blocks, or of any other layer
 3. [the Transformer layer](blocks/transformer.py): the baseline
-4. [the convolution projection](blocks/convolution.py): the gate of cgMLP, for any length
-5. [the windowed projection](blocks/windowed.py): shared weights for windows, for any length
-6. [the language model](models/language.py): from tokens to logits
-7. [generation](generation.py): from logits to text
-4. [MLP-Mixer](blocks/mixer.py): the neighbour from the same month
-5. [the language model](models/language.py): from tokens to logits
-6. [generation](generation.py): from logits to text
-7. [the image classifier](models/vision.py): from pixels to logits
-2. [Toeplitz projections](blocks/toeplitz.py): the form of $W$ that the paper uses for language
-3. [the encoder](blocks/encoder.py): a stack of such blocks, or of any other layer
-4. [the Transformer layer](blocks/transformer.py): the baseline
-5. [MLP-Mixer](blocks/mixer.py): the neighbour from the same month
-6. [the language model](models/language.py): from tokens to logits
-7. [generation](generation.py): from logits to text
-8. [the image classifier](models/vision.py): from pixels to logits
-9. [the sizes of the paper](models/sizes.py): its tables of models, ready to build
+4. [the language model](models/language.py): from tokens to logits
+5. [generation](generation.py): from logits to text, with a [cache](cache.py)
+6. [the image classifier](models/vision.py): from pixels to logits
+7. [the sizes of the paper](models/sizes.py): its tables of models, ready to build
 
-What a block can be given:
+Other ways to mix tokens in the block:
 
-* [tiny attention](blocks/tiny_attention.py): makes it aMLP
+* [Toeplitz projections](blocks/toeplitz.py): the form of $W$ that the paper uses for language
+* [the convolution projection](blocks/convolution.py): the gate of cgMLP, for any length
+* [the windowed projection](blocks/windowed.py): shared weights for windows, for any length
+* [tiny attention](blocks/tiny_attention.py): beside the projection, it makes gMLP an aMLP
 * [the gates of the ablation](blocks/gates.py): Eq. 3, and what came before it
+* [MLP-Mixer](blocks/mixer.py): the neighbour from the same month
+
+What else a block can be given, and what can be done with a whole model:
+
 * [stochastic depth](blocks/stochastic_depth.py): lets sequences skip blocks in training
 * [token shift](blocks/token_shift.py): reads some channels from a neighbour
-4. [the language model](models/language.py): from tokens to logits
-5. [generation](generation.py): from logits to text
-6. [adapters](adapters.py): these layers in the stacks of labml_nn and torch, and theirs in ours
+* [resizing](resize.py): goes on at another length or image size
+* [adapters](adapters.py): these layers in the stacks of labml_nn and torch, and theirs in ours
 
 Every file under `blocks/` can be copied alone into other code. The names below are the public ones.
 """
