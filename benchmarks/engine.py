@@ -23,9 +23,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from experiments.autoregressive import Settings, make_model, train
+from experiments.autoregressive import Settings, train
 from experiments.checkpoint import State
 from experiments.corpus import Corpus, Vocabulary
+from experiments.models import make_model
 from experiments.optimisation import make_optimizer
 from experiments.records import hardware
 

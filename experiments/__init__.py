@@ -9,6 +9,7 @@ Each experiment is one file with its settings, its loop and its `main`:
 They share functions, and no class to inherit:
 
 * [settings.py](settings.py): flags from the fields of a dataclass
+* [models.py](models.py): the two layers, and the encoders that stack them
 * [corpus.py](corpus.py): text to tokens, and the order in which they are read
 * [optimisation.py](optimisation.py): what decays, and how the rate moves
 * [evaluation.py](evaluation.py): the loss over the whole validation part

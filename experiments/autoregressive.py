@@ -19,8 +19,8 @@ import math
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from torch import nn
 from experiments.checkpoint import State, load_run_checkpoint
 from experiments.corpus import Corpus, Vocabulary, Windows, load_corpus
 from experiments.evaluation import evaluate, in_words
+from experiments.models import ENCODERS, LAYERS, make_model
 from experiments.optimisation import make_optimizer, rate
 from experiments.progress import Progress
 from experiments.records import Metrics, environment, hardware
@@ -43,6 +44,7 @@ from experiments.runs import (
     read_record,
 )
 from experiments.settings import (
+    LATER,
     Parser,
     UserError,
     add_flags,
@@ -54,7 +56,7 @@ from experiments.settings import (
     user_errors,
 )
 from experiments.tracking import Track, tracking
-from labml_gmlp import Encoder, GMLPBlock, LanguageModel, TransformerLayer, generate
+from labml_gmlp import generate
 
 PROGRAM = "python -m experiments.autoregressive"
 
@@ -69,6 +71,7 @@ class Settings:
 
     * `corpus` is python, tiny_shakespeare or the path of a UTF-8 text
     * `layer` is gmlp or transformer; the other defaults follow it
+    * `encoder` is labml_gmlp or labml_nn, the package whose encoder stacks the layers
     * `d_model` is the number of channels between layers
     * `d_ffn` is the number of channels inside a layer
     * `n_layers` is the number of layers
@@ -89,6 +92,7 @@ class Settings:
 
     corpus: str = "python"
     layer: str = "gmlp"
+    encoder: str = field(default="labml_gmlp", metadata=LATER)
     d_model: int = 128
     d_ffn: int = 512
     n_layers: int = 7
@@ -110,6 +114,8 @@ class Settings:
     def __post_init__(self) -> None:
         if self.layer not in LAYERS:
             raise ValueError(f"layer must be {' or '.join(LAYERS)}, got {self.layer!r}")
+        if self.encoder not in ENCODERS:
+            raise ValueError(f"encoder must be {' or '.join(ENCODERS)}, got {self.encoder!r}")
         sizes = ("d_model", "d_ffn", "n_layers", "n_heads", "seq_len", "batch", "steps")
         check_positive(self, (*sizes, "evaluate_every", "save_every", "log_every", "lr", "clip"))
         if not 0 <= self.warmup < self.steps:
@@ -160,31 +166,10 @@ class Sample:
 #
 # Each brings the settings that are its defaults: sizes that give both the same number of
 # parameters, and the peak rate that was best for each in a sweep. The results page has the sweep.
-def gmlp(settings: Settings) -> nn.Module:
-    return GMLPBlock(settings.d_model, settings.d_ffn, settings.seq_len, causal=True)
-
-
-def transformer(settings: Settings) -> nn.Module:
-    return TransformerLayer(settings.d_model, settings.n_heads, settings.d_ffn, causal=True)
-
-
-LAYERS: dict[str, Callable[[Settings], nn.Module]] = {"gmlp": gmlp, "transformer": transformer}
 DEFAULTS = {
     "gmlp": Settings(),
     "transformer": Settings(layer="transformer", d_ffn=448, n_layers=4, lr=2e-3),
 }
-
-
-def make_model(settings: Settings, n_tokens: int) -> LanguageModel:
-    r"""
-    ## The model
-
-    Only the Transformer gets positions: in gMLP each row of $W$ already has its own.
-    """
-    torch.manual_seed(settings.seed)
-    encoder = Encoder(lambda: LAYERS[settings.layer](settings), settings.n_layers)
-    n_positions = settings.seq_len if settings.layer == "transformer" else None
-    return LanguageModel(n_tokens, encoder, n_positions=n_positions)
 
 
 def train(
@@ -322,10 +307,13 @@ def train_command(arguments: Sequence[str]) -> None:
     with user_errors():
         if launch.resume is None:
             settings = dataclasses.replace(defaults, **asked)
+            written = asdict(settings)
             folder = new_folder(launch, settings.corpus, settings.layer)
         else:
             folder = launch.resume
-            settings = from_dict(Settings, read_record(folder)["settings"])
+            # As an older run wrote them, so that its checkpoints are its own.
+            written = read_record(folder)["settings"]
+            settings = from_dict(Settings, written)
             if launch.run is not None:
                 raise ValueError(f"run must be left out beside resume, got {launch.run}")
             if difference := changed(asked, settings):
@@ -336,7 +324,7 @@ def train_command(arguments: Sequence[str]) -> None:
         device = pick_device(launch.device)
         corpus = load_corpus(settings.corpus, settings.seq_len, launch.data)
         identity = {
-            "settings": asdict(settings),
+            "settings": written,
             "corpus": corpus.sha256,
             "vocabulary": corpus.vocabulary.characters,
         }
@@ -355,7 +343,7 @@ def train_command(arguments: Sequence[str]) -> None:
         check_space(folder, model)
         if launch.resume is None:
             record = {
-                "settings": asdict(settings),
+                "settings": written,
                 "corpus": {"name": corpus.name, "sha256": corpus.sha256},
                 "environment": environment(device, shlex.join([*PROGRAM.split(), *arguments])),
             }

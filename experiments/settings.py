@@ -20,6 +20,9 @@ from typing import Any, NoReturn, TypeVar
 
 T = TypeVar("T")
 
+# Marks a field that older runs did not write: `field(default=..., metadata=LATER)`.
+LATER = {"later": True}
+
 
 class UserError(Exception):
     """A mistake that the caller can mend, told in one sentence. A command ends with status 2."""
@@ -154,16 +157,18 @@ def from_dict(cls: type[T], values: dict[str, Any]) -> T:
     r"""
     ## Settings read back
 
-    As the file may have been edited, each value must have the type of its field.
+    As the file may have been edited, each value must have the type of its field. A field that was
+    added `LATER` may be missing; its default is what was done before.
 
     Raises `ValueError` that lists the missing and the unknown names if `values` are not those of
     `cls`.
     """
-    names = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    if names != set(values):
+    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    unknown = sorted(set(values) - set(fields))
+    missing = sorted(name for name in set(fields) - set(values) if fields[name].metadata != LATER)
+    if unknown or missing:
         raise ValueError(
-            f"settings must be those of {cls.__name__}, "
-            f"got unknown {sorted(set(values) - names)}, missing {sorted(names - set(values))}"
+            f"settings must be those of {cls.__name__}, got unknown {unknown}, missing {missing}"
         )
     hints = typing.get_type_hints(cls)
     for name, value in values.items():

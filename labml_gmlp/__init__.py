@@ -9,30 +9,31 @@ Read in this order:
 1. [the gMLP block](blocks/gmlp.py): all equations of the paper's model
 2. [the encoder](blocks/encoder.py): a stack of such blocks, or of any other layer
 3. [the Transformer layer](blocks/transformer.py): the baseline
-4. [the convolution projection](blocks/convolution.py): the gate of cgMLP, for any length
-5. [the windowed projection](blocks/windowed.py): shared weights for windows, for any length
-6. [the language model](models/language.py): from tokens to logits
-7. [generation](generation.py): from logits to text
-4. [MLP-Mixer](blocks/mixer.py): the neighbour from the same month
-5. [the language model](models/language.py): from tokens to logits
-6. [generation](generation.py): from logits to text
-7. [the image classifier](models/vision.py): from pixels to logits
+4. [the language model](models/language.py): from tokens to logits
+5. [generation](generation.py): from logits to text, with a [cache](cache.py)
+6. [the image classifier](models/vision.py): from pixels to logits
+7. [the sizes of the paper](models/sizes.py): its tables of models, ready to build
 
-What a block can be given:
+Other ways to mix tokens in the block:
 
-* [tiny attention](blocks/tiny_attention.py): makes it aMLP
+* [Toeplitz projections](blocks/toeplitz.py): the form of $W$ that the paper uses for language
+* [the convolution projection](blocks/convolution.py): the gate of cgMLP, for any length
+* [the windowed projection](blocks/windowed.py): shared weights for windows, for any length
+* [tiny attention](blocks/tiny_attention.py): beside the projection, it makes gMLP an aMLP
 * [the gates of the ablation](blocks/gates.py): Eq. 3, and what came before it
+* [MLP-Mixer](blocks/mixer.py): the neighbour from the same month
+
+What else a block can be given, and what can be done with a whole model:
+
 * [stochastic depth](blocks/stochastic_depth.py): lets sequences skip blocks in training
 * [token shift](blocks/token_shift.py): reads some channels from a neighbour
-2. [Toeplitz projections](blocks/toeplitz.py): the form of $W$ that the paper uses for language
-3. [the encoder](blocks/encoder.py): a stack of such blocks, or of any other layer
-4. [the Transformer layer](blocks/transformer.py): the baseline
-5. [the language model](models/language.py): from tokens to logits
-6. [generation](generation.py): from logits to text
+* [resizing](resize.py): goes on at another length or image size
+* [adapters](adapters.py): these layers in the stacks of labml_nn and torch, and theirs in ours
 
 Every file under `blocks/` can be copied alone into other code. The names below are the public ones.
 """
 
+from labml_gmlp.adapters import ForLabml, ForTorch, FromLabml, FromTorch
 from labml_gmlp.blocks.convolution import ConvolutionProjection
 from labml_gmlp.blocks.encoder import Encoder
 from labml_gmlp.blocks.gates import AdditiveGate, LinearGate, MultiplicativeGate
@@ -40,11 +41,12 @@ from labml_gmlp.blocks.gmlp import GMLPBlock, SpatialGatingUnit, SpatialProjecti
 from labml_gmlp.blocks.mixer import MixerBlock
 from labml_gmlp.blocks.stochastic_depth import StochasticDepth, survival_at
 from labml_gmlp.blocks.tiny_attention import TinyAttention
-from labml_gmlp.blocks.token_shift import TokenShift
 from labml_gmlp.blocks.toeplitz import DecayedToeplitzProjection, ToeplitzProjection
+from labml_gmlp.blocks.token_shift import TokenShift
 from labml_gmlp.blocks.transformer import TransformerLayer
 from labml_gmlp.blocks.windowed import WindowedProjection
 from labml_gmlp.generation import generate
+from labml_gmlp.models import sizes
 from labml_gmlp.models.language import LanguageModel
 from labml_gmlp.models.vision import ImageClassifier, n_patches
 
@@ -55,21 +57,26 @@ __all__ = [
     "ConvolutionProjection",
     "DecayedToeplitzProjection",
     "Encoder",
+    "ForLabml",
+    "ForTorch",
+    "FromLabml",
+    "FromTorch",
     "GMLPBlock",
     "ImageClassifier",
     "LanguageModel",
-    "MixerBlock",
     "LinearGate",
+    "MixerBlock",
     "MultiplicativeGate",
     "SpatialGatingUnit",
     "SpatialProjection",
     "StochasticDepth",
     "TinyAttention",
-    "TokenShift",
     "ToeplitzProjection",
+    "TokenShift",
     "TransformerLayer",
     "WindowedProjection",
     "generate",
     "n_patches",
+    "sizes",
     "survival_at",
 ]

@@ -29,10 +29,11 @@ from small_runs import (
 from torch import Tensor, nn
 
 from experiments import autoregressive
-from experiments.autoregressive import DEFAULTS, Settings, make_model
+from experiments.autoregressive import DEFAULTS, Settings
 from experiments.checkpoint import load_checkpoint
 from experiments.corpus import Windows, load_corpus
 from experiments.evaluation import evaluate
+from experiments.models import make_model
 from experiments.optimisation import make_optimizer, rate
 from experiments.pictures import spatial_matrices
 from experiments.records import read_metrics

@@ -9,22 +9,28 @@ from helpers import assert_raises
 from labml_gmlp import (
     AdditiveGate,
     ConvolutionProjection,
+    DecayedToeplitzProjection,
     Encoder,
+    ForLabml,
+    ForTorch,
+    FromLabml,
+    FromTorch,
     GMLPBlock,
     ImageClassifier,
     LanguageModel,
-    MixerBlock,
     LinearGate,
+    MixerBlock,
     MultiplicativeGate,
     SpatialGatingUnit,
     SpatialProjection,
     StochasticDepth,
     TinyAttention,
+    ToeplitzProjection,
     TokenShift,
     TransformerLayer,
+    WindowedProjection,
     n_patches,
     survival_at,
-    WindowedProjection,
 )
 from labml_gmlp.cache import Cache
 
@@ -144,60 +150,6 @@ BAD_CALLS: list[tuple[Callable[[], object], type[Exception], str]] = [
         "each layer must extend the cache once for each position, SpatialProjection did it 2 times "
         "before position 0",
     ),
-    # MixerBlock
-    (
-        lambda: MixerBlock(4, 6, 0, 7),
-        ValueError,
-        "d_tokens must be a positive whole number, got 0",
-    ),
-    (
-        lambda: MixerBlock(4, 6, 3, 7)(x(2, 5, 4)),
-        ValueError,
-        "x must be [B, seq_len=6, d_model=4], got [2, 5, 4]",
-    ),
-    (
-        lambda: Encoder(lambda: MixerBlock(4, 6, 3, 7), 1)(x(2, 6, 4), true(6, 6)),
-        ValueError,
-        "mask must be None, as token mixing reads all tokens at once, got a Tensor",
-    ),
-    (
-        lambda: Encoder(lambda: MixerBlock(4, 6, 3, 7), 1)(x(2, 6, 4), None, true(2, 6)),
-        ValueError,
-        "key_padding_mask must be None, as token mixing reads all tokens at once, got a Tensor",
-    ),
-    (
-        lambda: Encoder(lambda: MixerBlock(4, 6, 3, 7), 1)(x(2, 6, 4), cache=Cache(6)),
-        ValueError,
-        "cache must be None, as token mixing reads all tokens at once, got a Cache",
-    ),
-    # ImageClassifier and n_patches
-    (
-        lambda: n_patches(224, 0),
-        ValueError,
-        "patch_size must be a positive whole number or (height, width) of such, got 0",
-    ),
-    (
-        lambda: n_patches((224, 224, 3), 16),
-        ValueError,
-        "image_size must be a positive whole number or (height, width) of such, got (224, 224, 3)",
-    ),
-    (
-        lambda: n_patches(28, (4, 5)),
-        ValueError,
-        "patch_size must divide image_size=(28, 28), got (4, 5)",
-    ),
-    (
-        lambda: ImageClassifier(MixerBlock(4, 6, 3, 7), 0, image_size=6, patch_size=(2, 3)),
-        ValueError,
-        "n_classes must be a positive whole number, got 0",
-    ),
-    (
-        lambda: ImageClassifier(MixerBlock(4, 6, 3, 7), 5, image_size=6, patch_size=(2, 3))(
-            x(2, 1, 6, 6)
-        ),
-        ValueError,
-        "images must be [B, n_channels=3, 6, 6], got [2, 1, 6, 6]",
-    ),
     # TinyAttention
     (
         lambda: TinyAttention(4, 0),
@@ -226,45 +178,11 @@ BAD_CALLS: list[tuple[Callable[[], object], type[Exception], str]] = [
     ),
     (
         lambda: TinyAttention(4, 3)(x(2, 5, 4), x(5, 5)),
-    # ConvolutionProjection
-    (
-        lambda: ConvolutionProjection(0),
-        ValueError,
-        "n_channels must be a positive whole number, got 0",
-    ),
-    (
-        lambda: ConvolutionProjection(4, 3.0),
-        ValueError,
-        "kernel_size must be a positive whole number, got 3.0",
-    ),
-    (
-        lambda: ConvolutionProjection(4, 6),
-        ValueError,
-        "kernel_size must be odd, to be centred on a token, got 6; with causal=True any will do",
-    ),
-    (
-        lambda: ConvolutionProjection(4, 3)(x(2, 7, 5)),
-        ValueError,
-        "z must be [B, n, c=4], got [2, 7, 5]",
-    ),
-    (
-        lambda: ConvolutionProjection(4, 3)(x(7, 4)),
-        ValueError,
-        "z must be [B, n, c=4], got [7, 4]",
-    ),
-    (
-        lambda: ConvolutionProjection(4, 3)(x(2, 7, 4), true(7, 3)),
-        ValueError,
-        "mask must be [7, 7] or [2, 7, 7], got [7, 3]",
-    ),
-    (
-        lambda: ConvolutionProjection(4, 3)(x(2, 7, 4), x(7, 7)),
         TypeError,
         "mask must be a boolean tensor, true for what may be read, got torch.float32",
     ),
     (
         lambda: TinyAttention(4, 3)(x(1, 3, 4), cache=Cache(4)),
-        lambda: ConvolutionProjection(4, 3)(x(2, 7, 4), cache=Cache(7)),
         ValueError,
         "cache needs causal=True: earlier positions may not read new ones",
     ),
@@ -415,6 +333,49 @@ BAD_CALLS: list[tuple[Callable[[], object], type[Exception], str]] = [
         lambda: GMLPBlock(4, 6, 5, causal=True, token_shift=TokenShift((-1, 0))),
         ValueError,
         "token_shift must be built with causal=True inside a causal layer",
+    ),
+    # ConvolutionProjection
+    (
+        lambda: ConvolutionProjection(0),
+        ValueError,
+        "n_channels must be a positive whole number, got 0",
+    ),
+    (
+        lambda: ConvolutionProjection(4, 3.0),
+        ValueError,
+        "kernel_size must be a positive whole number, got 3.0",
+    ),
+    (
+        lambda: ConvolutionProjection(4, 6),
+        ValueError,
+        "kernel_size must be odd, to be centred on a token, got 6; with causal=True any will do",
+    ),
+    (
+        lambda: ConvolutionProjection(4, 3)(x(2, 7, 5)),
+        ValueError,
+        "z must be [B, n, c=4], got [2, 7, 5]",
+    ),
+    (
+        lambda: ConvolutionProjection(4, 3)(x(7, 4)),
+        ValueError,
+        "z must be [B, n, c=4], got [7, 4]",
+    ),
+    (
+        lambda: ConvolutionProjection(4, 3)(x(2, 7, 4), true(7, 3)),
+        ValueError,
+        "mask must be [7, 7] or [2, 7, 7], got [7, 3]",
+    ),
+    (
+        lambda: ConvolutionProjection(4, 3)(x(2, 7, 4), x(7, 7)),
+        TypeError,
+        "mask must be a boolean tensor, true for what may be read, got torch.float32",
+    ),
+    (
+        lambda: ConvolutionProjection(4, 3)(x(2, 7, 4), cache=Cache(7)),
+        ValueError,
+        "cache needs causal=True: earlier positions may not read new ones",
+    ),
+    (
         lambda: ConvolutionProjection(4, 3, causal=True)(x(2, 7, 4), true(7, 7), Cache(7)),
         ValueError,
         "mask must be None beside a cache",
@@ -469,6 +430,228 @@ BAD_CALLS: list[tuple[Callable[[], object], type[Exception], str]] = [
         lambda: GMLPBlock(3, 8, causal=True, projection=WindowedProjection(3)),
         ValueError,
         "projection must be built with causal=True inside a causal layer",
+    ),
+    # ToeplitzProjection and DecayedToeplitzProjection
+    *[
+        row
+        for build in (
+            lambda *a, **o: ToeplitzProjection(*a, causal=True, **o),
+            DecayedToeplitzProjection,
+        )
+        for row in [
+            (
+                lambda build=build: build(0),
+                ValueError,
+                "seq_len must be a positive whole number, got 0",
+            ),
+            (
+                lambda build=build: build(4, n_heads=2.0),
+                ValueError,
+                "n_heads must be a positive whole number, got 2.0",
+            ),
+            (
+                lambda build=build: build(4, fft_from=0),
+                ValueError,
+                "fft_from must be a positive whole number, got 0",
+            ),
+            (
+                lambda build=build: build(4, n_heads=2)(x(1, 4, 3)),
+                ValueError,
+                "z must be [B, n, c] with c a multiple of 2, got [1, 4, 3]",
+            ),
+            (
+                lambda build=build: build(4)(x(4, 3)),
+                ValueError,
+                "z must be [B, n, c], got [4, 3]",
+            ),
+            (
+                lambda build=build: build(4, fft_from=1)(x(1, 5, 3)),
+                ValueError,
+                "z must have at most seq_len=4 tokens, got 5; W has no weights for later positions",
+            ),
+            (
+                lambda build=build: build(4)(x(1, 3, 3), true(3, 3), Cache(4)),
+                ValueError,
+                "mask must be None beside a cache",
+            ),
+            (
+                lambda build=build: build(4)(x(2, 3, 3), true(4, 4)),
+                ValueError,
+                "mask must be [3, 3] or [2, 3, 3], got [4, 4]",
+            ),
+            (
+                lambda build=build: build(4)(x(2, 3, 3), x(3, 3)),
+                TypeError,
+                "mask must be a boolean tensor, true for what may be read, got torch.float32",
+            ),
+        ]
+    ],
+    (
+        lambda: ToeplitzProjection(4)(x(1, 3, 3), cache=Cache(4)),
+        ValueError,
+        "cache needs causal=True: earlier positions may not read new ones",
+    ),
+    (
+        lambda: GMLPBlock(4, 6, causal=True, projection=ToeplitzProjection(5)),
+        ValueError,
+        "projection must be built with causal=True inside a causal layer",
+    ),
+    # MixerBlock
+    (
+        lambda: MixerBlock(4, 6, 0, 7),
+        ValueError,
+        "d_tokens must be a positive whole number, got 0",
+    ),
+    (
+        lambda: MixerBlock(4, 6, 3, 7)(x(2, 5, 4)),
+        ValueError,
+        "x must be [B, seq_len=6, d_model=4], got [2, 5, 4]",
+    ),
+    (
+        lambda: Encoder(lambda: MixerBlock(4, 6, 3, 7), 1)(x(2, 6, 4), true(6, 6)),
+        ValueError,
+        "mask must be None, as token mixing reads all tokens at once, got a Tensor",
+    ),
+    (
+        lambda: Encoder(lambda: MixerBlock(4, 6, 3, 7), 1)(x(2, 6, 4), None, true(2, 6)),
+        ValueError,
+        "key_padding_mask must be None, as token mixing reads all tokens at once, got a Tensor",
+    ),
+    (
+        lambda: Encoder(lambda: MixerBlock(4, 6, 3, 7), 1)(x(2, 6, 4), cache=Cache(6)),
+        ValueError,
+        "cache must be None, as token mixing reads all tokens at once, got a Cache",
+    ),
+    # ImageClassifier and n_patches
+    (
+        lambda: n_patches(224, 0),
+        ValueError,
+        "patch_size must be a positive whole number or (height, width) of such, got 0",
+    ),
+    (
+        lambda: n_patches((224, 224, 3), 16),
+        ValueError,
+        "image_size must be a positive whole number or (height, width) of such, got (224, 224, 3)",
+    ),
+    (
+        lambda: n_patches(28, (4, 5)),
+        ValueError,
+        "patch_size must divide image_size=(28, 28), got (4, 5)",
+    ),
+    (
+        lambda: ImageClassifier(MixerBlock(4, 6, 3, 7), 0, image_size=6, patch_size=(2, 3)),
+        ValueError,
+        "n_classes must be a positive whole number, got 0",
+    ),
+    (
+        lambda: ImageClassifier(MixerBlock(4, 6, 3, 7), 5, image_size=6, patch_size=(2, 3))(
+            x(2, 1, 6, 6)
+        ),
+        ValueError,
+        "images must be [B, n_channels=3, 6, 6], got [2, 1, 6, 6]",
+    ),
+    # Adapters
+    (
+        lambda: ForLabml(torch.nn.Linear(4, 4)),
+        TypeError,
+        "layer must be a module with a whole number `size`, got Linear",
+    ),
+    (
+        lambda: ForTorch(lambda x: x),
+        TypeError,
+        "layer must be a module with a whole number `size`, got function",
+    ),
+    (
+        lambda: FromLabml(torch.nn.Linear(4, 4), size=4.0),
+        TypeError,
+        "layer must be a module with a whole number `size`, got Linear",
+    ),
+    (
+        lambda: FromTorch(torch.nn.Linear(4, 4)),
+        TypeError,
+        "layer must be a torch.nn.TransformerEncoderLayer, got Linear",
+    ),
+    (
+        lambda: ForLabml(GMLPBlock(4, 6, 5))(x=x(5, 4)),
+        ValueError,
+        "x must be [n, B, d=4], got [5, 4]",
+    ),
+    (
+        lambda: ForLabml(GMLPBlock(4, 6, 5))(x=x(5, 3, 4), mask=true(5, 5)),
+        ValueError,
+        "mask must be [5, 5, 1] or [5, 5, 3] or [1, 5, 1] or [1, 5, 3], got [5, 5]",
+    ),
+    (
+        lambda: ForLabml(GMLPBlock(4, 6, 5))(x=x(5, 3, 4), mask=x(5, 5, 1)),
+        TypeError,
+        "mask must be a boolean tensor, true for what may be read, got torch.float32",
+    ),
+    (
+        lambda: ForTorch(GMLPBlock(4, 6, 5))(x(5, 3, 7)),
+        ValueError,
+        "src must be [n, B, d=4], got [5, 3, 7]",
+    ),
+    (
+        lambda: ForTorch(GMLPBlock(4, 6, 5), batch_first=True)(x(5, 4)),
+        ValueError,
+        "src must be [B, n, d=4], got [5, 4]",
+    ),
+    (
+        lambda: ForTorch(GMLPBlock(4, 6, 5))(x(5, 3, 4), is_causal=True),
+        ValueError,
+        "src_mask must be given beside is_causal=True, which is only a hint",
+    ),
+    (
+        lambda: ForTorch(GMLPBlock(4, 6, 5))(x(5, 3, 4), x(5, 5) - 1e9),
+        ValueError,
+        "src_mask must hold 0 and -inf only, not scores, got -1e+09",
+    ),
+    (
+        lambda: ForTorch(GMLPBlock(4, 6, 5))(x(5, 3, 4), x(5, 5).long()),
+        TypeError,
+        "src_mask must be a tensor, boolean or of 0 and -inf, got torch.int64",
+    ),
+    (
+        lambda: ForTorch(GMLPBlock(4, 6, 5))(x(5, 3, 4), true(6, 5, 5)),
+        ValueError,
+        "src_mask must be [5, 5] or [3, 5, 5], got [6, 5, 5]",
+    ),
+    (
+        lambda: ForTorch(GMLPBlock(4, 6, 5))(x(5, 3, 4), None, true(5, 3)),
+        ValueError,
+        "src_key_padding_mask must be [3, 5], got [5, 3]",
+    ),
+    (
+        lambda: FromTorch(torch.nn.TransformerEncoderLayer(4, 2, 6))(x(3, 5, 7)),
+        ValueError,
+        "x must be [B, n, d=4], got [3, 5, 7]",
+    ),
+    (
+        lambda: FromTorch(torch.nn.TransformerEncoderLayer(4, 2, 6))(x(3, 5, 4), x(5, 5)),
+        TypeError,
+        "mask must be a boolean tensor, true for what may be read, got torch.float32",
+    ),
+    (
+        lambda: FromTorch(torch.nn.TransformerEncoderLayer(4, 2, 6))(x(3, 5, 4), true(5, 3)),
+        ValueError,
+        "mask must be [5, 5] or [3, 5, 5], got [5, 3]",
+    ),
+    (
+        lambda: FromTorch(torch.nn.TransformerEncoderLayer(4, 2, 6))(
+            x(3, 5, 4), key_padding_mask=true(5, 3)
+        ),
+        ValueError,
+        "key_padding_mask must be [3, 5], got [5, 3]",
+    ),
+    (
+        lambda: FromTorch(torch.nn.TransformerEncoderLayer(4, 2, 6))(x(3, 5, 4), cache=Cache(5)),
+        ValueError,
+        "cache must be None for a layer of another package, which keeps nothing, got Cache",
+    ),
+    (
+        lambda: FromLabml(GMLPBlock(4, 6, 5))(x(3, 5, 4), cache=Cache(5)),
+        ValueError,
+        "cache must be None for a layer of another package, which keeps nothing, got Cache",
     ),
 ]
 

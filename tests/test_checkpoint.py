@@ -18,8 +18,9 @@ from helpers import assert_raises
 from small_runs import files
 
 from experiments import checkpoint
-from experiments.autoregressive import Settings, make_model
+from experiments.autoregressive import Settings
 from experiments.checkpoint import CheckpointError, State, load_checkpoint, save_checkpoint
+from experiments.models import make_model
 from experiments.optimisation import make_optimizer
 from experiments.records import write_aside
 

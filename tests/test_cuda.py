@@ -11,7 +11,7 @@ from helpers import (
     with_another_future,
 )
 
-from labml_gmlp import GMLPBlock, TransformerLayer
+from labml_gmlp import GMLPBlock, StochasticDepth, TinyAttention, TransformerLayer
 
 pytestmark = [
     pytest.mark.gpu,
@@ -20,6 +20,9 @@ pytestmark = [
 
 LAYERS = {
     "GMLPBlock": lambda: GMLPBlock(12, 10, 6, causal=True),
+    "aMLP": lambda: GMLPBlock(
+        12, 10, 6, causal=True, attention=TinyAttention(12, 5, 4, causal=True)
+    ),
     "TransformerLayer": lambda: TransformerLayer(12, 3, 7, causal=True),
 }
 
@@ -42,3 +45,25 @@ def test_on_cuda_the_past_cannot_see_the_future(name, t):
     torch.manual_seed(0)
     layer, x = randomised(LAYERS[name]()).to("cuda"), random(2, 6, 12).to("cuda")
     assert_the_past_cannot_see_the_future(layer, x, with_another_future(x, t), t)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+def test_on_cuda_attention_to_nothing_is_zero_and_spoils_no_gradient(dtype):
+    torch.manual_seed(0)
+    layer = TinyAttention(12, 5, 8, out_bias=False, device="cuda", dtype=dtype)
+    x = torch.randn(2, 6, 12, device="cuda", dtype=dtype, requires_grad=True)
+    mask = torch.ones(6, 6, dtype=torch.bool, device="cuda")
+    mask[2] = False
+    y = layer(x, mask)
+    assert not y[:, 2].any()
+    y.float().square().sum().backward()
+    assert x.grad.isfinite().all()
+    assert all(p.grad.isfinite().all() for p in layer.parameters())
+
+
+def test_on_cuda_stochastic_depth_draws_for_each_sequence():
+    torch.manual_seed(0)
+    y = torch.ones(64, 3, 2, device="cuda")
+    kept = StochasticDepth(0.5)(y).flatten(1)
+    assert set(kept.unique().tolist()) == {0.0, 2.0}
+    assert (kept == kept[:, :1]).all()

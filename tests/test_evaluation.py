@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from experiments import evaluation
-from experiments.autoregressive import Settings, make_model
+from experiments.autoregressive import Settings
 from experiments.evaluation import evaluate, in_words
+from experiments.models import make_model
 
 N_TOKENS, SEQ_LEN = 6, 4
 CPU = torch.device("cpu")

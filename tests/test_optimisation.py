@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from experiments.autoregressive import Settings, make_model
+from experiments.autoregressive import Settings
+from experiments.models import make_model
 from experiments.optimisation import make_optimizer, rate
 
 LAYERS = ["gmlp", "transformer"]

@@ -1,0 +1,316 @@
+r"""
+# Sizes of the paper
+
+The tables of models in *Pay Attention to MLPs* and in *MLP-Mixer*, as data: each row is one value,
+and its `build` makes the model. `sizes.GMLP_S.build()` is gMLP-S with fresh weights, and
+`sizes.GMLP_S.build(device="meta")` the same without any memory, to look at.
+
+The widths and depths are those of the papers, as reported. Each row also holds what the paper
+prints for the number of parameters and what is really built; a test counts it.
+
+Not known of the paper's own models are the constants of the norms, the form of GELU and how the
+head starts. The blocks' defaults stand in: our choice.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch.func import functional_call
+from torch.utils.flop_counter import FlopCounterMode
+
+from labml_gmlp.blocks.encoder import Encoder
+from labml_gmlp.blocks.gmlp import GMLPBlock
+from labml_gmlp.blocks.mixer import MixerBlock
+from labml_gmlp.blocks.stochastic_depth import StochasticDepth, survival_at
+from labml_gmlp.blocks.tiny_attention import TinyAttention
+from labml_gmlp.blocks.toeplitz import ToeplitzProjection
+from labml_gmlp.models.language import LanguageModel
+from labml_gmlp.models.vision import ImageClassifier, n_patches
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisionSize:
+    r"""
+    ## gMLP for images
+
+    * `n_layers`, `d_model` and `d_ffn` as in `Encoder` and `GMLPBlock`
+    * `survival` is the chance of the last block to be kept in a training step, see
+      [stochastic depth](../blocks/stochastic_depth.py)
+    * `n_parameters` and `n_multiply_adds`, for one image, are those of `build()`
+    * `printed_parameters` are millions and `printed_flops` billions, as the paper prints them
+
+    An addition and a multiplication are two operations in the paper's table, so that its FLOPs are
+    twice our multiply-adds. The "4.5G" that goes round for gMLP-S are multiply-adds.
+    """
+
+    n_layers: int = 30
+    d_model: int
+    d_ffn: int
+    survival: float
+    n_parameters: int
+    n_multiply_adds: int
+    printed_parameters: float  # millions
+    printed_flops: float  # billions
+
+    def build(
+        self,
+        *,
+        n_classes: int = 1000,
+        image_size: int | tuple[int, int] = 224,
+        patch_size: int | tuple[int, int] = 16,
+        n_channels: int = 3,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> ImageClassifier:
+        r"""
+        * the sizes as in [`ImageClassifier`](vision.py), for ImageNet unless told otherwise
+
+        Returns the classifier. Raises what `ImageClassifier` raises.
+        """
+        seq_len = n_patches(image_size, patch_size)
+
+        def block(index: int) -> GMLPBlock:
+            # The paper gives one number for a model. That it is the last block's, and that earlier
+            # blocks survive more often, is our choice.
+            survival = survival_at(index, self.n_layers, self.survival)
+            return GMLPBlock(
+                self.d_model,
+                self.d_ffn,
+                seq_len,
+                dropout=StochasticDepth(survival) if survival < 1 else None,
+                device=device,
+                dtype=dtype,
+            )
+
+        return ImageClassifier(
+            Encoder(block, self.n_layers, device=device, dtype=dtype),
+            n_classes,
+            image_size=image_size,
+            patch_size=patch_size,
+            n_channels=n_channels,
+            device=device,
+            dtype=dtype,
+        )
+
+
+# ### Ti, S and B
+#
+# What is printed for the two larger models is a little more than these widths give, in timm and
+# g-mlp-pytorch as well as here. We do not know why.
+GMLP_TI = VisionSize(
+    d_model=128,
+    d_ffn=768,
+    survival=1.0,
+    n_parameters=5_867_328,
+    n_multiply_adds=1_328_989_184,
+    printed_parameters=5.9,
+    printed_flops=2.7,
+)
+GMLP_S = VisionSize(
+    d_model=256,
+    d_ffn=1536,
+    survival=0.95,
+    n_parameters=19_422_656,
+    n_multiply_adds=4_392_060_928,
+    printed_parameters=19.5,
+    printed_flops=8.9,
+)
+GMLP_B = VisionSize(
+    d_model=512,
+    d_ffn=3072,
+    survival=0.8,
+    n_parameters=73_075_392,
+    n_multiply_adds=15_720_452_096,
+    printed_parameters=73.4,
+    printed_flops=31.6,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageSize:
+    r"""
+    ## gMLP and aMLP for language
+
+    Here $W$ is a Toeplitz matrix, with $2n - 1$ numbers instead of $n^2$ (paper, as reported). It
+    is what makes the parameters of all five come out as printed: with a full $W$, gMLP-base would
+    have 142.6 million.
+
+    * `n_layers`, `d_model` and `d_ffn` as in `Encoder` and `GMLPBlock`
+    * `d_attn` is the width of the tiny attention of aMLP; `None` means gMLP
+    * `n_parameters` are those of `build()`, `printed_parameters` are millions, as in the paper
+    """
+
+    n_layers: int
+    d_model: int
+    d_ffn: int
+    d_attn: int | None = None
+    n_parameters: int
+    printed_parameters: float  # millions
+
+    def build(
+        self,
+        *,
+        n_tokens: int = 32_000,
+        seq_len: int = 512,
+        causal: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> LanguageModel:
+        r"""
+        * `n_tokens` and `seq_len` are those of the paper's masked language models
+        * `causal` makes a model of the next token instead (unlike the paper)
+
+        Returns the model. Raises what `LanguageModel` and `ToeplitzProjection` raise.
+        """
+
+        def block() -> GMLPBlock:
+            attention = None
+            if self.d_attn is not None:
+                attention = TinyAttention(
+                    self.d_model,
+                    self.d_ffn // 2,
+                    self.d_attn,
+                    causal=causal,
+                    device=device,
+                    dtype=dtype,
+                )
+            return GMLPBlock(
+                self.d_model,
+                self.d_ffn,
+                causal=causal,
+                projection=ToeplitzProjection(seq_len, causal=causal, device=device, dtype=dtype),
+                attention=attention,
+                device=device,
+                dtype=dtype,
+            )
+
+        encoder = Encoder(block, self.n_layers, device=device, dtype=dtype)
+        return LanguageModel(n_tokens, encoder, device=device, dtype=dtype)
+
+
+# ### Base, large and xlarge
+GMLP_BASE = LanguageSize(
+    n_layers=48, d_model=512, d_ffn=3072, n_parameters=130_073_552, printed_parameters=130
+)
+GMLP_LARGE = LanguageSize(
+    n_layers=96, d_model=768, d_ffn=3072, n_parameters=365_274_528, printed_parameters=365
+)
+GMLP_XLARGE = LanguageSize(
+    n_layers=144, d_model=1024, d_ffn=4096, n_parameters=940_582_768, printed_parameters=941
+)
+AMLP_BASE = LanguageSize(
+    n_layers=36,
+    d_model=512,
+    d_ffn=3072,
+    d_attn=64,
+    n_parameters=108_791_516,
+    printed_parameters=109,
+)
+AMLP_LARGE = LanguageSize(
+    n_layers=72,
+    d_model=768,
+    d_ffn=3072,
+    d_attn=128,
+    n_parameters=315_627_960,
+    printed_parameters=316,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixerSize:
+    r"""
+    ## MLP-Mixer for images
+
+    The models of Mixer's own paper (its table 1, from memory; the counts agree with it), named by
+    size and patch.
+
+    * `n_layers`, `d_model`, `d_tokens` and `d_channels` as in `Encoder` and `MixerBlock`
+    * `patch_size` is the side of a patch in pixels
+    * `n_parameters` are those of `build()`
+    * `printed_parameters` are millions; that paper leaves the head out of them
+    """
+
+    n_layers: int
+    d_model: int
+    d_tokens: int
+    d_channels: int
+    patch_size: int
+    n_parameters: int
+    printed_parameters: float  # millions, without the head
+
+    def build(
+        self,
+        *,
+        n_classes: int = 1000,
+        image_size: int | tuple[int, int] = 224,
+        n_channels: int = 3,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> ImageClassifier:
+        r"""
+        * the sizes as in [`ImageClassifier`](vision.py), for ImageNet unless told otherwise
+
+        Returns the classifier. Raises what `ImageClassifier` raises.
+        """
+        seq_len = n_patches(image_size, self.patch_size)
+        sizes = self.d_model, seq_len, self.d_tokens, self.d_channels
+        encoder = Encoder(
+            lambda: MixerBlock(*sizes, device=device, dtype=dtype),
+            self.n_layers,
+            device=device,
+            dtype=dtype,
+        )
+        return ImageClassifier(
+            encoder,
+            n_classes,
+            image_size=image_size,
+            patch_size=self.patch_size,
+            n_channels=n_channels,
+            device=device,
+            dtype=dtype,
+        )
+
+
+# ### S, B, L and H
+def _mixer(n_layers: int, d_model: int, patch_size: int, counted: int, printed: float) -> MixerSize:
+    # Half the channels across tokens and four times the channels across channels, in every row.
+    return MixerSize(
+        n_layers=n_layers,
+        d_model=d_model,
+        d_tokens=d_model // 2,
+        d_channels=4 * d_model,
+        patch_size=patch_size,
+        n_parameters=counted,
+        printed_parameters=printed,
+    )
+
+
+MIXER_S_32 = _mixer(8, 512, 32, 19_104_624, 19)
+MIXER_S_16 = _mixer(8, 512, 16, 18_528_264, 18)
+MIXER_B_32 = _mixer(12, 768, 32, 60_293_428, 60)
+MIXER_B_16 = _mixer(12, 768, 16, 59_880_472, 59)
+MIXER_L_32 = _mixer(24, 1024, 32, 206_939_264, 206)
+MIXER_L_16 = _mixer(24, 1024, 16, 208_196_168, 207)
+MIXER_H_14 = _mixer(32, 1280, 14, 432_350_952, 431)
+
+
+def multiply_adds(classifier: ImageClassifier) -> int:
+    r"""
+    ## Multiply-adds
+
+    What one image costs: the multiplications whose results are added up, in matrix products and
+    convolutions. Norms, activations and biases are not counted.
+
+    Returns their number. Nothing is computed, and a `classifier` on the meta device will do.
+    """
+    # torch counts while a call runs, and on the meta device a call runs without any numbers. The
+    # classifier itself stays where it is.
+    parameters = dict(classifier.named_parameters())
+    on_meta = {name: torch.empty_like(p, device="meta") for name, p in parameters.items()}
+    dtype = classifier.head.weight.dtype
+    size = (classifier.n_channels, *classifier.image_size)
+    image = torch.empty(1, *size, device="meta", dtype=dtype)  # [1, n_channels, height, width]
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        functional_call(classifier, on_meta, image)
+    # torch counts the multiplication and the addition.
+    return int(counter.get_total_flops()) // 2
