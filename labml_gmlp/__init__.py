@@ -49,6 +49,7 @@ from labml_gmlp.generation import generate
 from labml_gmlp.models import sizes
 from labml_gmlp.models.language import LanguageModel
 from labml_gmlp.models.vision import ImageClassifier, n_patches
+from labml_gmlp.resize import extend, interpolate, interpolate_image
 
 __version__ = "0.1.0"
 
@@ -75,7 +76,10 @@ __all__ = [
     "TokenShift",
     "TransformerLayer",
     "WindowedProjection",
+    "extend",
     "generate",
+    "interpolate",
+    "interpolate_image",
     "n_patches",
     "sizes",
     "survival_at",

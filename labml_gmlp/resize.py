@@ -120,11 +120,11 @@ def interpolate_image(model: ImageClassifier, image_size: int | tuple[int, int])
     r"""
     ## Another image size
 
-    $$W'_{(y, x), (y', x')}$$
+    $$W'_{pq} = \frac{n}{n'} \, W(\pi_p, \pi_q)$$
 
-    A position is a place $(y, x)$ on the grid of patches, so that a row of $W$ is a picture and is
-    stretched as one; and so is what all rows say to one place. Patches keep their size in pixels,
-    and there are more or fewer of them.
+    As in `interpolate`, but $\pi_p$ is a place on the grid of patches, with a height and a width,
+    where $x_i$ is one on a line: a row of $W$ is a picture of what position $p$ reads, and is
+    stretched as a picture. Patches keep their size in pixels; there are more or fewer of them.
 
     * `model` is an `ImageClassifier`
     * `image_size` is the new size in pixels, one number or (height, width)
