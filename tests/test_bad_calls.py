@@ -7,11 +7,13 @@ import torch
 from helpers import assert_raises
 
 from labml_gmlp import (
+    DecayedToeplitzProjection,
     Encoder,
     GMLPBlock,
     LanguageModel,
     SpatialGatingUnit,
     SpatialProjection,
+    ToeplitzProjection,
     TransformerLayer,
 )
 from labml_gmlp.cache import Cache
@@ -131,6 +133,71 @@ BAD_CALLS: list[tuple[Callable[[], object], type[Exception], str]] = [
         ValueError,
         "each layer must extend the cache once for each position, SpatialProjection did it 2 times "
         "before position 0",
+    ),
+    # ToeplitzProjection and DecayedToeplitzProjection
+    *[
+        row
+        for build in (
+            lambda *a, **o: ToeplitzProjection(*a, causal=True, **o),
+            DecayedToeplitzProjection,
+        )
+        for row in [
+            (
+                lambda build=build: build(0),
+                ValueError,
+                "seq_len must be a positive whole number, got 0",
+            ),
+            (
+                lambda build=build: build(4, n_heads=2.0),
+                ValueError,
+                "n_heads must be a positive whole number, got 2.0",
+            ),
+            (
+                lambda build=build: build(4, fft_from=0),
+                ValueError,
+                "fft_from must be a positive whole number, got 0",
+            ),
+            (
+                lambda build=build: build(4, n_heads=2)(x(1, 4, 3)),
+                ValueError,
+                "z must be [B, n, c] with c a multiple of 2, got [1, 4, 3]",
+            ),
+            (
+                lambda build=build: build(4)(x(4, 3)),
+                ValueError,
+                "z must be [B, n, c], got [4, 3]",
+            ),
+            (
+                lambda build=build: build(4, fft_from=1)(x(1, 5, 3)),
+                ValueError,
+                "z must have at most seq_len=4 tokens, got 5; W has no weights for later positions",
+            ),
+            (
+                lambda build=build: build(4)(x(1, 3, 3), true(3, 3), Cache(4)),
+                ValueError,
+                "mask must be None beside a cache",
+            ),
+            (
+                lambda build=build: build(4)(x(2, 3, 3), true(4, 4)),
+                ValueError,
+                "mask must be [3, 3] or [2, 3, 3], got [4, 4]",
+            ),
+            (
+                lambda build=build: build(4)(x(2, 3, 3), x(3, 3)),
+                TypeError,
+                "mask must be a boolean tensor, true for what may be read, got torch.float32",
+            ),
+        ]
+    ],
+    (
+        lambda: ToeplitzProjection(4)(x(1, 3, 3), cache=Cache(4)),
+        ValueError,
+        "cache needs causal=True: earlier positions may not read new ones",
+    ),
+    (
+        lambda: GMLPBlock(4, 6, causal=True, projection=ToeplitzProjection(5)),
+        ValueError,
+        "projection must be built with causal=True inside a causal layer",
     ),
 ]
 

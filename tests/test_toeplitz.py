@@ -503,7 +503,7 @@ def test_the_parameters_have_the_documented_shapes(n_heads, axis):
 def test_a_projection_prints_what_it_was_built_with():
     want = "ToeplitzProjection(seq_len=6, causal=True, n_heads=2, fft_from=None)"
     assert repr(ToeplitzProjection(6, causal=True, n_heads=2, fft_from=None)) == want
-    want = "DecayedToeplitzProjection(seq_len=6, n_heads=2, fft_from=3)"
+    want = "DecayedToeplitzProjection(seq_len=6, causal=True, n_heads=2, fft_from=3)"
     assert repr(DecayedToeplitzProjection(6, n_heads=2, fft_from=3)) == want
 
 
