@@ -31,10 +31,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-# From so many tokens on the transform is used, our choice. With 8 sequences of 256 channels both
-# ways took the same time at 1024 tokens, on two busy cores of a Xeon; the rows took 0.79 of the
-# transform's time at 768 and 1.38 of it at 1536, so a threshold that is off costs little:
-# `python -m benchmarks.toeplitz --sizes 768 1024 1536 --channels 256 --batch 8 --rounds 15`
+# From so many tokens on the transform is used, our choice. With 8 sequences of 256 channels, on two
+# busy cores of a Xeon, both ways took the same time at 1024 tokens; the rows took 0.79 of the
+# transform's time at 768 and 1.38 of it at 1536, so a threshold that is off costs little. Memory is
+# saved only later: at 2048 tokens the spectra of all channels still took 192 MiB, the one $W$ with
+# its gradient 116. Measured by
+# `python -m benchmarks.toeplitz --sizes 768 1024 1536 2048 --channels 256 --batch 8 --rounds 15`.
 FFT_FROM = 1024
 
 
@@ -56,7 +58,7 @@ def dense_product(w: Tensor, z: Tensor, start: int = 0, mask: Tensor | None = No
     Returns $f$ from row `start` on, `[B, h, n - start, c / h]`.
     """
     n = z.shape[-2]
-    # Without a future, $w$ is zero there.
+    # Offsets below zero that $w$ does not know are weights of zero: no row reads a later token.
     w = nn.functional.pad(w, (2 * n - 1 - w.shape[-1], 0))  # [2n - 1]
     # Row $i$ reads $w_i, w_{i-1}, \dots, w_{i-n+1}$: a window of $n$ entries that moves by one for
     # each row, read backwards. `unfold` gives the windows as views of the same few numbers, and its
@@ -76,14 +78,14 @@ def fft_product(w: Tensor, z: Tensor) -> Tensor:
     A convolution of two signals is the product of their spectra. The transform takes signals to be
     periodic, so both are filled up with zeros until no period reaches into the result.
 
-    * `w` and `z` are those of `dense_product`
-
-    Returns $f$, `[B, h, n, c / h]`: what `dense_product` gives, to rounding.
-
     The rounding is the price. Every entry of a spectrum has a share in every position, so the error
     of each output scales with the size of the input *anywhere*, the future included. In a causal
     layer later tokens can therefore change the last bits of earlier outputs. `dense_product` is
     exact here, bit for bit: it multiplies the future by zero.
+
+    * `w` and `z` are those of `dense_product`
+
+    Returns $f$, `[B, h, n, c / h]`: what `dense_product` gives, to rounding.
     """
     n = z.shape[-2]
     # Entry $k$ of the full convolution, which has up to $3n - 2$ of them, is wanted for $n$ entries
@@ -112,8 +114,8 @@ class ToeplitzProjection(nn.Module):
 
     $$f_{w,b}(Z)_{ic} = \sum_{j=1}^{n} w_{i-j} Z_{jc} + b_i$$
 
-    Takes the place of `SpatialProjection` in a gMLP block. The paper uses this form for language
-    and reports no loss of quality; for images it keeps $W$ free.
+    Takes the place of `SpatialProjection` in a gMLP block. The paper uses this form for language,
+    without loss of quality, and keeps $W$ free for images (as reported).
 
     `weight` holds $w$ in the order of the offset $i - j$. It starts with $w_{-(n-1)}$, by which the
     first token reads the last, and ends with $w_{n-1}$, by which the last token reads the first;
