@@ -16,7 +16,7 @@ the speed of a machine drifts. Memory is what the peak of a process of its own g
 before the layer is built until after the backward pass. It needs Linux to be measured.
 
 `benchmarks/results/` holds what was measured while other work took turns on the same two cores: the
-ranges are wide, and `--threads 1` would steady them.
+ranges are wide. With `--threads 1` they are narrower, and the threshold lies at the same place.
 """
 
 import argparse
