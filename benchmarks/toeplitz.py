@@ -14,6 +14,9 @@ last command is the one by which the default of `fft_from` was chosen.
 Times are medians over rounds in which the ways take turns, and ratios are those of one round, as
 the speed of a machine drifts. Memory is what the peak of a process of its own grows by, from
 before the layer is built until after the backward pass. It needs Linux to be measured.
+
+`benchmarks/results/` holds what was measured while other work took turns on the same two cores: the
+ranges are wide. With `--threads 1` they are narrower, and the threshold lies at the same place.
 """
 
 import argparse
@@ -193,6 +196,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     add("--rounds", type=int, default=9, help="rounds of all ways (default: 9)")
     add("--memory-gb", type=float, default=4.0, help="most for a whole matrix (default: 4)")
     add("--seconds", type=float, default=5.0, help="longest pass to repeat (default: 5)")
+    add("--threads", type=int, help="of torch (default: as many as torch takes)")
     add("--chart", type=Path, metavar="FILE", help="write an SVG; needs matplotlib")
     add("--save", type=Path, metavar="FILE", help="write all that was measured, as JSON")
     add("--peak", choices=list(WAYS), help="print the memory of one way at one size, and no more")
@@ -202,6 +206,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 def main() -> None:
     given = parse(sys.argv[1:])
     c, batch = given.channels, given.batch
+    if given.threads:
+        torch.set_num_threads(given.threads)
     if given.peak:
         print(peak_growth(given.sizes[0], given.peak, c, batch))
         return

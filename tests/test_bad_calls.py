@@ -27,6 +27,7 @@ from labml_gmlp import (
     TinyAttention,
     ToeplitzProjection,
     TokenShift,
+    ToeplitzProjection,
     TransformerLayer,
     WindowedProjection,
     n_patches,

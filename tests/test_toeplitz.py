@@ -285,12 +285,17 @@ def test_the_length_of_the_transform_is_at_least_what_it_must_be_and_little_more
 
 @every_layer
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
-def test_half_precision_is_transformed_in_single_precision_and_given_back_in_half(name, dtype):
+def test_half_precision_is_transformed_in_single_precision_and_given_back_in_half(
+    name, dtype, monkeypatch
+):
     torch.manual_seed(0)
+    seen, rfft = set(), torch.fft.rfft
+    monkeypatch.setattr(torch.fft, "rfft", lambda x, m: seen.add(x.dtype) or rfft(x, m))
     layer = build(name, 64, fft_from=1).to(dtype)
     z = torch.randn(B, 50, C, dtype=dtype)
     f = layer(z)
     assert f.dtype == dtype
+    assert seen == {torch.float32}
     # One rounding of each product, each factor and each sum, and no more: all values stay below 64.
     want = copy.deepcopy(layer).double()(z.double())
     assert want.abs().max() < 64
@@ -503,7 +508,7 @@ def test_the_parameters_have_the_documented_shapes(n_heads, axis):
 def test_a_projection_prints_what_it_was_built_with():
     want = "ToeplitzProjection(seq_len=6, causal=True, n_heads=2, fft_from=None)"
     assert repr(ToeplitzProjection(6, causal=True, n_heads=2, fft_from=None)) == want
-    want = "DecayedToeplitzProjection(seq_len=6, n_heads=2, fft_from=3)"
+    want = "DecayedToeplitzProjection(seq_len=6, causal=True, n_heads=2, fft_from=3)"
     assert repr(DecayedToeplitzProjection(6, n_heads=2, fft_from=3)) == want
 
 

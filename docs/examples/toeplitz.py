@@ -4,7 +4,8 @@ import torch
 
 from labml_gmlp.blocks.toeplitz import DecayedToeplitzProjection, ToeplitzProjection
 
-SIZES = {"B": 5, "n": 7, "c": 12, "seq_len": 11, "2n - 1": 13, "m": 15, "m / 2 + 1": 8}
+SIZES = {"B": 5, "n": 7, "c": 12, "seq_len": 11}
+SIZES |= {"2 seq_len - 1": 21, "2n - 1": 13, "m": 15, "m / 2 + 1": 8}
 
 B, n, c, seq_len, *_ = SIZES.values()
 torch.manual_seed(0)

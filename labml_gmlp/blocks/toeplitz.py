@@ -31,11 +31,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-# From so many tokens on the transform is used, our choice. With 8 sequences of 256 channels both
-# ways took the same time at 1024 tokens, on two busy cores of a Xeon; the rows took 0.79 of the
-# transform's time at 768 and 1.38 of it at 1536, so a threshold that is off costs little
-# (`python -m benchmarks.toeplitz --sizes 768 1024 1536 --channels 256 --batch 8 --rounds 15`). One
-# sequence of few channels reaches it sooner, and a GPU elsewhere.
+# From so many tokens on the transform is used, our choice. With 8 sequences of 256 channels, on two
+# busy cores of a Xeon, both ways took the same time at 1024 tokens; the rows took 0.79 of the
+# transform's time at 768 and 1.38 of it at 1536, so a threshold that is off costs little. Memory is
+# saved only later: at 2048 tokens the spectra of all channels still took 192 MiB, the one $W$ with
+# its gradient 116. Measured by
+# `python -m benchmarks.toeplitz --sizes 768 1024 1536 2048 --channels 256 --batch 8 --rounds 15`.
 FFT_FROM = 1024
 
 
@@ -57,7 +58,7 @@ def dense_product(w: Tensor, z: Tensor, start: int = 0, mask: Tensor | None = No
     Returns $f$ from row `start` on, `[B, h, n - start, c / h]`.
     """
     n = z.shape[-2]
-    # Without a future, $w$ is zero there.
+    # Offsets below zero that $w$ does not know are weights of zero: no row reads a later token.
     w = nn.functional.pad(w, (2 * n - 1 - w.shape[-1], 0))  # [2n - 1]
     # Row $i$ reads $w_i, w_{i-1}, \dots, w_{i-n+1}$: a window of $n$ entries that moves by one for
     # each row, read backwards. `unfold` gives the windows as views of the same few numbers, and its
@@ -77,14 +78,14 @@ def fft_product(w: Tensor, z: Tensor) -> Tensor:
     A convolution of two signals is the product of their spectra. The transform takes signals to be
     periodic, so both are filled up with zeros until no period reaches into the result.
 
-    * `w` and `z` are those of `dense_product`
-
-    Returns $f$, `[B, h, n, c / h]`: what `dense_product` gives, to rounding.
-
     The rounding is the price. Every entry of a spectrum has a share in every position, so the error
     of each output scales with the size of the input *anywhere*, the future included. In a causal
     layer later tokens can therefore change the last bits of earlier outputs. `dense_product` is
     exact here, bit for bit: it multiplies the future by zero.
+
+    * `w` and `z` are those of `dense_product`
+
+    Returns $f$, `[B, h, n, c / h]`: what `dense_product` gives, to rounding.
     """
     n = z.shape[-2]
     # Entry $k$ of the full convolution, which has up to $3n - 2$ of them, is wanted for $n$ entries
@@ -113,8 +114,8 @@ class ToeplitzProjection(nn.Module):
 
     $$f_{w,b}(Z)_{ic} = \sum_{j=1}^{n} w_{i-j} Z_{jc} + b_i$$
 
-    Takes the place of `SpatialProjection` in a gMLP block. The paper uses this form for language
-    and reports no loss of quality; for images it keeps $W$ free.
+    Takes the place of `SpatialProjection` in a gMLP block. The paper uses this form for language,
+    without loss of quality, and keeps $W$ free for images (as reported).
 
     `weight` holds $w$ in the order of the offset $i - j$. It starts with $w_{-(n-1)}$, by which the
     first token reads the last, and ends with $w_{n-1}$, by which the last token reads the first;
@@ -179,13 +180,42 @@ class ToeplitzProjection(nn.Module):
         `seq_len`, and for a `cache` beside a mask or without `causal`; `TypeError` for a mask that
         is not boolean.
         """
-        start, z = _enter(self, z, mask, cache)  # [B, h, stop, c / h]
-        stop = z.shape[-2]
-        # $w_0$ is at `zero`, and the offsets that occur are those nearer to it than `stop`.
-        zero = self.weight.shape[-1] - self.seq_len
-        w = self.weight[..., max(0, zero - stop + 1) : zero + stop]
-        f = _product(self, w, z, start, mask, cache) + self.bias[..., start:stop, None]
+        if z.dim() != 3 or z.shape[-1] % self.n_heads:
+            wanted = "[B, n, c]" + f" with c a multiple of {self.n_heads}" * (self.n_heads > 1)
+            raise ValueError(f"z must be {wanted}, got {list(z.shape)}")
+        # `z` holds the positions from `start` on, and they read all up to `stop`. Without a cache
+        # these are all positions.
+        start = 0 if cache is None else cache.position
+        stop = start + z.shape[1]
+        if stop > self.seq_len:
+            raise ValueError(
+                f"z must have at most seq_len={self.seq_len} tokens, got {stop}; "
+                f"W has no weights for later positions"
+            )
+        if cache is not None:
+            _check_cache(self.causal, mask)
+            z = cache.extend(self, z)  # [B, stop, c]
+        if mask is not None:
+            _check_mask(mask, (stop, stop), (z.shape[0], stop, stop))
+        # Heads become a second batch axis.
+        z = z.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)  # [B, h, stop, c / h]
+        f = self.product(z, start, mask, by_rows=cache is not None)  # [B, h, n, c / h]
+        f = f + self.bias[..., start:stop, None]
         return f.transpose(1, 2).flatten(-2)
+
+    def product(self, z: Tensor, start: int, mask: Tensor | None, by_rows: bool) -> Tensor:
+        r"""
+        Returns $WZ$ from row `start` on. It takes the rows of $W$ where there is a mask, which
+        changes single entries of $W$ that no spectrum shows, and where there is a cache, which
+        wants few rows and outputs that stay as they are.
+        """
+        n = z.shape[-2]
+        # $w_0$ is at `zero`, and the offsets that occur are those nearer to it than $n$.
+        zero = self.weight.shape[-1] - self.seq_len
+        w = self.weight[..., max(0, zero - n + 1) : zero + n]
+        if by_rows or mask is not None or self.fft_from is None or n < self.fft_from:
+            return dense_product(w, z, start, mask)
+        return fft_product(w, z)
 
     def extra_repr(self) -> str:
         return (
@@ -194,7 +224,7 @@ class ToeplitzProjection(nn.Module):
         )
 
 
-class DecayedToeplitzProjection(nn.Module):
+class DecayedToeplitzProjection(ToeplitzProjection):
     r"""
     ## Decayed Toeplitz projection
 
@@ -229,90 +259,37 @@ class DecayedToeplitzProjection(nn.Module):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__()
-        _check_size("seq_len", seq_len)
-        _check_size("n_heads", n_heads)
-        if fft_from is not None:
-            _check_size("fft_from", fft_from)
-        self.seq_len = seq_len
-        self.causal = True
-        self.n_heads = n_heads
-        self.fft_from = fft_from
-        size = (seq_len,) if n_heads == 1 else (n_heads, seq_len)
-        self.weight = nn.Parameter(torch.empty(size, device=device, dtype=dtype))
-        self.row = nn.Parameter(torch.empty(size, device=device, dtype=dtype))
-        self.column = nn.Parameter(torch.empty(size, device=device, dtype=dtype))
-        self.bias = nn.Parameter(torch.empty(size, device=device, dtype=dtype))
-        self.reset_parameters()
+        super().__init__(
+            seq_len, causal=True, n_heads=n_heads, fft_from=fft_from, device=device, dtype=dtype
+        )
+        self.row = nn.Parameter(torch.ones_like(self.bias))
+        self.column = nn.Parameter(torch.ones_like(self.bias))
 
     def reset_parameters(self) -> None:
         r"""
-        $w \approx 0$ and $b = 1$ start the gate at one; with $x = y = 1$ the layer starts as the
-        causal `ToeplitzProjection`. The proposal starts $x$ and $y$ so, too.
+        $w \approx 0$ and $b = 1$ start the gate at one; with $x = y = 1$, as in the proposal, the
+        layer starts as the causal `ToeplitzProjection`.
         """
-        nn.init.normal_(self.weight, std=1e-6)
-        for factor in (self.row, self.column, self.bias):
-            nn.init.ones_(factor)
+        super().reset_parameters()
+        # The layer above calls this too, before there are factors.
+        for name, parameter in self.named_parameters():
+            if name in ("row", "column"):
+                nn.init.ones_(parameter)
 
-    def forward(self, z: Tensor, mask: Tensor | None = None, cache: Any = None) -> Tensor:
+    def product(self, z: Tensor, start: int, mask: Tensor | None, by_rows: bool) -> Tensor:
         r"""
-        * `z`, `mask` and `cache` are those of `ToeplitzProjection.forward`
-
-        Returns $WZ + b$, `[B, n, c]`.
-
-        Raises what `ToeplitzProjection.forward` raises.
+        Returns $WZ$ from row `start` on. $x_i$ and $y_j$ need no place in $W$: a column of $W$
+        meets one row of $Z$, and a row of $W$ makes one row of the result. What is left between
+        them is Toeplitz, and both ways to multiply it remain.
         """
-        start, z = _enter(self, z, mask, cache)  # [B, h, stop, c / h]
         stop = z.shape[-2]
-        # $x_i$ and $y_j$ need no place in $W$: a column of $W$ meets one row of $Z$, and a row of
-        # $W$ makes one row of the result. What is left between them is Toeplitz.
         z = z * self.column[..., :stop, None]
-        f = _product(self, self.weight[..., :stop], z, start, mask, cache)
-        f = f * self.row[..., start:stop, None] + self.bias[..., start:stop, None]
-        return f.transpose(1, 2).flatten(-2)
-
-    def extra_repr(self) -> str:
-        return f"seq_len={self.seq_len}, n_heads={self.n_heads}, fft_from={self.fft_from}"
-
-
-AnyToeplitz = ToeplitzProjection | DecayedToeplitzProjection
-
-
-def _product(
-    layer: AnyToeplitz, w: Tensor, z: Tensor, start: int, mask: Tensor | None, cache: Any
-) -> Tensor:
-    # A mask changes single entries of $W$, which no spectrum shows. A cache wants few rows, and its
-    # positions must not change as others follow.
-    if layer.fft_from is None or mask is not None or cache is not None:
-        return dense_product(w, z, start, mask)
-    return fft_product(w, z) if z.shape[-2] >= layer.fft_from else dense_product(w, z)
+        return super().product(z, start, mask, by_rows) * self.row[..., start:stop, None]
 
 
 # ## Checks
 #
-# What a caller can get wrong, in one sentence each, before any work.
-def _enter(layer: AnyToeplitz, z: Tensor, mask: Tensor | None, cache: Any) -> tuple[int, Tensor]:
-    if z.dim() != 3 or z.shape[-1] % layer.n_heads:
-        wanted = "[B, n, c]" + f" with c a multiple of {layer.n_heads}" * (layer.n_heads > 1)
-        raise ValueError(f"z must be {wanted}, got {list(z.shape)}")
-    # `z` holds the positions from `start` on, and they read all up to `stop`. Without a cache these
-    # are all positions.
-    start = 0 if cache is None else cache.position
-    stop = start + z.shape[1]
-    if stop > layer.seq_len:
-        raise ValueError(
-            f"z must have at most seq_len={layer.seq_len} tokens, got {stop}; "
-            f"W has no weights for later positions"
-        )
-    if cache is not None:
-        _check_cache(layer.causal, mask)
-        z = cache.extend(layer, z)  # [B, stop, c]
-    if mask is not None:
-        _check_mask("mask", mask, (stop, stop), (z.shape[0], stop, stop))
-    # Heads become a second batch axis.
-    return start, z.unflatten(-1, (layer.n_heads, -1)).transpose(1, 2)
-
-
+# What a caller can get wrong, in one sentence each.
 def _check_size(name: str, value: int) -> None:
     if type(value) is not int or value < 1:
         raise ValueError(f"{name} must be a positive whole number, got {value!r}")
@@ -325,10 +302,10 @@ def _check_cache(causal: bool, mask: Tensor | None) -> None:
         raise ValueError("mask must be None beside a cache")
 
 
-def _check_mask(name: str, mask: Tensor, *shapes: tuple[int, ...]) -> None:
+def _check_mask(mask: Tensor, *shapes: tuple[int, ...]) -> None:
     kind = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
     if kind != torch.bool:
-        raise TypeError(f"{name} must be a boolean tensor, true for what may be read, got {kind}")
+        raise TypeError(f"mask must be a boolean tensor, true for what may be read, got {kind}")
     if mask.shape not in shapes:
         allowed = " or ".join(str(list(shape)) for shape in shapes)
-        raise ValueError(f"{name} must be {allowed}, got {list(mask.shape)}")
+        raise ValueError(f"mask must be {allowed}, got {list(mask.shape)}")
