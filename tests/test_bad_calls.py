@@ -27,7 +27,6 @@ from labml_gmlp import (
     TinyAttention,
     ToeplitzProjection,
     TokenShift,
-    ToeplitzProjection,
     TransformerLayer,
     WindowedProjection,
     n_patches,
