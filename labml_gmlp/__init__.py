@@ -11,6 +11,7 @@ Read in this order:
 3. [the Transformer layer](blocks/transformer.py): the baseline
 4. [the language model](models/language.py): from tokens to logits
 5. [generation](generation.py): from logits to text
+6. [the cache](cache.py): what makes that quick
 
 Every file under `blocks/` can be copied alone into other code. The names below are the public ones.
 """
@@ -18,17 +19,21 @@ Every file under `blocks/` can be copied alone into other code. The names below 
 from labml_gmlp.blocks.encoder import Encoder
 from labml_gmlp.blocks.gmlp import GMLPBlock, SpatialGatingUnit, SpatialProjection
 from labml_gmlp.blocks.transformer import TransformerLayer
-from labml_gmlp.generation import generate
+from labml_gmlp.cache import Cache
+from labml_gmlp.generation import distribution, generate, generate_batch
 from labml_gmlp.models.language import LanguageModel
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Cache",
     "Encoder",
     "GMLPBlock",
     "LanguageModel",
     "SpatialGatingUnit",
     "SpatialProjection",
     "TransformerLayer",
+    "distribution",
     "generate",
+    "generate_batch",
 ]
