@@ -1,9 +1,9 @@
 r"""
 # Generation
 
-Text from a causal model, one token after another. The plain definition reads the whole text again
-for each token, and `use_cache=False` does just that. With a [cache](cache.py) the model reads each
-token once, and writes the same text.
+Text from a causal model, one token after another, each drawn [as asked for](sampling.py). The plain
+definition reads the whole text again for each token, and `use_cache=False` does just that. With a
+[cache](cache.py) the model reads each token once, and writes the same text.
 
 Nothing here is from the paper, which has no causal model.
 """
@@ -18,77 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from labml_gmlp.cache import Cache
-
-
-def distribution(
-    logits: Tensor,
-    text: Sequence[int] = (),
-    *,
-    temperature: float = 1.0,
-    top_k: int | None = None,
-    top_p: float | None = None,
-    repetition_penalty: float = 1.0,
-) -> Tensor:
-    r"""
-    ## The distribution of the next token
-
-    Four filters, in this order, each on what the one before it left.
-
-    The repetition penalty $\theta$ lowers each token $v$ that stands in the text already, the
-    prompt included, whether once or often:
-
-    $$a_v = \begin{cases} \ell_v / \theta & \ell_v > 0 \\ \theta \, \ell_v & \ell_v \le 0
-      \end{cases}$$
-
-    It is that of CTRL (Keskar et al., 2019), which divides only; dividing a negative logit would
-    raise it, so later implementations multiply it, and so do we.
-
-    The temperature $\tau$ sharpens below 1 and flattens above:
-
-    $$p_v = \frac{\exp(a_v / \tau)}{\sum_u \exp(a_u / \tau)}$$
-
-    Of the tokens, top-k leaves the $k$ likeliest, and as many as are just as likely as the last of
-    them. Top-p leaves the smallest set of the likeliest whose chances, after top-k, sum to $q$ or
-    more; at least one, and of equals the first. What is left is scaled to sum to 1.
-
-    * `logits` are $\ell$, `[n_tokens]`
-    * `text` are the tokens so far
-    * `temperature` is $\tau$; at 0 the likeliest token has it all
-    * `top_k` is $k$ and `top_p` is $q$; `None` means no such filter
-    * `repetition_penalty` is $\theta$; 1 means none
-
-    Returns $p$, `[n_tokens]`, on the CPU in double precision: single precision would round some
-    chances to 0, and so a seed draws the same tokens on any device.
-
-    Raises `ValueError` for logits without a finite maximum, a `temperature` that is below 0 or
-    infinite, a `top_k` that is not a positive whole number, a `top_p` outside of (0, 1], and a
-    `repetition_penalty` that is not above 0 and finite.
-    """
-    _check_filters(temperature, top_k, top_p, repetition_penalty)
-    a = logits.detach().to("cpu").double()
-    if repetition_penalty != 1 and len(text):
-        seen = torch.tensor(sorted(set(text)))
-        score = a[seen]
-        penalised = torch.where(score > 0, score / repetition_penalty, score * repetition_penalty)
-        a = a.index_put((seen,), penalised)
-    largest = a.max()
-    if not largest.isfinite():
-        raise ValueError(f"model must return logits with a finite maximum, got {largest.item()}")
-    if temperature == 0:
-        return torch.zeros_like(a).index_fill_(0, a.argmax(), 1.0)
-    # The largest logit becomes 0, so that no small $\tau$ can make it infinite.
-    a = (a - largest) / temperature
-    if top_k is not None and top_k < len(a):
-        a = a.masked_fill(a < a.topk(top_k).values[-1], -torch.inf)
-    p = torch.softmax(a, dim=-1)
-    # At $q = 1$ all stay; a sum of rounded numbers may reach 1 before its end.
-    if top_p is not None and top_p < 1:
-        ordered, order = p.sort(descending=True, stable=True)
-        # A token stays if those before it have not reached $q$ yet. Nothing is before the first.
-        reached = ordered.cumsum(0)[:-1] >= top_p
-        p[order[1:][reached]] = 0.0
-        p = p / p.sum()
-    return p
+from labml_gmlp.sampling import check_filters, distribution
 
 
 def generate_batch(
@@ -120,7 +50,8 @@ def generate_batch(
     * `prompts` are the tokens to start from, each `[n]` with at least one, on the model's device
     * `n_new` is the largest number of tokens to draw for each
     * `seq_len` is the longest sequence that the model takes; `None` means any
-    * `temperature`, `top_k`, `top_p` and `repetition_penalty` as in `distribution`
+    * `temperature`, `top_k`, `top_p` and `repetition_penalty` are the filters of
+      [`distribution`](sampling.py)
     * `stop_tokens` end a text. The stop token itself is the last one given
     * `seed` makes the draws repeatable: row $b$ draws with `seed + b`, whatever the other rows are,
       and gives what it would give alone with that seed. `None` draws from torch's own generator
@@ -146,7 +77,7 @@ def generate_batch(
     for b, prompt in enumerate(prompts):
         _check_prompt(f"prompts[{b}]", prompt)
     stops = list(stop_tokens)
-    _check_filters(temperature, top_k, top_p, repetition_penalty)
+    check_filters(temperature, top_k, top_p, repetition_penalty)
     _check_options(n_new, seq_len, stops, seed, slide)
     if use_cache:
         _check_takes_cache(model)
@@ -162,7 +93,9 @@ def generate_batch(
     generators: list[torch.Generator | None] = [None] * len(prompts)
     if seed is not None:
         generators = [torch.Generator().manual_seed(seed + b) for b in range(len(prompts))]
-    reader = _Reader(model, prompts[0].device, seq_len, slide or 1, Cache() if use_cache else None)
+    reader = _Reader(
+        model, prompts[0].device, seq_len, slide or 1, Cache(seq_len) if use_cache else None
+    )
     next_p = functools.partial(
         distribution,
         temperature=temperature,
@@ -193,7 +126,7 @@ def _write(
         # Rows are independent: what fills up a text that has ended meets no other.
         for text in texts:
             text += [0] * (n - len(text))
-        logits = reader.read([text[:n] for text in texts])  # [B, n_tokens]
+        logits = reader.read(texts, n)  # [B, n_tokens]
         for b in [b for b in active if len(texts[b]) == n]:
             p = next_p(logits[b], texts[b])
             # Where one token has it all, nothing is random and no random number is spent.
@@ -253,7 +186,7 @@ class _Reader:
     r"""
     ## Reading
 
-    Gives the logits after texts of $n$ tokens, reading no more of them than it must.
+    Gives the logits after the first $n$ tokens, reading no more of them than it must.
     """
 
     def __init__(
@@ -282,13 +215,12 @@ class _Reader:
             return 0
         return math.ceil((n - self.seq_len) / self.slide) * self.slide
 
-    def read(self, texts: list[list[int]]) -> Tensor:
+    def read(self, texts: list[list[int]], n: int) -> Tensor:
         r"""
-        * `texts` are lists of one length $n$, those of the last call and more
+        * `texts` are at least $n$ tokens each, of which the first are those of the last call
 
-        Returns the logits of the next token, `[B, n_tokens]`.
+        Returns the logits of token $n + 1$, `[B, n_tokens]`.
         """
-        n = len(texts[0])
         start = self.window_start(n)
         options = {}
         if self.cache is not None:
@@ -298,7 +230,7 @@ class _Reader:
             self.start = start
             start += self.cache.position
             options["cache"] = self.cache
-        tokens = torch.tensor([text[start:] for text in texts], device=self.device)
+        tokens = torch.tensor([text[start:n] for text in texts], device=self.device)
         logits = self.model(tokens, **options)
         if logits.dim() != 3 or logits.shape[:2] != tokens.shape:
             raise ValueError(
@@ -320,19 +252,6 @@ def _check_prompt(name: str, prompt: Tensor) -> None:
         raise TypeError(f"{name} must be a tensor of whole numbers, got {kind}")
     if prompt.dim() != 1 or not len(prompt):
         raise ValueError(f"{name} must be [n] with at least one token, got {list(prompt.shape)}")
-
-
-def _check_filters(
-    temperature: float, top_k: int | None, top_p: float | None, repetition_penalty: float
-) -> None:
-    if not 0 <= temperature < math.inf:
-        raise ValueError(f"temperature must be finite and at least 0, got {temperature}")
-    if top_k is not None and (type(top_k) is not int or top_k < 1):
-        raise ValueError(f"top_k must be a positive whole number, got {top_k!r}")
-    if top_p is not None and not 0 < top_p <= 1:
-        raise ValueError(f"top_p must be above 0 and at most 1, got {top_p}")
-    if not 0 < repetition_penalty < math.inf:
-        raise ValueError(f"repetition_penalty must be finite and above 0, got {repetition_penalty}")
 
 
 def _check_options(
