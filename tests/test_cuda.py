@@ -11,7 +11,7 @@ from helpers import (
     with_another_future,
 )
 
-from labml_gmlp import GMLPBlock, TransformerLayer
+from labml_gmlp import Encoder, GMLPBlock, LanguageModel, TransformerLayer, generate_batch
 
 pytestmark = [
     pytest.mark.gpu,
@@ -42,3 +42,15 @@ def test_on_cuda_the_past_cannot_see_the_future(name, t):
     torch.manual_seed(0)
     layer, x = randomised(LAYERS[name]()).to("cuda"), random(2, 6, 12).to("cuda")
     assert_the_past_cannot_see_the_future(layer, x, with_another_future(x, t), t)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_seed_writes_on_cuda_what_it_writes_on_the_cpu(name):
+    torch.manual_seed(0)
+    model = randomised(LanguageModel(9, Encoder(LAYERS[name], 2), n_positions=6))
+    texts = []
+    for device in ("cpu", "cuda"):
+        prompts = [torch.tensor([1, 2], device=device), torch.tensor([3], device=device)]
+        pairs = generate_batch(model.to(device), prompts, 20, seq_len=6, slide=2, seed=0, top_p=0.9)
+        texts.append(list(pairs))
+    assert texts[0] == texts[1]
