@@ -60,11 +60,6 @@ class Cache:
                 f"position {start}"
             )
         kept = self._kept.get(layer)
-        if start and kept is not None and _row(kept) != _row(new):
-            raise ValueError(
-                f"all steps must have one batch size, width, dtype and device, "
-                f"got {_row(new)} after {_row(kept)}"
-            )
         if kept is None or kept.shape[1] < stop or _row(kept) != _row(new):
             kept = self._kept[layer] = self._grown(kept if start else None, new, stop)
         self._ends[layer] = stop
@@ -72,6 +67,11 @@ class Cache:
         return kept[:, :stop]
 
     def _grown(self, kept: Tensor | None, new: Tensor, stop: int) -> Tensor:
+        if kept is not None and _row(kept) != _row(new):
+            raise ValueError(
+                f"all steps must have one batch size, width, dtype and device, "
+                f"got {_row(new)} after {_row(kept)}"
+            )
         # Twice the room each time: all copies together then cost no more than writing each position
         # twice, and no text has to be as long as `n` for memory of `n` positions to be taken.
         room = max(stop, 64 if kept is None else 2 * kept.shape[1])
