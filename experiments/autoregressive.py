@@ -263,7 +263,9 @@ def sampling(checkpoint: dict[str, Any], sample: Sample, device: torch.device) -
         seq_len=settings.seq_len,
         temperature=sample.temperature,
         top_k=sample.top_k,
-        generator=torch.Generator(device).manual_seed(sample.seed),
+        seed=sample.seed,
+        # The text outgrows the window on purpose, and each character sees as much as it can.
+        slide=1,
     )
     return itertools.chain([prompt], (vocabulary.decode([token]) for token in tokens))
 

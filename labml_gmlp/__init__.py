@@ -29,6 +29,9 @@ What else a block can be given, and what can be done with a whole model:
 * [token shift](blocks/token_shift.py): reads some channels from a neighbour
 * [resizing](resize.py): goes on at another length or image size
 * [adapters](adapters.py): these layers in the stacks of labml_nn and torch, and theirs in ours
+5. [sampling](sampling.py): from logits to the chances of the next token
+6. [generation](generation.py): token after token, a text
+7. [the cache](cache.py): what makes that quick
 
 Every file under `blocks/` can be copied alone into other code. The names below are the public ones.
 """
@@ -45,16 +48,19 @@ from labml_gmlp.blocks.toeplitz import DecayedToeplitzProjection, ToeplitzProjec
 from labml_gmlp.blocks.token_shift import TokenShift
 from labml_gmlp.blocks.transformer import TransformerLayer
 from labml_gmlp.blocks.windowed import WindowedProjection
-from labml_gmlp.generation import generate
+from labml_gmlp.cache import Cache
+from labml_gmlp.generation import generate, generate_batch
 from labml_gmlp.models import sizes
 from labml_gmlp.models.language import LanguageModel
 from labml_gmlp.models.vision import ImageClassifier, n_patches
 from labml_gmlp.resize import extend, interpolate, interpolate_image
+from labml_gmlp.sampling import distribution
 
 __version__ = "0.1.0"
 
 __all__ = [
     "AdditiveGate",
+    "Cache",
     "ConvolutionProjection",
     "DecayedToeplitzProjection",
     "Encoder",
@@ -76,8 +82,10 @@ __all__ = [
     "TokenShift",
     "TransformerLayer",
     "WindowedProjection",
+    "distribution",
     "extend",
     "generate",
+    "generate_batch",
     "interpolate",
     "interpolate_image",
     "n_patches",

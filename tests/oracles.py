@@ -449,3 +449,38 @@ def espnet_gating_unit(z: Array, p: Parameters) -> Array:
     if "linear.weight" in p:
         gate = linear(gate, part(p, "linear"))
     return first * gate
+
+
+def next_token(
+    logits: Array,
+    text: list[int],
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    repetition_penalty: float = 1.0,
+) -> Array:
+    """The chance of each token: penalty, temperature, top-k, top-p, each on what is left."""
+    n = len(logits)
+    a = [float(logit) for logit in logits]
+    for v in range(n):
+        if v in text:
+            a[v] = a[v] / repetition_penalty if a[v] > 0 else a[v] * repetition_penalty
+    if temperature == 0:
+        return np.array([float(v == a.index(max(a))) for v in range(n)])
+    left = set(range(n))
+    if top_k is not None:
+        least = sorted(a, reverse=True)[min(top_k, n) - 1]
+        left = {v for v in left if a[v] >= least}
+
+    def chances() -> Array:
+        weight = [np.exp((a[v] - max(a)) / temperature) if v in left else 0.0 for v in range(n)]
+        return np.array(weight) / sum(weight)
+
+    if top_p is not None:
+        p, kept, total = chances(), set(), 0.0
+        for v in sorted(left, key=lambda v: (-p[v], v)):
+            if total < top_p:
+                kept.add(v)
+                total += p[v]
+        left = kept
+    return chances()

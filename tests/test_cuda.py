@@ -11,7 +11,15 @@ from helpers import (
     with_another_future,
 )
 
-from labml_gmlp import GMLPBlock, StochasticDepth, TinyAttention, TransformerLayer
+from labml_gmlp import (
+    Encoder,
+    GMLPBlock,
+    LanguageModel,
+    StochasticDepth,
+    TinyAttention,
+    TransformerLayer,
+    generate_batch,
+)
 
 pytestmark = [
     pytest.mark.gpu,
@@ -67,3 +75,15 @@ def test_on_cuda_stochastic_depth_draws_for_each_sequence():
     kept = StochasticDepth(0.5)(y).flatten(1)
     assert set(kept.unique().tolist()) == {0.0, 2.0}
     assert (kept == kept[:, :1]).all()
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_seed_writes_on_cuda_what_it_writes_on_the_cpu(name):
+    torch.manual_seed(0)
+    model = randomised(LanguageModel(9, Encoder(LAYERS[name], 2), n_positions=6))
+    texts = []
+    for device in ("cpu", "cuda"):
+        prompts = [torch.tensor([1, 2], device=device), torch.tensor([3], device=device)]
+        pairs = generate_batch(model.to(device), prompts, 20, seq_len=6, slide=2, seed=0, top_p=0.9)
+        texts.append(list(pairs))
+    assert texts[0] == texts[1]

@@ -1,18 +1,18 @@
-"""Tokens drawn after a prompt that already fills the window, so that it slides."""
+"""Texts of three prompts that outgrow the window, then one of the likeliest tokens."""
 
 import torch
 
 from labml_gmlp.blocks.encoder import Encoder
 from labml_gmlp.blocks.gmlp import GMLPBlock
-from labml_gmlp.generation import generate
+from labml_gmlp.generation import generate, generate_batch
 from labml_gmlp.models.language import LanguageModel
 
-SIZES = {"seq_len": 7, "n_tokens": 29, "seq_len + 1": 8}
+SIZES = {"B": 3, "seq_len": 7, "n_tokens": 29}
 
-seq_len, n_tokens, _ = SIZES.values()
+_, seq_len, n_tokens = SIZES.values()
 torch.manual_seed(0)
 encoder = Encoder(lambda: GMLPBlock(12, 26, seq_len, causal=True), n_layers=1)
 model = LanguageModel(n_tokens, encoder).eval()
-prompt = torch.randint(n_tokens, (seq_len,))
-list(generate(model, prompt, 3, seq_len=seq_len, top_k=4))
-list(generate(model, prompt, 3, seq_len=seq_len, temperature=0))
+prompts = [torch.randint(n_tokens, (n,)) for n in (5, 5, 8)]
+list(generate_batch(model, prompts, 9, seq_len=seq_len, slide=3, seed=0, top_p=0.9))
+list(generate(model, prompts[0], 3, seq_len=seq_len, temperature=0, slide=1))
