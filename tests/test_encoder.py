@@ -253,10 +253,12 @@ def test_checkpointed_layers_give_the_same_loss_and_gradients(mask, padded):
     assert not torch.equal(loss, plain(x, mask, kept).square().sum())
 
 
-@pytest.mark.parametrize(("saving", "want"), [(False, [0, 1, 2]), (True, [0, 1, 2, 2, 1, 0])])
-def test_only_checkpointed_layers_run_once_more_for_the_gradient(saving, want):
+@pytest.mark.parametrize(
+    ("options", "want"), [({}, [0, 1, 2]), ({"checkpoint_layers": True}, [0, 1, 2, 2, 1, 0])]
+)
+def test_only_checkpointed_layers_run_once_more_for_the_gradient(options, want):
     torch.manual_seed(0)
-    encoder = Encoder(dropped, 3, checkpoint_layers=saving)
+    encoder = Encoder(dropped, 3, **options)
     calls, x = counted(encoder), torch.randn(B, N, D_MODEL)
     y = encoder(x)
     assert calls == [0, 1, 2]
