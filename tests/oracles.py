@@ -75,16 +75,25 @@ GELU = {"none": gelu_exact, "tanh": gelu_tanh}
 def spatial_projection(
     z: Array, p: Parameters, *, causal: bool = False, mask: Array | None = None
 ) -> Array:
-    r"""Eq. 2: $f(Z)_{ic} = \sum_j W_{ij} Z_{jc} + b_i$."""
+    r"""Eq. 2: $f(Z)_{ic} = \sum_j W_{ij} Z_{jc} + b_i$.
+
+    With heads, `weight` is `[h, n, n]` and `bias` `[h, n]`: each head has an equal group of
+    channels, in order.
+    """
     n_batch, n, n_channels = z.shape
+    # One head is written without an axis for it.
+    weight = p["weight"] if p["weight"].ndim == 3 else p["weight"][None]
+    bias = p["bias"] if p["bias"].ndim == 2 else p["bias"][None]
+    per_head = n_channels // len(weight)
     out = np.zeros_like(z)
     for b in range(n_batch):
         for i in range(n):
             for c in range(n_channels):
+                h = c // per_head
                 for j in range(n):
                     if allowed(mask, causal, b, i, j):
-                        out[b, i, c] += p["weight"][i, j] * z[b, j, c]
-                out[b, i, c] += p["bias"][i]
+                        out[b, i, c] += weight[h, i, j] * z[b, j, c]
+                out[b, i, c] += bias[h, i]
     return out
 
 
@@ -94,13 +103,23 @@ def spatial_gating_unit(
     *,
     causal: bool = False,
     mask: Array | None = None,
+    attended: Array | None = None,
+    activation: Callable[[Array], Array] | None = None,
     eps: float = 1e-5,
 ) -> Array:
-    r"""Eq. 4: $s(Z) = Z_1 \odot f(Z_2)$, $Z_2$ normalised over its channels."""
+    r"""Eq. 4: $s(Z) = Z_1 \odot f(Z_2)$, $Z_2$ normalised over its channels.
+
+    `attended`, `[B, n, c]`, is added to $f(Z_2)$, and the activation is applied to the sum.
+    """
     half = z.shape[-1] // 2
     z1, z2 = z[:, :, :half], z[:, :, half:]
     z2 = layer_norm(z2, part(p, "norm"), eps)
-    return z1 * spatial_projection(z2, part(p, "projection"), causal=causal, mask=mask)
+    gate = spatial_projection(z2, part(p, "projection"), causal=causal, mask=mask)
+    if attended is not None:
+        gate = gate + attended
+    if activation is not None:
+        gate = activation(gate)
+    return z1 * gate
 
 
 def gmlp_block(
@@ -230,8 +249,12 @@ def language_model(
     embedding: Array,
     run_encoder: Callable[[Array], Array],
     positions: Array | None = None,
+    head: Parameters | None = None,
 ) -> Array:
-    r"""$\mathrm{encoder}(E_t + P) E^\top$; of $P$, `positions`, the first n rows are used."""
+    r"""$\mathrm{encoder}(E_t + P) E^\top$; of $P$, `positions`, the first n rows are used.
+
+    `head` has a matrix $A$ and a bias of its own, $\mathrm{encoder}(E_t + P) A^\top + c$.
+    """
     n_batch, n = tokens.shape
     x = np.zeros((n_batch, n, embedding.shape[1]))
     for b in range(n_batch):
@@ -239,7 +262,7 @@ def language_model(
             x[b, i] = embedding[tokens[b, i]]
             if positions is not None:
                 x[b, i] += positions[i]
-    return linear(run_encoder(x), {"weight": embedding})
+    return linear(run_encoder(x), {"weight": embedding} if head is None else head)
 
 
 def cut(

@@ -20,6 +20,7 @@ from helpers import (
 from torch import nn
 
 from labml_gmlp import Encoder, GMLPBlock, TransformerLayer
+from labml_gmlp.cache import Cache
 
 B, N, D_MODEL, D_FFN = 2, 5, 4, 6
 
@@ -196,6 +197,86 @@ def test_padding_is_not_dropped_before_a_layer_that_does_not_know_it():
     kept = kept_tokens([3, 5], N)
     with pytest.raises(TypeError, match="unexpected keyword argument 'key_padding_mask'"):
         Encoder(Add, 1)(torch.randn(B, N, D_MODEL), None, kept)
+
+
+def test_a_cache_reaches_each_layer_and_advances_once_all_have_read():
+    class Cached(Add):
+        def forward(self, x, mask=None, cache=None):
+            self.masks.append((cache, cache.position))
+            return x
+
+    encoder, cache = Encoder(Cached, 3), Cache(9)
+    encoder(torch.randn(B, 4, D_MODEL), cache=cache)
+    encoder(torch.randn(B, 2, D_MODEL), cache=cache)
+    for layer in encoder.layers:
+        assert layer.masks == [(cache, 0), (cache, 4)]
+    assert cache.position == 6
+
+
+# Checkpointed layers
+
+
+def dropped(i):
+    """As `mixed`, with dropout, so that what is computed again must draw the same."""
+    dropout = nn.Dropout(0.5)
+    if i % 2:
+        return TransformerLayer(D_MODEL, 2, 7, causal=True, dropout=dropout)
+    return gmlp(causal=True, dropout=dropout)
+
+
+def counted(encoder):
+    """How often each layer runs, as a list that grows."""
+    calls = []
+    for i, layer in enumerate(encoder.layers):
+        layer.register_forward_pre_hook(lambda *_, i=i: calls.append(i))
+    return calls
+
+
+@pytest.mark.parametrize("mask", MASKS)
+@pytest.mark.parametrize("padded", [False, True])
+def test_checkpointed_layers_give_the_same_loss_and_gradients(mask, padded):
+    torch.manual_seed(0)
+    plain = randomised(Encoder(dropped, 3))
+    saving = Encoder(dropped, 3, checkpoint_layers=True).double()
+    saving.load_state_dict(plain.state_dict())
+    x, mask = random(B, N, D_MODEL), random_mask(mask, B, N)
+    kept = kept_tokens([3, 5], N) if padded else None
+    found = []
+    for encoder in (plain, saving):
+        own = x.clone().requires_grad_()
+        torch.manual_seed(1)
+        loss = encoder(own, mask, kept).square().sum()
+        loss.backward()
+        found.append([loss, own.grad, *(p.grad for p in encoder.parameters())])
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+    # The seed matters, so the dropout was there.
+    assert not torch.equal(loss, plain(x, mask, kept).square().sum())
+
+
+@pytest.mark.parametrize(
+    ("options", "want"), [({}, [0, 1, 2]), ({"checkpoint_layers": True}, [0, 1, 2, 2, 1, 0])]
+)
+def test_only_checkpointed_layers_run_once_more_for_the_gradient(options, want):
+    torch.manual_seed(0)
+    encoder = Encoder(dropped, 3, **options)
+    calls, x = counted(encoder), torch.randn(B, N, D_MODEL)
+    y = encoder(x)
+    assert calls == [0, 1, 2]
+    y.sum().backward()
+    assert calls == want
+
+
+def test_without_gradients_nothing_is_checkpointed(monkeypatch):
+    def refuse(*_, **__):
+        raise AssertionError("checkpointed")
+
+    monkeypatch.setattr("labml_gmlp.blocks.encoder.checkpoint", refuse)
+    encoder, x = Encoder(mixed, 2, checkpoint_layers=True), torch.randn(B, N, D_MODEL)
+    with torch.no_grad():
+        encoder(x)
+        encoder(x, cache=Cache(N))
+    with pytest.raises(AssertionError, match="checkpointed"):
+        encoder(x)
 
 
 # Errors

@@ -41,8 +41,9 @@ LAYERS = {
 }
 
 
-def model_of(kind="both", n_positions=None, causal=True):
-    return randomised(LanguageModel(N_TOKENS, LAYERS[kind](causal), n_positions=n_positions))
+def model_of(kind="both", n_positions=None, causal=True, **options):
+    encoder = LAYERS[kind](causal)
+    return randomised(LanguageModel(N_TOKENS, encoder, n_positions=n_positions, **options))
 
 
 def random_tokens(*shape):
@@ -53,10 +54,11 @@ def random_tokens(*shape):
 @pytest.mark.parametrize("n_positions", [None, N_POSITIONS])
 @pytest.mark.parametrize("mask", MASKS)
 @pytest.mark.parametrize("padded", [False, True])
-def test_the_logits_equal_the_equation_written_with_loops(n, n_positions, mask, padded):
+@pytest.mark.parametrize("tied", [True, False])
+def test_the_logits_equal_the_equation_written_with_loops(n, n_positions, mask, padded, tied):
     torch.manual_seed(0)
     model, tokens, mask = (
-        model_of("both", n_positions),
+        model_of("both", n_positions, tied=tied),
         random_tokens(B, n),
         random_mask(mask, B, n),
     )
@@ -73,6 +75,7 @@ def test_the_logits_equal_the_equation_written_with_loops(n, n_positions, mask, 
             p["embedding.weight"],
             lambda x: oracles.encoder(x, layers, oracles.part(p, "encoder.norm")),
             p.get("positions.weight"),
+            None if tied else oracles.part(p, "head"),
         )
 
     want = oracles.cut(oracle, tokens.numpy(), kept.numpy(), as_array(mask))
@@ -154,9 +157,29 @@ def test_the_parameters_have_the_documented_names(n_positions):
     assert inside == LAYERS["gMLP"](True).state_dict().keys()
 
 
-def test_every_parameter_learns():
+def test_a_head_of_its_own_adds_a_matrix_and_a_bias():
+    tied, free = (LanguageModel(9, LAYERS["gMLP"](True), tied=tied) for tied in (True, False))
+    assert free.state_dict().keys() - tied.state_dict().keys() == {"head.weight", "head.bias"}
+    assert [list(p.shape) for p in free.head.parameters()] == [[9, 4], [9]]
+    n_tied, n_free = (sum(p.numel() for p in model.parameters()) for model in (tied, free))
+    # 9 * 4 for E; each block 2 * 4 + (6 * 4 + 6) + 2 * 3 + (7 * 7 + 7) + (4 * 3 + 4); 2 * 4.
+    assert n_tied == 36 + 2 * 116 + 8
+    assert n_free == n_tied + 9 * 4 + 9
+
+
+def test_a_fresh_model_with_a_head_of_its_own_guesses():
     torch.manual_seed(0)
-    model, tokens = model_of("both", N), random_tokens(B, N)
+    model = LanguageModel(1000, LAYERS["both"](True), tied=False)
+    # Of N = 4000 numbers, the standard deviation is off by 1 / sqrt(2 N) = 0.011; five times that.
+    assert model.head.weight.std().item() == pytest.approx(0.02, rel=0.056)
+    assert not model.head.bias.any()
+    assert not torch.equal(model.head.weight, model.embedding.weight)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_every_parameter_learns(tied):
+    torch.manual_seed(0)
+    model, tokens = model_of("both", N, tied=tied), random_tokens(B, N)
     nn.functional.cross_entropy(model(tokens).flatten(0, 1), random_tokens(B * N)).backward()
     assert all(parameter.grad.abs().max() > 1e-6 for parameter in model.parameters())
 
@@ -182,9 +205,10 @@ def test_a_deep_copy_keeps_head_and_embedding_tied():
 
 def test_device_and_dtype_reach_the_embeddings():
     model = LanguageModel(
-        N_TOKENS, LAYERS["gMLP"](True), n_positions=N, device="meta", dtype=FLOAT64
+        N_TOKENS, LAYERS["gMLP"](True), n_positions=N, tied=False, device="meta", dtype=FLOAT64
     )
-    for matrix in (model.embedding.weight, model.positions.weight):
+    own = (model.embedding.weight, model.positions.weight, model.head.weight, model.head.bias)
+    for matrix in own:
         assert (matrix.device.type, matrix.dtype) == ("meta", FLOAT64)
 
 

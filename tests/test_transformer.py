@@ -180,6 +180,46 @@ def test_a_position_that_may_read_nothing_spoils_no_gradient(causal, dtype):
     assert all(p.grad.isfinite().all() for p in layer.parameters())
 
 
+# Dropout
+
+
+class Times(nn.Module):
+    """In place of dropout: what it is given, and how often, can be seen."""
+
+    def __init__(self, factor):
+        super().__init__()
+        self.factor = factor
+        self.given = []
+
+    def forward(self, y):
+        self.given.append(y)
+        return self.factor * y
+
+
+def test_dropout_stands_on_both_branches_and_on_no_shortcut():
+    torch.manual_seed(0)
+    layer, x = layer_of(dropout=Times(0)), random(B, N, D_MODEL)
+    assert torch.equal(layer(x), x)
+    # The same equation with half of each branch: V and O are linear.
+    halved, scaled = layer_of(dropout=Times(0.5)), layer_of()
+    scaled.load_state_dict(halved.state_dict())
+    with torch.no_grad():
+        for linear in (scaled.attention_out, scaled.proj_out):
+            linear.weight *= 0.5
+            linear.bias *= 0.5
+    want = oracles.transformer_layer(x.numpy(), arrays(scaled), n_heads=3)
+    assert_equals_oracle(halved(x), want)
+    assert len(halved.dropout.given) == 2
+
+
+def test_dropout_is_off_in_evaluation_and_absent_unless_given():
+    torch.manual_seed(0)
+    layer, free, x = layer_of(dropout=nn.Dropout(0.5)), layer_of(), random(B, N, D_MODEL)
+    free.load_state_dict(layer.state_dict())
+    assert not torch.equal(layer(x), layer(x))
+    assert torch.equal(layer.eval()(x), free(x))
+
+
 # As a torch module
 
 

@@ -114,7 +114,12 @@ class SpatialProjection(nn.Module):
         if cache is not None:
             _check_cache(self.causal, mask)
             z = cache.extend(self, z)  # [B, stop, c]
-        weight = self.weight[..., start:stop, :stop]  # [n, stop] or [h, n, stop]
+        # A negative padding cuts off the rows and columns from `stop` on. A slice would too, but
+        # not for `torch.export`, which asks whether a slice is contiguous: that depends on $n$.
+        weight, bias = self.weight[..., start:, :], self.bias[..., start:]
+        cut = stop - self.seq_len
+        weight = nn.functional.pad(weight, (0, cut, 0, cut))  # [n, stop] or [h, n, stop]
+        bias = nn.functional.pad(bias, (0, cut))  # [n] or [h, n]
         # What lies above the diagonal is $j > i$, the future. Cutting it out of $W$, not out of the
         # product, keeps it from every sum and makes its gradient exactly zero. (The future must be
         # finite: zero times NaN is NaN.)
@@ -126,7 +131,7 @@ class SpatialProjection(nn.Module):
         # $WZ + b$ for each sequence and each head, which becomes a second batch axis.
         z = z.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)  # [B, h, stop, c / h]
         weight = weight.expand(*z.shape[:2], -1, -1)  # [B, h, n, stop]
-        f = weight @ z + self.bias[..., start:stop, None]  # [B, h, n, c / h]
+        f = weight @ z + bias[..., None]  # [B, h, n, c / h]
         return f.transpose(1, 2).flatten(-2)
 
     def extra_repr(self) -> str:

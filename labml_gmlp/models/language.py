@@ -52,19 +52,26 @@ class LanguageModel(nn.Module):
         self.n_tokens = n_tokens
         self.n_positions = n_positions
         self.embedding = nn.Embedding(n_tokens, d_model, device=device, dtype=dtype)
-        # torch draws embeddings from $N(0, 1)$. As a head, that would make the first logits as
-        # large as $\sqrt{d}$ and the first loss far worse than guessing; BERT's scale makes them
-        # small.
-        nn.init.normal_(self.embedding.weight, std=0.02)
         self.positions = None
         if n_positions is not None:
             self.positions = nn.Embedding(n_positions, d_model, device=device, dtype=dtype)
-            nn.init.normal_(self.positions.weight, std=0.02)
         self.encoder = encoder
         self.head = None
         if not tied:
             self.head = nn.Linear(d_model, n_tokens, device=device, dtype=dtype)
-            nn.init.normal_(self.head.weight, std=0.02)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        r"""
+        torch draws embeddings from $N(0, 1)$. As a head, that would make the first logits as large
+        as $\sqrt{d}$ and the first loss far worse than guessing; BERT's scale makes them small.
+
+        The encoder is left as it is: its layers have a `reset_parameters` of their own.
+        """
+        for matrix in (self.embedding, self.positions, self.head):
+            if matrix is not None:
+                nn.init.normal_(matrix.weight, std=0.02)
+        if self.head is not None:
             nn.init.zeros_(self.head.bias)
 
     def forward(
