@@ -266,6 +266,8 @@ def sampling(checkpoint: dict[str, Any], sample: Sample, device: torch.device) -
         seed=sample.seed,
         # The text outgrows the window on purpose, and each character sees as much as it can.
         slide=1,
+        # What is not ours keeps nothing of what it has read.
+        use_cache=settings.encoder == "labml_gmlp",
     )
     return itertools.chain([prompt], (vocabulary.decode([token]) for token in tokens))
 

@@ -83,11 +83,8 @@ def extend(model: nn.Module, seq_len: int) -> nn.Module:
         elif isinstance(layer, ToeplitzProjection):
             sides = (0 if layer.causal else new, new)
             _replace(layer, "weight", lambda w: nn.functional.pad(w, sides))
-        elif isinstance(layer, DecayedToeplitzProjection):
-            _replace(layer, "weight", lambda w: nn.functional.pad(w, (0, new)))
-            _replace(layer, "row", repeat_last)
-            _replace(layer, "column", repeat_last)
-        _replace(layer, "bias", repeat_last)
+        for name in _vectors(layer):
+            _replace(layer, name, repeat_last)
 
     return _changed_somewhere(model, seq_len, change)
 
@@ -146,7 +143,7 @@ def interpolate_image(model: ImageClassifier, image_size: int | tuple[int, int])
     )
     new = changed.grid
     for layer in model.modules():
-        if isinstance(layer, (ToeplitzProjection, DecayedToeplitzProjection)):
+        if isinstance(layer, ToeplitzProjection):
             raise ValueError(
                 f"model must have projections that know the grid of patches, "
                 f"got a {type(layer).__name__}, which knows distances along one line"
@@ -192,7 +189,7 @@ def _stretch(layer: nn.Module, old: Grid, new: Grid) -> None:
     def distances(weight: Tensor) -> Tensor:
         # $w$ is a function of the distance, which is measured in tokens of the new length.
         n, n_new = old[1], new[1]
-        zero, zero_new = weight.shape[-1] - n, (weight.shape[-1] - n > 0) * (n_new - 1)
+        zero, zero_new = (0, 0) if layer.causal else (n - 1, n_new - 1)
         there = torch.arange(zero_new + n_new, device=weight.device) - zero_new
         at = (there.to(weight) * (n / n_new) + zero).clamp(0, weight.shape[-1] - 1)
         below = at.floor().long()
@@ -201,12 +198,8 @@ def _stretch(layer: nn.Module, old: Grid, new: Grid) -> None:
 
     if isinstance(layer, SpatialProjection):
         _replace(layer, "weight", matrix)
-        _replace(layer, "bias", places)
-    elif isinstance(layer, (ToeplitzProjection, DecayedToeplitzProjection)):
+    elif isinstance(layer, ToeplitzProjection):
         _replace(layer, "weight", distances)
-        for name in ("bias", "row", "column"):
-            if hasattr(layer, name):
-                _replace(layer, name, places)
     elif isinstance(layer, MixerBlock):
         # $W_1$ reads all places and $W_2$ writes to them.
         _replace(layer.token_in, "weight", lambda weight: places(weight) * ratio)
@@ -216,6 +209,8 @@ def _stretch(layer: nn.Module, old: Grid, new: Grid) -> None:
     elif isinstance(layer, LanguageModel) and layer.positions is not None:
         _replace(layer.positions, "weight", lambda weight: places(weight.mT).mT)
         layer.n_positions = layer.positions.num_embeddings = new[1]
+    for name in _vectors(layer):
+        _replace(layer, name, places)
 
 
 def _changed_somewhere(
@@ -242,10 +237,16 @@ def _changed(
 
 def _length(layer: nn.Module) -> int | None:
     """The number of positions that the weights of this layer belong to."""
-    kinds = (SpatialProjection, ToeplitzProjection, DecayedToeplitzProjection, MixerBlock)
-    if isinstance(layer, kinds):
+    if isinstance(layer, (SpatialProjection, ToeplitzProjection, MixerBlock)):
         return layer.seq_len
     return layer.n_positions if isinstance(layer, LanguageModel) else None
+
+
+def _vectors(layer: nn.Module) -> list[str]:
+    """The parameters of a projection with one entry for each position."""
+    if isinstance(layer, DecayedToeplitzProjection):
+        return ["bias", "row", "column"]
+    return ["bias"] if isinstance(layer, (SpatialProjection, ToeplitzProjection)) else []
 
 
 def _replace(layer: nn.Module, name: str, change: Change) -> None:

@@ -182,6 +182,13 @@ def test_what_lies_above_the_diagonal_does_not_leak_below():
     assert torch.equal(interpolate(old, 9).weight, interpolate(other, 9).weight)
 
 
+@pytest.mark.parametrize("name", ["dense", "causal", "toeplitz", "causal toeplitz", "decayed"])
+@pytest.mark.parametrize("change", [extend, interpolate])
+def test_even_a_single_position_can_be_resized(name, change):
+    longer = change(PROJECTIONS[name](1), 4)
+    assert longer(torch.randn(2, 4, C)).shape == (2, 4, C)
+
+
 @every_projection
 def test_the_same_length_changes_nothing(name):
     torch.manual_seed(0)
