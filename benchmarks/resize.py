@@ -1,0 +1,57 @@
+r"""
+# Texts longer than those of the training
+
+```
+python -m experiments.autoregressive --corpus tiny_shakespeare --run runs/short
+python -m benchmarks.resize runs/short
+```
+
+Evaluates the best checkpoint of a run on the whole validation part, with windows of the length it
+was trained on, of half of it, and of longer ones, for which $W$ is carried over without any further
+training: continued along its diagonals, and stretched. Only the first is meant for text; what the
+second does to it is shown beside.
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from experiments.autoregressive import Settings
+from experiments.checkpoint import CheckpointError, load_run_checkpoint
+from experiments.corpus import load_corpus
+from experiments.evaluation import evaluate
+from experiments.models import make_model
+from experiments.settings import from_dict
+from labml_gmlp import extend, interpolate
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Evaluate a run on texts of other lengths.")
+    parser.add_argument("run", type=Path, help="folder of a run with gMLP layers")
+    parser.add_argument("--data", type=Path, default=Path("data"), help="folder of the corpora")
+    arguments = parser.parse_args()
+    try:
+        checkpoint = load_run_checkpoint(arguments.run / "best.pt")
+    except (CheckpointError, OSError) as error:
+        parser.error(f"run must be the folder of a run: {error}")
+    settings = from_dict(Settings, checkpoint["identity"]["settings"])
+    n = settings.seq_len
+    corpus = load_corpus(settings.corpus, n, arguments.data)
+    model = make_model(settings, len(corpus.vocabulary))
+    model.load_state_dict(checkpoint["model"])
+    models = {
+        f"{n // 2} | corner of W": (model, n // 2),
+        f"{n} | as trained": (model, n),
+        f"{2 * n} | `extend`": (extend(model, 2 * n), 2 * n),
+        f"{4 * n} | `extend`": (extend(model, 4 * n), 4 * n),
+        f"{2 * n} | `interpolate`": (interpolate(model, 2 * n), 2 * n),
+    }
+    print("| tokens | W | nats/char |\n| --- | --- | --- |")
+    for name, (resized, length) in models.items():
+        found = evaluate(resized, corpus.validation, length, torch.device("cpu"))
+        print(f"| {name} | {found['nats_per_char']:.4f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
