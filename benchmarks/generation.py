@@ -43,8 +43,8 @@ def ours(seq_len: int) -> LanguageModel:
 
 
 def theirs(seq_len: int) -> Any:
-    from g_mlp_pytorch import gMLP  # type: ignore[import-untyped]
-    from g_mlp_pytorch.autoregressive_wrapper import (  # type: ignore[import-untyped]
+    from g_mlp_pytorch import gMLP
+    from g_mlp_pytorch.autoregressive_wrapper import (
         AutoregressiveWrapper,
     )
 

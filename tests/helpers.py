@@ -11,6 +11,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from benchmarks import peers
+
 FLOAT64 = torch.float64
 
 # The tensors here are too small to share: on a busy machine, threads that wait for each other take
@@ -88,3 +90,11 @@ def assert_the_past_cannot_see_the_future(
 
 def with_another_future(x: Tensor, t: int) -> Tensor:
     return torch.cat([x[:, :t], torch.randn_like(x[:, t:])], dim=1)
+
+
+def timm_mixer() -> Any:
+    """`timm.models.mlp_mixer`, or a reason to skip."""
+    try:
+        return peers.timm_mixer()
+    except ImportError as error:
+        pytest.skip(str(error))

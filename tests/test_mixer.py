@@ -1,7 +1,6 @@
 import copy
 
 import oracles
-import peers
 import pytest
 import torch
 from helpers import (
@@ -13,6 +12,7 @@ from helpers import (
     random,
     randomised,
     seeds,
+    timm_mixer,
 )
 from hypothesis import given
 from hypothesis import strategies as st
@@ -58,7 +58,7 @@ def test_the_block_equals_equation_1_for_both_gelus_and_any_norm_eps(approximate
 def test_the_block_equals_that_of_timm_1_0_31_under_the_same_weights(dtype, tolerance):
     torch.manual_seed(0)
     # timm derives both widths from that of the model, and has 1e-6 in its norms.
-    other = peers.timm_mixer().MixerBlock(8, SEQ_LEN, mlp_ratio=(0.5, 3.0))
+    other = timm_mixer().MixerBlock(8, SEQ_LEN, mlp_ratio=(0.5, 3.0))
     block = MixerBlock(8, SEQ_LEN, 4, 24, norm_eps=1e-6)
     for parameter in block.parameters():
         nn.init.normal_(parameter, std=0.3)

@@ -2,7 +2,6 @@ import copy
 import math
 
 import oracles
-import peers
 import pytest
 import torch
 from helpers import (
@@ -14,6 +13,7 @@ from helpers import (
     random,
     randomised,
     seeds,
+    timm_mixer,
 )
 from hypothesis import given
 from hypothesis import strategies as st
@@ -203,7 +203,7 @@ both_precisions = pytest.mark.parametrize(
 @both_precisions
 def test_a_mixer_equals_that_of_timm_1_0_31_under_the_same_weights(dtype, tolerance):
     torch.manual_seed(0)
-    other = peers.timm_mixer().MlpMixer(5, 12, patch_size=4, num_blocks=2, embed_dim=8)
+    other = timm_mixer().MlpMixer(5, 12, patch_size=4, num_blocks=2, embed_dim=8)
     # timm has 1e-6 in the norms of Mixer.
     encoder = Encoder(lambda: MixerBlock(8, 9, 4, 32, norm_eps=1e-6), 2, norm_eps=1e-6)
     classifier = ImageClassifier(encoder, 5, image_size=12, patch_size=4)
@@ -213,7 +213,7 @@ def test_a_mixer_equals_that_of_timm_1_0_31_under_the_same_weights(dtype, tolera
 @both_precisions
 def test_a_gmlp_equals_that_of_timm_1_0_31_under_the_same_weights(dtype, tolerance):
     torch.manual_seed(0)
-    timm = peers.timm_mixer()
+    timm = timm_mixer()
     other = timm.MlpMixer(
         5,
         12,

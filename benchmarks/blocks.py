@@ -1,0 +1,170 @@
+r"""
+# A training step against other implementations
+
+```
+python -m benchmarks.blocks
+```
+
+One gMLP block and a stack of six, in float32 and, for ours, under autocast to bfloat16: forward,
+backward and a step of fused AdamW. All take turns in one process, a step each, in a new order each
+round, so that what else the machine does hits all alike. A ratio compares the steps of one round;
+above 1, ours in float32 is faster.
+
+None of the others is changed: labml-nn's stack is its own `Encoder`, g-mlp-pytorch's is its `gMLP`
+without embedding, timm's a sequence of its blocks, which know no causal mask.
+
+The peak is the best of a large float32 matrix product on the same threads. The products of a step,
+forward once and backward twice, are $3 (3 n d e / 2 + n^2 e / 2)$ multiply-adds for each sequence
+and layer, with $e$ = `d_ffn`.
+"""
+
+import argparse
+import json
+import random
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from g_mlp_pytorch import gMLP
+from labml_nn.transformers.gmlp import GMLPBlock as LabmlBlock
+from labml_nn.transformers.models import Encoder as LabmlEncoder
+from torch import Tensor, nn
+
+from benchmarks.peers import timm_mixer
+from experiments.records import hardware
+from labml_gmlp import Encoder, GMLPBlock
+
+D_MODEL, D_FFN, SEQ_LEN, BATCH = 512, 2048, 256, 8
+
+Forward = Callable[[Tensor], Tensor]
+
+
+class Labml(nn.Module):
+    """Sequence first, and causal by a mask."""
+
+    def __init__(self, n_layers: int, causal: bool) -> None:
+        super().__init__()
+        block = LabmlBlock(D_MODEL, D_FFN, SEQ_LEN)
+        self.stack = LabmlEncoder(block, n_layers) if n_layers > 1 else block
+        self.mask = torch.ones(SEQ_LEN, SEQ_LEN, 1).tril().bool() if causal else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.stack(x=x, mask=self.mask)
+
+
+def ours(n_layers: int, causal: bool) -> nn.Module:
+    def block() -> GMLPBlock:
+        return GMLPBlock(D_MODEL, D_FFN, SEQ_LEN, causal=causal)
+
+    return Encoder(block, n_layers) if n_layers > 1 else block()
+
+
+def g_mlp_pytorch(n_layers: int, causal: bool) -> nn.Module:
+    model = gMLP(dim=D_MODEL, depth=n_layers, seq_len=SEQ_LEN, ff_mult=4, causal=causal)
+    if n_layers > 1:
+        model.to_logits = nn.LayerNorm(D_MODEL)
+    return model
+
+
+def timm(n_layers: int, causal: bool) -> nn.Module:
+    block = timm_mixer().SpatialGatingBlock
+    layers = [block(D_MODEL, SEQ_LEN, D_FFN / D_MODEL) for _ in range(n_layers)]
+    return nn.Sequential(*layers, *([nn.LayerNorm(D_MODEL)] if n_layers > 1 else []))
+
+
+# The same block under torch's autocast, for processors that multiply in bfloat16.
+BFLOAT16 = "ours, autocast to bfloat16"
+
+IMPLEMENTATIONS: dict[str, Callable[[int, bool], nn.Module]] = {
+    "ours": ours,
+    "labml-nn": Labml,
+    "g-mlp-pytorch": g_mlp_pytorch,
+    "timm": timm,
+}
+
+
+def make_step(name: str, n_layers: int, causal: bool, precision: torch.dtype) -> Callable[[], None]:
+    model = IMPLEMENTATIONS[name](n_layers, causal)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+    shape = (SEQ_LEN, BATCH, D_MODEL) if name == "labml-nn" else (BATCH, SEQ_LEN, D_MODEL)
+    x = torch.randn(shape)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        with torch.autocast("cpu", precision, enabled=precision != torch.float32):
+            y = model(x)
+        y.square().mean().backward()
+        optimizer.step()
+
+    return step
+
+
+def seconds(step: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    step()
+    return time.perf_counter() - began
+
+
+def peak(rounds: int = 10, n: int = 2048) -> float:
+    """Multiply-adds a second, times two, of the best large matrix product."""
+    a, b, out = torch.randn(n, n), torch.randn(n, n), torch.empty(n, n)
+    return 2 * n**3 / min(seconds(lambda: torch.mm(a, b, out=out)) for _ in range(rounds))
+
+
+def products(n_layers: int) -> float:
+    """Operations in the matrix products of a step: forward once, backward twice."""
+    channels = SEQ_LEN * (D_MODEL * D_FFN + D_FFN // 2 * D_MODEL)
+    tokens = SEQ_LEN**2 * D_FFN // 2
+    return 3 * 2 * BATCH * n_layers * (channels + tokens)
+
+
+def spread(values: list[float], digits: int) -> str:
+    low, middle, high = min(values), statistics.median(values), max(values)
+    return f"{middle:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+
+
+def compare(n_layers: int, causal: bool, rounds: int) -> dict[str, list[float]]:
+    names = [name for name in IMPLEMENTATIONS if not (causal and name == "timm")]
+    steps = {name: make_step(name, n_layers, causal, torch.float32) for name in names}
+    steps[BFLOAT16] = make_step("ours", n_layers, causal, torch.bfloat16)
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for number in range(rounds + 2):
+        for name in random.sample(list(steps), len(steps)):
+            took = seconds(steps[name])
+            # The first two rounds warm the caches.
+            if number >= 2:
+                times[name].append(took)
+    return times
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Time training steps of gMLP implementations.")
+    parser.add_argument("--rounds", type=int, default=25, help="steps of each (default: 25)")
+    parser.add_argument("--save", type=Path, metavar="FILE", help="write all times there, as JSON")
+    arguments = parser.parse_args()
+    best = peak()
+    print(f"{hardware(torch.device('cpu'))}, {torch.get_num_threads()} threads")
+    print(f"float32 matrix product, best: {best / 1e9:.0f} GFLOP/s\n")
+    print("| layers | causal | implementation | ms a step | time / ours | of the peak |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    results = []
+    for n_layers in (1, 6):
+        for causal in (False, True):
+            times = compare(n_layers, causal, arguments.rounds)
+            for name, own in times.items():
+                ratios = [t / o for t, o in zip(own, times["ours"], strict=True)]
+                share = products(n_layers) / statistics.median(own) / best
+                print(
+                    f"| {n_layers} | {'yes' if causal else 'no'} | {name} "
+                    f"| {spread([1e3 * t for t in own], 1)} | {spread(ratios, 3)} | {share:.0%} |",
+                    flush=True,
+                )
+            results.append({"n_layers": n_layers, "causal": causal, "seconds": times})
+    if arguments.save:
+        arguments.save.write_text(json.dumps({"peak": best, "results": results}) + "\n")
+
+
+if __name__ == "__main__":
+    main()
