@@ -19,7 +19,7 @@ Data flows one way, and every step but the last is a pure function:
 * [page](page.py) lays prose and code side by side; it alone writes the HTML of source pages
 * [search](search.py) collects what the search looks through, [blocks](blocks.py) what readers copy
 * [coverage](coverage.py) reads the map of a paper and makes its page
-* [difference](difference.py) shows two sources side by side; [align](align.py) says which lines meet
+* [difference](difference.py) shows two sources side by side; [align](align.py) pairs their lines
 * [yamlfile](yamlfile.py) reads hand-written YAML with the lines of its mistakes
 * [minify](minify.py) shortens style and script
 * [article](article.py) is a module on its way to its page, [addresses](addresses.py) turns links
