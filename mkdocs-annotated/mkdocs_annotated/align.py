@@ -97,10 +97,10 @@ def _similar(a: Sequence[list[str]], b: Sequence[list[str]]) -> list[tuple[int, 
     """The pairs, in order, whose likeness is the largest in sum."""
     # best[i][j] is the sum for what is left from line i and line j on.
     best = [[0.0] * (len(b) + 1) for _ in range(len(a) + 1)]
-    like = [[_likeness(one, other) for other in b] for one in a]
+    like = _likeness(a, b)
     for i in reversed(range(len(a))):
         for j in reversed(range(len(b))):
-            both = like[i][j] + best[i + 1][j + 1] if like[i][j] >= SIMILAR else 0.0
+            both = like[i][j] + best[i + 1][j + 1]
             best[i][j] = max(both, best[i + 1][j], best[i][j + 1])
     found = []
     i = j = 0
@@ -115,5 +115,16 @@ def _similar(a: Sequence[list[str]], b: Sequence[list[str]]) -> list[tuple[int, 
     return found
 
 
-def _likeness(a: list[str], b: list[str]) -> float:
-    return SequenceMatcher(None, a, b, autojunk=False).ratio()
+def _likeness(a: Sequence[list[str]], b: Sequence[list[str]]) -> list[list[float]]:
+    """How like each line of one text is to each of the other; zero where it is too little."""
+    like = [[0.0] * len(b) for _ in a]
+    for j, other in enumerate(b):
+        # A matcher remembers much about its second text.
+        matcher = SequenceMatcher(None, [], other, autojunk=False)
+        for i, one in enumerate(a):
+            matcher.set_seq1(one)
+            # The quick ratios are never below the true one.
+            if matcher.real_quick_ratio() >= SIMILAR and matcher.quick_ratio() >= SIMILAR:
+                ratio = matcher.ratio()
+                like[i][j] = ratio if ratio >= SIMILAR else 0.0
+    return like
