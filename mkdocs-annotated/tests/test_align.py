@@ -89,6 +89,8 @@ def rows(left: str, right: str) -> list[tuple[str, str]]:
         # Brackets belong to what is in front of them
         ("f(; a,; )", "g(; b,; ); f(; a,; )", [("", "g("), ("", "b,"), ("", ")")]
          + [(each, each) for each in ("f(", "a,", ")")]),
+        ("a; ); ]; )", "); ]; ); a", [*(("", each) for each in ")])"), ("a", "a")]
+         + [(each, "") for each in ")])"]),
         ("", "a = b", [("", "a = b")]),
     ],
 )  # fmt: skip
