@@ -16,9 +16,10 @@ Data flows one way, and every step but the last is a pure function:
   finds the symbols in MathML; [apparatus](apparatus.py) holds both for the pages
 * [trace](trace.py), a command apart from the build, writes [shapes](shapes.py) in the letters of
   [sizes](sizes.py); with [exhibits](exhibits.py) they are what stands [beside](beside.py) the code
-* [page](page.py) lays prose and code side by side; it is the only place that writes page HTML
+* [page](page.py) lays prose and code side by side; it alone writes the HTML of source pages
 * [search](search.py) collects what the search looks through, [blocks](blocks.py) what readers copy
 * [coverage](coverage.py) reads the map of a paper and makes its page
+* [difference](difference.py) shows two sources side by side; [align](align.py) pairs their lines
 * [yamlfile](yamlfile.py) reads hand-written YAML with the lines of its mistakes
 * [minify](minify.py) shortens style and script
 * [article](article.py) is a module on its way to its page, [addresses](addresses.py) turns links

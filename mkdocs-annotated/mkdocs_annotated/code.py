@@ -103,6 +103,15 @@ def to_html(tokens: tuple[Token, ...], marks: Iterable[Mark] = ()) -> str:
     return "".join(out)
 
 
+def part(tokens: tuple[Token, ...], start: int, end: int) -> tuple[Token, ...]:
+    """What lies between two columns of a line."""
+    return tuple(
+        _piece(token, max(start, token.column), min(end, token.column + len(token.text)))
+        for token in tokens
+        if token.column < end and token.column + len(token.text) > start
+    )
+
+
 def _cut(tokens: tuple[Token, ...], marks: Sequence[Mark]) -> Iterator[tuple[Mark | None, Token]]:
     """Tokens cut where a mark begins or ends, each piece with the mark it lies in."""
     for token in tokens:

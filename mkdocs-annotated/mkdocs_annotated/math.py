@@ -199,7 +199,7 @@ def _blocks(lines: list[str]) -> Iterator[tuple[int, list[str], bool]]:
     i = 0
     while i < len(lines):
         start = i
-        end = _fence_end(lines, i)
+        end = fence_end(lines, i)
         if end > i:
             yield start, lines[i:end], False
             i = end
@@ -208,7 +208,7 @@ def _blocks(lines: list[str]) -> Iterator[tuple[int, list[str], bool]]:
             i += 1
         else:
             odd = False  # inside a display formula, where a line may begin with a minus
-            while i < len(lines) and lines[i].strip() and _fence_end(lines, i) == i:
+            while i < len(lines) and lines[i].strip() and fence_end(lines, i) == i:
                 # Each item of a list is a block: a formula does not run into the next one.
                 if i > start and not odd and LIST_ITEM.match(lines[i]):
                     break
@@ -217,7 +217,7 @@ def _blocks(lines: list[str]) -> Iterator[tuple[int, list[str], bool]]:
             yield start, lines[start:i], True
 
 
-def _fence_end(lines: list[str], i: int) -> int:
+def fence_end(lines: list[str], i: int) -> int:
     """The line after the fence that opens on line `i`, or `i` if none does."""
     opening = OPENING_FENCE.match(lines[i])
     if opening:

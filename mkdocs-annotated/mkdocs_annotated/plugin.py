@@ -29,7 +29,7 @@ from mkdocs.structure.pages import Page
 from mkdocs.utils import get_relative_url
 from mkdocs.utils.templates import TemplateContext
 
-from mkdocs_annotated import blocks, coverage, search
+from mkdocs_annotated import blocks, coverage, difference, search
 from mkdocs_annotated import page as pages
 from mkdocs_annotated.addresses import linker, on_code_host
 from mkdocs_annotated.apparatus import Apparatus, entry
@@ -64,6 +64,7 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
         self.math = MathExtension()
         self.markup = MarkupExtension()
         self.references = ReferenceExtension()
+        self.fences = difference.DifferenceExtension()
         self.apparatus = Apparatus((), Index((), {}), Symbols(""))
         self.drafts: dict[str, tuple[Draft, str]] = {}
         self.articles: dict[str, Article] = {}
@@ -79,10 +80,8 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
         self.base = Path(config.config_file_path or "mkdocs.yml").resolve().parent
         watched = [*self.source_folders().values(), *self.mounted_folders().values(), THEME]
         watched += self.configured_beside().watched()
-        watched += [self.base / self.config.coverage] if self.config.coverage else []
-        watched += [
-            self.base / each for each in (self.config.symbols, self.config.inventory) if each
-        ]
+        named = (self.config.coverage, self.config.symbols, self.config.inventory)
+        watched += [self.base / each for each in named if each]
         # A link to an address that a page does not have is a mistake, not a remark.
         if config.validation.links.anchors == logging.INFO:
             config.validation.links.anchors = logging.WARNING
@@ -100,7 +99,7 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
         if not any("hilite" in name or "highlight" in name for name in map(str, extensions)):
             extensions.append("codehilite")
             config.mdx_configs["codehilite"] = {"guess_lang": False, "css_class": "hl"}
-        extensions += [self.math, self.markup, self.references]
+        extensions += [self.math, self.markup, self.references, self.fences]
 
     def source_folders(self) -> dict[str, Path]:
         """Source folders by the name they have on the site."""
@@ -253,11 +252,19 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
                 # MkDocs takes a title for HTML, and puts it into every menu.
                 page.meta["title"] = escape(str(page.meta["title"]))
         draft.lenient = self.config.latex_errors != "error"
-        self.math.draft = self.markup.draft = self.references.draft = draft
+        self.math.draft = self.markup.draft = self.references.draft = self.fences.draft = draft
+        self.fences.sources = None if article else self.compared(page, files)
         uri, module = page.file.src_uri, article.module if article else None
         self.drafts[uri] = (draft, markdown)
         self.references.refer = self.apparatus.refer(uri, module)
         return markdown
+
+    def compared(self, page: Page, files: Files) -> dict[str, difference.Compared]:
+        """What a page may compare, by its path."""
+        return {
+            each.source.shown: (each.module, files.src_uris[uri].url_relative_to(page.file))
+            for uri, each in self.articles.items()
+        }
 
     @event_priority(100)
     def on_page_content(
@@ -269,7 +276,7 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
         article = self.articles.get(page.file.src_uri)
         uri = page.file.src_uri
         if article is None:
-            self.remember(page, search.sections(html))
+            self.remember(page, search.sections(difference.without(html)))
             return self.apparatus.page(uri, self.math.draft.path, html)
         try:
             pieces = split(html, article.document)

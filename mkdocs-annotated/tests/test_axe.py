@@ -9,7 +9,7 @@ import pytest
 
 BESIDE = Path(__file__).parents[1] / "node_modules" / "axe-core" / "axe.min.js"
 PAGES = ["index.html", "shapes/index.html", "shapes/circle.html", "shapes/polygon.html"]
-PAGES += ["measured/area.html", "404.html"]
+PAGES += ["pairs.html", "measured/area.html", "404.html"]
 LOOKS = [("light", 1400), ("dark", 1400), ("light", 390), ("dark", 390)]
 
 pytestmark = pytest.mark.browser

@@ -8,7 +8,7 @@ import pytest
 
 EXAMPLE = Path(__file__).parent / "example"
 PAGES = ["index.html", "shapes/index.html", "shapes/circle.html", "shapes/polygon.html"]
-PAGES += ["measured/area.html", "404.html"]
+PAGES += ["pairs.html", "measured/area.html", "404.html"]
 SOURCES = {"shapes/index.html": "__init__", "shapes/circle.html": "circle"}
 SOURCES["shapes/polygon.html"] = "polygon"
 WIDTHS = [360, 390, 768, 1024, 1400, 1920]

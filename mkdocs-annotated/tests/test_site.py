@@ -23,6 +23,7 @@ def test_the_example_has_a_page_per_module(example_site: Path):
         "404.html",
         "index.html",
         "measured/area.html",
+        "pairs.html",
         "shapes/circle.html",
         "shapes/index.html",
         "shapes/polygon.html",
