@@ -33,7 +33,7 @@
     // The number of a line is drawn by the style sheet, and leads to the line all the same.
     const line = target.closest(".code b");
     const edge = line?.closest("pre").getBoundingClientRect().left;
-    if (clientX - edge < parseFloat(getComputedStyle(line, "::before").width)) location.hash = line.id;
+    if (line && clientX - edge < parseFloat(getComputedStyle(line, "::before").width)) location.hash = line.id;
   });
   const nav = one("#nav");
   nav?.addEventListener("toggle", (event) => {
