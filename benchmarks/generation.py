@@ -18,8 +18,9 @@ many as fit into no cache.
 
 import argparse
 import itertools
-import json
+import shlex
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +28,7 @@ from typing import Any
 
 import torch
 
-from experiments.records import hardware
+from experiments.records import environment, write_json
 from labml_gmlp import Encoder, GMLPBlock, LanguageModel, generate
 
 N_TOKENS, D_MODEL, D_FFN, N_LAYERS = 256, 512, 2048, 6
@@ -138,8 +139,9 @@ def compare(n: int) -> dict[str, float]:
     }
 
 
-def table(results: dict[int, list[dict[str, float]]]) -> str:
+def table(record: dict[str, Any]) -> str:
     """Markdown, one line for each length: the median, and the range where there are rounds."""
+    results: dict[str, list[dict[str, float]]] = record["results"]
     names = list(next(iter(results.values()))[0])[1:]
     lines = [f"| tokens | {' | '.join(names)} |", "| --- " * (len(names) + 1) + "|"]
     for n, rounds in results.items():
@@ -163,27 +165,32 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.threads is not None:
         torch.set_num_threads(arguments.threads)
-    about = {
-        "hardware": hardware(torch.device("cpu")),
-        "torch": torch.__version__,
+    command = shlex.join(["python", "-m", "benchmarks.generation", *sys.argv[1:]])
+    record: dict[str, Any] = {
+        "environment": environment(torch.device("cpu"), command),
         "sizes": {
             "n_tokens": N_TOKENS,
             "d_model": D_MODEL,
             "d_ffn": D_FFN,
             "n_layers": N_LAYERS,
         },
+        "results": {str(n): [] for n in arguments.lengths},
     }
-    print(f"{about['hardware']}; torch {about['torch']}", flush=True)
-    results: dict[int, list[dict[str, float]]] = {n: [] for n in arguments.lengths}
+    print(
+        f"{record['environment']['hardware']}; torch {record['environment']['torch']}", flush=True
+    )
     for n in arguments.lengths:
         for number in range(arguments.rounds):
-            results[n].append(compare(n))
-            faster = results[n][-1]["times faster"]
-            print(f"{n} tokens, round {number + 1}: {faster:.1f} times faster", flush=True)
+            found = compare(n)
+            record["results"][str(n)].append(found)
+            print(
+                f"{n} tokens, round {number + 1}: {found['times faster']:.1f} times faster",
+                flush=True,
+            )
+            # Saved as it goes: what was measured outlives an interruption.
             if arguments.save is not None:
-                text = json.dumps({**about, "results": results}, indent=2)
-                arguments.save.write_text(text + "\n", encoding="utf-8")
-    print(f"\n{table(results)}")
+                write_json(arguments.save, record)
+    print(f"\n{table(record)}")
 
 
 if __name__ == "__main__":
