@@ -9,6 +9,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from experiments.checkpoint import State, load_run_checkpoint
 from experiments.corpus import UNKNOWN
 from experiments.pictures import loss_curve, spatial_matrices
@@ -39,10 +41,15 @@ def write_report(folder: Path, record: dict[str, Any], state: State, sample: str
     write_aside(folder / "sample.txt", sample.encode())
     write_aside(folder / LOSS_CURVE, loss_curve(read_metrics(folder / "metrics.jsonl")))
     best = load_run_checkpoint(folder / "best.pt")["model"]
-    weights = [best[name].tril() for name in best if name.endswith(SPATIAL_WEIGHT)]
+    weights = [best[name].tril() for name in best if _is_matrix(name, best[name])]
     if weights:
         write_aside(folder / SPATIAL_MATRICES, spatial_matrices(weights))
     write_aside(folder / "index.md", page(record, result, sample, bool(weights)).encode())
+
+
+# Other projections keep diagonals, kernels or several heads under the same name.
+def _is_matrix(name: str, weight: Tensor) -> bool:
+    return name.endswith(SPATIAL_WEIGHT) and weight.dim() == 2 and len(set(weight.shape)) == 1
 
 
 def page(record: dict[str, Any], result: dict[str, Any], sample: str, has_spatial: bool) -> str:

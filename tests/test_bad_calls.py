@@ -97,12 +97,12 @@ BAD_CALLS: list[tuple[Callable[[], object], type[Exception], str]] = [
     (
         lambda: GMLPBlock(4, 6, 5, causal=True, attention=torch.nn.Identity()),
         ValueError,
-        "attention must be built with causal=True inside a causal layer",
+        "attention must be causal itself inside a causal layer",
     ),
     (
         lambda: GMLPBlock(4, 6, 5, causal=True, sgu=SpatialGatingUnit(6, 5)),
         ValueError,
-        "sgu must be built with causal=True inside a causal layer",
+        "sgu must be causal itself inside a causal layer",
     ),
     (
         lambda: GMLPBlock(4, 6, sgu=SpatialGatingUnit(6, 5), projection=SpatialProjection(5)),
@@ -199,7 +199,7 @@ BAD_CALLS: list[tuple[Callable[[], object], type[Exception], str]] = [
     (
         lambda: GMLPBlock(4, 6, 5, causal=True, attention=TinyAttention(4, 3)),
         ValueError,
-        "attention must be built with causal=True inside a causal layer",
+        "attention must be causal itself inside a causal layer",
     ),
     # LinearGate, AdditiveGate, MultiplicativeGate
     (
@@ -230,7 +230,7 @@ BAD_CALLS: list[tuple[Callable[[], object], type[Exception], str]] = [
     (
         lambda: GMLPBlock(4, 6, causal=True, sgu=MultiplicativeGate(6, SpatialProjection(5))),
         ValueError,
-        "sgu must be built with causal=True inside a causal layer",
+        "sgu must be causal itself inside a causal layer",
     ),
     # StochasticDepth
     (
@@ -332,7 +332,7 @@ BAD_CALLS: list[tuple[Callable[[], object], type[Exception], str]] = [
     (
         lambda: GMLPBlock(4, 6, 5, causal=True, token_shift=TokenShift((-1, 0))),
         ValueError,
-        "token_shift must be built with causal=True inside a causal layer",
+        "token_shift must be causal itself inside a causal layer",
     ),
     # ConvolutionProjection
     (
@@ -383,7 +383,7 @@ BAD_CALLS: list[tuple[Callable[[], object], type[Exception], str]] = [
     (
         lambda: GMLPBlock(3, 8, causal=True, projection=ConvolutionProjection(4, 3)),
         ValueError,
-        "projection must be built with causal=True inside a causal layer",
+        "projection must be causal itself inside a causal layer",
     ),
     # WindowedProjection
     (
@@ -429,7 +429,7 @@ BAD_CALLS: list[tuple[Callable[[], object], type[Exception], str]] = [
     (
         lambda: GMLPBlock(3, 8, causal=True, projection=WindowedProjection(3)),
         ValueError,
-        "projection must be built with causal=True inside a causal layer",
+        "projection must be causal itself inside a causal layer",
     ),
     # ToeplitzProjection and DecayedToeplitzProjection
     *[
@@ -494,7 +494,7 @@ BAD_CALLS: list[tuple[Callable[[], object], type[Exception], str]] = [
     (
         lambda: GMLPBlock(4, 6, causal=True, projection=ToeplitzProjection(5)),
         ValueError,
-        "projection must be built with causal=True inside a causal layer",
+        "projection must be causal itself inside a causal layer",
     ),
     # MixerBlock
     (

@@ -279,6 +279,29 @@ def test_without_gradients_nothing_is_checkpointed(monkeypatch):
         encoder(x)
 
 
+def causal(i: int) -> nn.Module:
+    if i % 2:
+        return TransformerLayer(D_MODEL, 2, 5, causal=True)
+    return GMLPBlock(D_MODEL, 6, N, causal=True)
+
+
+def test_with_a_cache_nothing_is_checkpointed_and_gradients_are_those_of_the_plain_layers():
+    torch.manual_seed(0)
+    plain = Encoder(causal, 2).double()
+    saving = Encoder(causal, 2, checkpoint_layers=True).double()
+    saving.load_state_dict(plain.state_dict())
+    x, found = random(B, N, D_MODEL), []
+    for encoder in (plain, saving):
+        cache = Cache(N)
+        parts = [encoder(part, cache=cache) for part in x.split(2, dim=1)]
+        parts[-1].square().sum().backward()
+        # A cache keeps no graph, so that what only other positions read has no gradient.
+        learned = {key: p.grad for key, p in encoder.named_parameters() if p.grad is not None}
+        found.append([*parts, *learned.values()])
+        assert {"layers.0.proj_out.weight", "layers.1.attention_out.weight"} <= set(learned)
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
 # Errors
 
 

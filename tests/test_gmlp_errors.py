@@ -40,7 +40,7 @@ def test_an_odd_d_ffn_is_refused(build, d_ffn):
 @pytest.mark.parametrize("build", [SpatialGatingUnit, lambda *a, **k: GMLPBlock(D_MODEL, *a, **k)])
 @pytest.mark.parametrize("projection", [SpatialProjection(SEQ_LEN), torch.nn.Identity()])
 def test_a_projection_that_reads_the_future_is_refused_in_a_causal_layer(build, projection):
-    message = "projection must be built with causal=True inside a causal layer"
+    message = "projection must be causal itself inside a causal layer"
     assert_raises(
         lambda: build(D_FFN, SEQ_LEN, causal=True, projection=projection), ValueError, message
     )

@@ -296,6 +296,6 @@ def test_a_causal_block_takes_what_is_causal_itself():
 @pytest.mark.parametrize("name", ["sgu", "attention", "projection"])
 def test_a_causal_block_refuses_what_does_not_say_that_it_is(name, causal):
     given = {name: Spy(lambda *_: None, causal=causal)}
-    with pytest.raises(ValueError, match=f"^{name} must be built with causal=True inside a causal"):
+    with pytest.raises(ValueError, match=f"^{name} must be causal itself inside a causal"):
         GMLPBlock(D_MODEL, D_FFN, SEQ_LEN, causal=True, **given)
     GMLPBlock(D_MODEL, D_FFN, SEQ_LEN, **given)

@@ -14,8 +14,18 @@ from hypothesis import strategies as st
 from matplotlib.image import imread
 
 from experiments.autoregressive import Settings
+from experiments.checkpoint import State
 from experiments.pictures import loss_curve, spatial_matrices
-from experiments.report import LOSS_CURVE, SPATIAL_MATRICES, page
+from experiments.report import LOSS_CURVE, SPATIAL_MATRICES, page, write_report
+from labml_gmlp import (
+    ConvolutionProjection,
+    Encoder,
+    GMLPBlock,
+    LanguageModel,
+    SpatialProjection,
+    ToeplitzProjection,
+    WindowedProjection,
+)
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -63,6 +73,39 @@ def fenced_blocks(markdown: str) -> tuple[list[str], list[str]]:
             outside.append(line)
     assert not fence, "a fence that is never closed"
     return blocks, outside
+
+
+def reported(folder, monkeypatch, projections) -> list[torch.Tensor] | None:
+    """The matrices in the picture of a run whose blocks have these projections."""
+    drawn = []
+    monkeypatch.setattr("experiments.report.spatial_matrices", lambda w: drawn.extend(w) or b"")
+    encoder = Encoder(
+        lambda i: GMLPBlock(4, 6, causal=True, projection=projections[i]), len(projections)
+    )
+    model = LanguageModel(9, encoder)
+    state = State({}, model, torch.optim.AdamW(model.parameters()), best=RESULT["validation"])
+    state.save(folder / "best.pt")
+    (folder / "metrics.jsonl").write_text('{"step": 1, "loss": 2.0}\n')
+    write_report(folder, record_of(), state, "a sample")
+    has = (folder / SPATIAL_MATRICES).exists()
+    assert (SPATIAL_MATRICES in (folder / "index.md").read_text()) == has
+    return drawn if has else None
+
+
+def test_only_square_matrices_are_drawn(tmp_path, monkeypatch):
+    free = SpatialProjection(5, causal=True)
+    others = [
+        ToeplitzProjection(5, causal=True),
+        ConvolutionProjection(3, 4, causal=True),
+        WindowedProjection(2, causal=True),
+        SpatialProjection(5, causal=True, n_heads=3),
+    ]
+    [weight] = reported(tmp_path, monkeypatch, [others[0], free, *others[1:]])
+    assert torch.equal(weight, free.weight.detach().tril())
+
+
+def test_a_run_with_other_projections_alone_has_no_picture_of_them(tmp_path, monkeypatch):
+    assert reported(tmp_path, monkeypatch, [ToeplitzProjection(5, causal=True)]) is None
 
 
 # ## The page

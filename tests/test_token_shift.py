@@ -90,7 +90,7 @@ def test_in_a_causal_block_the_past_cannot_see_the_future(shifts, n, data, seed)
 
 
 def test_a_causal_block_refuses_a_shift_from_the_future():
-    message = "token_shift must be built with causal=True inside a causal layer"
+    message = "token_shift must be causal itself inside a causal layer"
     assert_raises(lambda: block_of((-1, 0, 1)), ValueError, message)
     block_of((-1, 0, 1), causal=False)
 

@@ -116,6 +116,11 @@ class ConvolutionProjection(nn.Module):
             # Of all earlier positions the kernel reaches the last $k - 1$.
             before = min(cache.position, self.left)
             z = cache.extend(self, z)[:, cache.position - before :]  # [B, before + n, c]
+        if mask is not None:
+            _check_mask("mask", mask, (n, n), (z.shape[0], n, n))
+        # Without a token there is no place for the kernel; an empty result needs none.
+        if n == 0:
+            return z[:, before:] * self.weight[:, 0] + self.bias
         # The zeros around the sequence. The gate's padding is zero too, *after* the norm, so the
         # last real token cannot tell which of the two it reads. Where padding keeps what the norm
         # makes of it, a sequence has another result in each batch, as it had in ESPnet until
@@ -127,7 +132,6 @@ class ConvolutionProjection(nn.Module):
         # A mask gives each position a kernel of its own, which no convolution has. So the windows
         # are laid out one by one, and each is multiplied by its piece of row $i$ of the mask,
         # $j = i - l + t$.
-        _check_mask("mask", mask, (n, n), (z.shape[0], n, n))
         windows = z.unfold(-1, self.kernel_size, 1)  # [B, c, n, k]
         i = torch.arange(n, device=z.device)[:, None]
         t = torch.arange(self.kernel_size, device=z.device)

@@ -38,7 +38,7 @@ class Encoder(nn.Module):
       with depth
     * `n_layers` is $L$
     * `checkpoint_layers` keeps only the input of each layer for the backward pass and computes the
-      rest once more there: less memory for about a third more time
+      rest once more there: less memory for about a third more time. With a cache, layers keep all
     * `norm_eps` is added to the variance in the last norm
 
     Raises `ValueError` for an `n_layers` that is not a positive whole number, for a `make_layer`
@@ -92,7 +92,8 @@ class Encoder(nn.Module):
             options["cache"] = cache
         n = x.shape[1]
         for layer in self.layers:
-            if self.checkpoint_layers and torch.is_grad_enabled():
+            # Computing a layer once more would extend its cache once more.
+            if self.checkpoint_layers and cache is None and torch.is_grad_enabled():
                 x = checkpoint(layer, x=x, **options, use_reentrant=False)
             else:
                 x = layer(x=x, **options)

@@ -248,10 +248,10 @@ class GMLPBlock(nn.Module):
     biases, as the paper says; its figure 1 shows the norm and the shortcut.
 
     * `d_model` is $d$, the number of channels of $X$ and $Y$
-    * `d_ffn` is the number of channels of $Z$, even; $\tilde{Z}$ has half as many
+    * `d_ffn` is the number of channels of $Z$, even; $\tilde{Z}$ has half as many, or `sgu.d_out`
     * `seq_len`, `causal` and `projection` are handed to `SpatialGatingUnit`
     * `sgu` replaces that unit by another gate, such as those of the paper's ablation
-    * `attention` reads the normalised $X$, and the gate adds what it returns: aMLP
+    * `attention` reads the normalised $X$, and the gate adds what it returns, `d_out` wide: aMLP
     * `token_shift` and `dropout` are layers on the normalised $X$ and on $Y$
     * `activation` is $\sigma$. The paper says GELU, not which form of it: exact is our choice, and
       `nn.GELU("tanh")` is the other
@@ -337,8 +337,8 @@ class GMLPBlock(nn.Module):
         attended = None
         if self.attention is not None:
             attended = self.attention(normalised, mask, key_padding_mask, cache)
-        # $\tilde{Z} = s(Z)$, half as wide.
-        z_tilde = self.sgu(z, mask, key_padding_mask, attended, cache)  # [B, n, d_ffn / 2]
+        # $\tilde{Z} = s(Z)$
+        z_tilde = self.sgu(z, mask, key_padding_mask, attended, cache)  # [B, n, d_out]
         # $Y = \tilde{Z} V$
         y = self.proj_out(z_tilde)  # [B, n, d_model]
         if self.dropout is not None:
@@ -360,7 +360,7 @@ def _check_size(name: str, value: int) -> None:
 def _check_causal(name: str, layer: nn.Module | None, causal: bool) -> None:
     # In a causal block, a layer that reads the future would leak it without a word.
     if causal and layer is not None and getattr(layer, "causal", None) is not True:
-        raise ValueError(f"{name} must be built with causal=True inside a causal layer")
+        raise ValueError(f"{name} must be causal itself inside a causal layer")
 
 
 def _check_cache(causal: bool, mask: Tensor | None) -> None:

@@ -49,8 +49,8 @@ def dense_product(w: Tensor, z: Tensor, start: int = 0, mask: Tensor | None = No
     The definition, computed as it stands: $W$ is written out and multiplied. Needed where single
     entries of $W$ matter, and faster for short sequences.
 
-    * `w` holds $w_{-(n-1)}$ to $w_{n-1}$ in this order, `[2n - 1]`, or only $w_0$ to $w_{n-1}$,
-      `[n]`, which makes $W$ lower triangular; several heads have an axis in front
+    * `w` holds $w_{-(n-1)}$ to $w_{n-1}$ in this order, `[2n - 1]`; several heads have an axis in
+      front
     * `z` is $Z$, `[B, h, n, c / h]`
     * `start` is the first row of $W$ that is wanted; the rows before are not formed
     * `mask` is boolean, `[n, n]` or `[B, n, n]`; it needs all rows
@@ -58,12 +58,17 @@ def dense_product(w: Tensor, z: Tensor, start: int = 0, mask: Tensor | None = No
     Returns $f$ from row `start` on, `[B, h, n - start, c / h]`.
     """
     n = z.shape[-2]
-    # Offsets below zero that $w$ does not know are weights of zero: no row reads a later token.
-    w = nn.functional.pad(w, (2 * n - 1 - w.shape[-1], 0))  # [2n - 1]
-    # Row $i$ reads $w_i, w_{i-1}, \dots, w_{i-n+1}$: a window of $n$ entries that moves by one for
-    # each row, read backwards. `unfold` gives the windows as views of the same few numbers, and its
-    # gradient sums each diagonal. Turning the windows round makes the matrix real.
-    rows = w.unfold(-1, n, 1)[..., start:, :].flip(-1)  # [n - start, n]
+    if torch.compiler.is_compiling():
+        # In a graph each entry is looked up by its offset, which leaves $n$ open.
+        i = torch.arange(start, n, device=w.device)[:, None]
+        j = torch.arange(n, device=w.device)
+        rows = w[..., n - 1 + i - j]  # [n - start, n]
+    else:
+        # Row $i$ reads $w_i, w_{i-1}, \dots, w_{i-n+1}$: a window of $n$ entries that moves by one
+        # for each row, read backwards. `unfold` gives the windows as views of the same few numbers,
+        # and its gradient sums each diagonal, in half the time of a look-up's. Turning the windows
+        # round makes the matrix real.
+        rows = w.unfold(-1, n, 1)[..., start:n, :].flip(-1)  # [n - start, n]
     if mask is not None:
         rows = rows * (mask if mask.dim() == 2 else mask[:, None])
     return rows @ z
@@ -87,6 +92,9 @@ def fft_product(w: Tensor, z: Tensor) -> Tensor:
 
     Returns $f$, `[B, h, n, c / h]`: what `dense_product` gives, to rounding.
     """
+    # A transform of nothing is an error. The product is as empty as $Z$, with a gradient of zero.
+    if z.numel() == 0:
+        return z * w[..., :1, None]
     n = z.shape[-2]
     # Entry $k$ of the full convolution, which has up to $3n - 2$ of them, is wanted for $n$ entries
     # from that of $w_0$ on. With period $m$ entry $k + m$ falls on entry $k$; from $m = 2n - 1$ on
@@ -95,10 +103,9 @@ def fft_product(w: Tensor, z: Tensor) -> Tensor:
     # There is no transform of half precision on a CPU, and its sums would be poor.
     dtype = torch.promote_types(z.dtype, torch.float32)
     # A transform is fastest along the last axis, where its numbers lie side by side.
-    spectrum = torch.fft.rfft(w.to(dtype), m).unsqueeze(-2)  # [1, m / 2 + 1]
+    spectrum = torch.fft.rfft(w.unsqueeze(-2).to(dtype), m)  # [1, m / 2 + 1]
     spectrum = spectrum * torch.fft.rfft(z.mT.to(dtype), m)  # [B, h, c / h, m / 2 + 1]
-    zero = w.shape[-1] - n
-    f = torch.fft.irfft(spectrum, m)[..., zero : zero + n]
+    f = torch.fft.irfft(spectrum, m)[..., n - 1 : 2 * n - 1]
     return f.mT.to(z.dtype)
 
 
@@ -127,7 +134,8 @@ class ToeplitzProjection(nn.Module):
     * `n_heads` is the number of equal groups of channels, each with its own $w$ and $b$; the paper
       has one
     * `fft_from` is the number of tokens from which on the Fourier transform is used; `None` means
-      never
+      never, and only then is a layer exported for any number of tokens: the length of a transform
+      is fixed in a graph
     * `device` and `dtype` are those of the parameters, as in any torch layer
 
     Raises `ValueError` for a `seq_len`, `n_heads` or `fft_from` that is not a positive whole
@@ -200,7 +208,7 @@ class ToeplitzProjection(nn.Module):
         # Heads become a second batch axis.
         z = z.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)  # [B, h, stop, c / h]
         f = self.product(z, start, mask, by_rows=cache is not None)  # [B, h, n, c / h]
-        f = f + self.bias[..., start:stop, None]
+        f = f + _cut(self.bias, start, stop)[..., None]
         return f.transpose(1, 2).flatten(-2)
 
     def product(self, z: Tensor, start: int, mask: Tensor | None, by_rows: bool) -> Tensor:
@@ -210,9 +218,12 @@ class ToeplitzProjection(nn.Module):
         wants few rows and outputs that stay as they are.
         """
         n = z.shape[-2]
-        # $w_0$ is at `zero`, and the offsets that occur are those nearer to it than $n$.
-        zero = self.weight.shape[-1] - self.seq_len
-        w = self.weight[..., max(0, zero - n + 1) : zero + n]
+        # The offsets that occur are those nearer to zero than $n$, and zero itself when there is no
+        # token. The others are cut off. Offsets below zero, which causal weights do not have, are
+        # weights of zero: no row reads a later token.
+        reach = max(n, 1) - 1
+        cut = reach - (self.seq_len - 1)
+        w = nn.functional.pad(self.weight, (reach if self.causal else cut, cut))  # [2n - 1]
         if by_rows or mask is not None or self.fft_from is None or n < self.fft_from:
             return dense_product(w, z, start, mask)
         return fft_product(w, z)
@@ -283,8 +294,14 @@ class DecayedToeplitzProjection(ToeplitzProjection):
         them is Toeplitz, and both ways to multiply it remain.
         """
         stop = z.shape[-2]
-        z = z * self.column[..., :stop, None]
-        return super().product(z, start, mask, by_rows) * self.row[..., start:stop, None]
+        z = z * _cut(self.column, 0, stop)[..., None]
+        return super().product(z, start, mask, by_rows) * _cut(self.row, start, stop)[..., None]
+
+
+# Entries `start` to `stop` of $b$, $x$ or $y$. A negative padding cuts off the rest; a slice would
+# too, but not for `torch.export`, which asks whether it is contiguous: that depends on $n$.
+def _cut(p: Tensor, start: int, stop: int) -> Tensor:
+    return nn.functional.pad(p[..., start:], (0, stop - p.shape[-1]))
 
 
 # ## Checks

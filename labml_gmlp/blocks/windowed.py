@@ -38,7 +38,8 @@ class WindowedProjection(nn.Module):
     token knows its place in the window, not which window it is. Up to $w$ tokens are one window,
     and this is Eq. 2 with the block of $W$ that belongs to the own window.
 
-    * `window` is $w$, in tokens
+    * `window` is $w$, in tokens; exported for any number of tokens, the layer takes whole windows
+      only, and at least two
     * `causal` keeps $j \le i$ only; $W$ is then `[w, 2w]`
     * `n_heads` is the number of equal groups of channels, each with its own $W$ and $b$
     * `device` and `dtype` are those of the parameters, as in any torch layer
@@ -102,12 +103,13 @@ class WindowedProjection(nn.Module):
             _check_cache(self.causal, mask)
             z = cache.extend(self, z)[:, begin:]  # [B, stop - begin, c]
         # Zeros stand for the window before the first, for the missing end of the last one, and for
-        # the one after it. Then all windows are alike, and each takes its stretch of $Z$ by a view;
-        # stretches overlap, as neighbours read the same tokens.
+        # the one after it. Then all windows are alike, and each reads itself and its neighbours.
         reach = self.weight.shape[-1]  # 2w or 3w
         before, after = (w if first == 0 else 0), (last + reach // w - 1) * w - stop
         z = nn.functional.pad(z, (0, 0, before, after)).unflatten(-1, (self.n_heads, -1))
-        reads = z.transpose(1, 2).unfold(2, reach, w)  # [B, h, u, c / h, reach]
+        u = last - first + 1
+        z = z.transpose(1, 2).unflatten(2, (u + reach // w - 1, w))
+        reads = torch.cat([z[:, :, k : k + u] for k in range(reach // w)], dim=3)
         # Of a single window only the rows of the new positions are needed: a step of generation
         # costs one row of $W$. Of more, all rows are computed, and the old ones dropped at the end.
         place = start - first * w
@@ -121,7 +123,7 @@ class WindowedProjection(nn.Module):
         bias = self.bias[..., low:high].view(self.n_heads, 1, -1, 1)
         if mask is not None:
             weight = weight * self._seen(mask, z.shape[0], n)
-        f = weight @ reads.mT + bias  # [B, h, u, w, c / h]
+        f = weight @ reads + bias  # [B, h, u, w, c / h]
         new = slice(place - low, place - low + n)
         return f.flatten(2, 3)[:, :, new].transpose(1, 2).flatten(-2)
 

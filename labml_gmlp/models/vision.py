@@ -81,8 +81,14 @@ class ImageClassifier(nn.Module):
         self.patches = nn.Conv2d(n_channels, d_model, patch, patch, device=device, dtype=dtype)
         self.encoder = encoder
         self.head = nn.Linear(d_model, n_classes, device=device, dtype=dtype)
-        # $H = 0$ and $h = 0$ make all classes equally likely at first, so that the loss starts at
-        # $\log$ `n_classes` for any image. This is our choice, and that of timm.
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        r"""
+        $H = 0$ and $h = 0$ make all classes equally likely at first, so that the loss starts at
+        $\log$ `n_classes` for any image. This is our choice, and that of timm. All else starts as
+        its own layer starts it.
+        """
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
