@@ -50,7 +50,8 @@ serve: $(INSTALLED) ## show the site on a local address and rebuild it as files 
 trace: $(INSTALLED) ## trace the shapes shown beside the code
 	$(BIN)/mkdocs-annotated trace
 
-bench: $(INSTALLED) ## measure what the training engine adds to a plain loop
+bench: $(INSTALLED) ## time training steps against other implementations, and the engine against a plain loop
+	$(BIN)/python -m benchmarks.blocks
 	$(BIN)/python -m benchmarks.engine
 
 clean: ## remove .venv, the site and all caches, but no run

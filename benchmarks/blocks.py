@@ -123,7 +123,7 @@ def products(n_layers: int) -> float:
 
 
 def spread(values: list[float], digits: int) -> str:
-    low, middle, high = min(values), statistics.median(values), max(values)
+    low, middle, high = statistics.quantiles(values, n=4)
     return f"{middle:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
 
@@ -142,7 +142,7 @@ def compare(n_layers: int, causal: bool, rounds: int) -> dict[str, list[float]]:
 
 
 def table(record: dict[str, Any]) -> str:
-    """Markdown: a row for each implementation and setting; medians, and their ranges."""
+    """Markdown: a row for each implementation and setting; medians and quartiles."""
     lines = [
         "| layers | causal | implementation | ms a step | time / ours | of the peak |",
         "| --- | --- | --- | --- | --- | --- |",

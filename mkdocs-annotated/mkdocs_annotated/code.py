@@ -137,8 +137,7 @@ def _piece(token: Token, start: int, end: int) -> Token:
 def _around(mark: Mark, inner: str) -> str:
     symbol = f' data-s="{escape(mark.symbol, quote=True)}"' if mark.symbol else ""
     if mark.href:
-        # No tab stop: there would be hundreds, and the same places are reached from the prose.
-        return f'<a href="{escape(mark.href, quote=True)}"{symbol} tabindex="-1">{inner}</a>'
+        return f'<a href="{escape(mark.href, quote=True)}"{symbol}>{inner}</a>'
     return f"<i{symbol}>{inner}</i>"
 
 

@@ -201,5 +201,4 @@ def _line(side: Side, line: Line, words: Sequence[Span], sign: str) -> str:
         at = span.end
     out.append(to_html(part(tokens, at, len(line.text))))
     url = escape(f"{side.url}#L{line.number}", quote=True)
-    # No tab stop, as for names in code: the head is one.
-    return f'<a href="{url}" tabindex="-1">{line.number:>4} {sign}</a> ' + "".join(out)
+    return f'<a href="{url}">{line.number:>4} {sign}</a> ' + "".join(out)

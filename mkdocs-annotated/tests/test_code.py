@@ -98,7 +98,7 @@ def test_a_mark_wraps_its_name_and_nothing_else() -> None:
     (line,) = highlight("norm(self.weight, x)")
     marks = [Mark(10, 16, symbol="W"), Mark(0, 4, href="a.html#norm")]
     html = to_html(line, marks)
-    assert '<a href="a.html#norm" tabindex="-1">norm</a>(' in html
+    assert '<a href="a.html#norm">norm</a>(' in html
     assert '<i data-s="W">weight</i>' in html
     assert unescape(re.sub(r"<[^>]*>", "", html)) == "norm(self.weight, x)"
 

@@ -140,6 +140,8 @@
     const [first, last] = spans.filter((span) => span[0] <= n && n <= span[1]).pop() || [1];
     return lines.slice(first - 1, last).filter((text) => text !== null).join("\n") + "\n";
   };
+  // A stop at each name in the code would keep the keyboard from all that follows.
+  for (const link of all(".code a")) link.tabIndex = -1;
   for (const math of all(".eq > math")) copy("Copy LaTeX", () => math.dataset.latex, math.parentNode);
   const rows = all(".row");
   for (const row of rows) {
