@@ -1,0 +1,3 @@
+r"""
+# Weights of other systems
+"""
