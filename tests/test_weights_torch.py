@@ -12,11 +12,19 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import FLOAT64, assert_raises, timm_mixer
+from helpers import FLOAT64, assert_raises, randomised, timm_mixer
 from labml_layers import labml_nn
 from torch import Tensor, nn
 
-from labml_gmlp import weights
+from labml_gmlp import (
+    DecayedToeplitzProjection,
+    Encoder,
+    GMLPBlock,
+    LanguageModel,
+    SpatialProjection,
+    ToeplitzProjection,
+    weights,
+)
 from labml_gmlp.weights import WeightsError
 from labml_gmlp.weights.__main__ import main as weights_main
 
@@ -429,6 +437,62 @@ def test_a_converted_gmlp_vision_is_timms_model():
         if isinstance(module, nn.LayerNorm):
             module.eps = 1e-5
     assert_close(timm(x), theirs(x), 1e-6)
+
+
+OUR_PROJECTIONS: dict[str, Callable[[bool], nn.Module]] = {
+    "dense": lambda causal: SpatialProjection(N, causal=causal),
+    "toeplitz": lambda causal: ToeplitzProjection(N, causal=causal),
+    "decayed": lambda _: DecayedToeplitzProjection(N),
+}
+
+
+def our_language_model(projection: str, causal: bool, n_positions: int | None) -> nn.Module:
+    """Tied, as ours are by default."""
+    make = OUR_PROJECTIONS[projection]
+    encoder = Encoder(lambda: GMLPBlock(D, D_FFN, causal=causal, projection=make(causal)), N_LAYERS)
+    return randomised(LanguageModel(V, encoder, n_positions=n_positions)).eval()
+
+
+@pytest.mark.parametrize("projection", OUR_PROJECTIONS)
+@pytest.mark.parametrize("causal", [True, False])
+def test_our_own_models_are_written_out_for_g_mlp_pytorch(projection, causal):
+    torch.manual_seed(0)
+    ours = our_language_model(projection, causal, None)
+    before = {name: value.clone() for name, value in ours.state_dict().items()}
+    state = weights.to_state(ours, "g-mlp-pytorch")
+    theirs = g_mlp(causal=causal, circulant_matrix=projection == "decayed").double().eval()
+    theirs.load_state_dict(state)
+    x = tokens()
+    assert_close(ours(x), theirs(x), 1e-12)
+    assert_close(ours(x), weights.from_state(state, causal=causal)(x), 1e-12)
+    assert_same(ours.state_dict(), before)
+
+
+@pytest.mark.parametrize("projection", OUR_PROJECTIONS)
+@pytest.mark.parametrize("n_positions", [None, 13])
+def test_our_own_models_are_written_out_for_labml_nn(projection, n_positions):
+    torch.manual_seed(0)
+    ours = our_language_model(projection, True, n_positions)
+    state = weights.to_state(ours, "labml-nn")
+    theirs = labml_language(learned=True).double()
+    # Without positions, zeros for as many as W has.
+    theirs.src_embed.positional_encodings = nn.Parameter(torch.zeros(n_positions or N, 1, D))
+    theirs.double().load_state_dict(state)
+    for x in (tokens(), tokens(4)):
+        assert_close(ours(x), labml_language_call(theirs)(x), 1e-12)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_several_heads_are_written_out_each(causal):
+    torch.manual_seed(0)
+    make = lambda: ToeplitzProjection(N, causal=causal, n_heads=3)  # noqa: E731
+    ours = Encoder(lambda: GMLPBlock(D, D_FFN, causal=causal, projection=make()), N_LAYERS)
+    ours.norm = nn.Identity()
+    ours = randomised(ours)
+    theirs = g_mlp(num_tokens=None, heads=3, causal=causal).double().eval()
+    theirs.load_state_dict(weights.to_state(ours, "g-mlp-pytorch stack"))
+    x = vectors().double()
+    assert_close(ours(x), theirs(x), 1e-12)
 
 
 def _with_strange_shift() -> nn.Module:

@@ -17,6 +17,8 @@ list of facts that no weight shows, such as the constants of the norms, in the w
 * [g-mlp-pytorch](systems/g_mlp_pytorch.py): `gMLP` and `gMLPVision`
 * [timm](systems/timm.py): gMLP and MLP-Mixer
 
+Our tied heads and Toeplitz matrices are [written out](rewrite.py) for systems that have neither.
+
 `python -m labml_gmlp.weights inspect FILE` says what is [in a file](__main__.py).
 
 The core library does not import this package.
