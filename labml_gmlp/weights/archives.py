@@ -47,8 +47,9 @@ def entries(data: bytes, *, compressed: bool) -> dict[str, bytes]:
             raise WeightsError(f"its archive must unfold to at most {largest} bytes, got more")
         found = {}
         for member in members:
-            # The library stops at the size that the entry declares, which has just been counted.
-            found[member.filename] = archive.read(member)
+            # Asked for all of an entry, the library unfolds it first and then looks at its size.
+            with archive.open(member) as entry:
+                found[member.filename] = entry.read(member.file_size + 1)
             if len(found[member.filename]) != member.file_size:
                 raise WeightsError(f"its entry {short(member.filename)} must be whole, got a part")
     return found

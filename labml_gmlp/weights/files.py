@@ -60,6 +60,9 @@ def read(path: str | os.PathLike[str], *, part: str | None = None) -> dict[str, 
         raise WeightsError(f"{path} must be a whole file of {kind}: {e}") from e
     except ImportError as e:
         raise WeightsError(f"reading a file of {kind} needs {e.name}: pip install {e.name}") from e
+    except MemoryError:
+        # Every size has been held against the file: the machine is too small for it.
+        raise
     except Exception as e:
         # What parsers of four packages raise for bytes that are not theirs has no common name.
         reason = (str(e).strip().splitlines() or [""])[0][:200]
