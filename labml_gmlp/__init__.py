@@ -29,6 +29,7 @@ What else a block can be given, and what can be done with a whole model:
 * [token shift](blocks/token_shift.py): reads some channels from a neighbour
 * [resizing](resize.py): goes on at another length or image size
 * [adapters](adapters.py): these layers in the stacks of labml_nn and torch, and theirs in ours
+* [weights](weights/__init__.py): brings models of other systems here, and takes ours there
 5. [sampling](sampling.py): from logits to the chances of the next token
 6. [generation](generation.py): token after token, a text
 7. [the cache](cache.py): what makes that quick

@@ -26,7 +26,12 @@ TRACED = traced()
 
 
 def test_every_block_and_model_page_has_an_example():
-    wanted = [*(REPOSITORY / "labml_gmlp").glob("*/*.py")]
+    # What reads weights computes nothing that has a shape to be shown.
+    wanted = [
+        p
+        for folder in ("blocks", "models")
+        for p in (REPOSITORY / "labml_gmlp" / folder).glob("*.py")
+    ]
     wanted = [path for path in wanted if path.name != "__init__.py"]
     assert {each.source.path for each in TRACED} >= set(wanted)
 

@@ -155,8 +155,9 @@ def test_types_are_kept():
 
 
 def test_layers_are_counted_up_to_the_last():
-    names = ["a.0.b", "a.3.b", "a.9.c", "xa.12.b", "a.x.b"]
+    names = ["a.0.b", "a.3.b.weight", "a.9.c", "xa.12.b", "a.x.b"]
     assert layers_of(names, "a.{i}.b") == 4
+    assert layers_of(names, "a.{i}.") == 10
     assert layers_of(names, "q.{i}") == 0
 
 

@@ -244,18 +244,18 @@ class Table:
         return sizes
 
 
-def layers_of(names: Iterable[str], pattern: str) -> int:
+def layers_of(names: Iterable[str], beginning: str) -> int:
     r"""
     ## Number of layers
 
     * `names` are those of a file
-    * `pattern` is one name with `{i}`, one that every layer has
+    * `beginning` is what names of a layer begin with, with `{i}` in it
 
     Returns how many layers there are: one more than the largest index, so that a layer that is
     missing between others is missed by name.
     """
-    before, after = (re.escape(part) for part in pattern.split("{i}"))
-    indices = [int(m[1]) for name in names if (m := re.fullmatch(rf"{before}(\d+){after}", name))]
+    before, after = (re.escape(part) for part in beginning.split("{i}"))
+    indices = [int(m[1]) for name in names if (m := re.match(rf"{before}(\d+){after}", name))]
     return max(indices, default=-1) + 1
 
 

@@ -1,0 +1,504 @@
+r"""Weights of the packages in PyTorch: labml_nn 0.5.1, g_mlp_pytorch 0.1.5 and timm 1.0.31.
+
+Every model is made by the package itself, with random numbers in all parameters. Outputs and
+gradients are relative to the largest number among them.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+import torch
+from helpers import FLOAT64, assert_raises, timm_mixer
+from labml_layers import labml_nn
+from torch import Tensor, nn
+
+from labml_gmlp import weights
+from labml_gmlp.weights import WeightsError
+
+# No two sizes are equal, except where a package makes d_ffn a multiple of d_model.
+B, N, D, D_FFN, N_LAYERS, V = 3, 7, 6, 24, 2, 11
+TOLERANCE = {torch.float32: 1e-6, FLOAT64: 1e-12}
+both_precisions = pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+
+
+def labml_block() -> nn.Module:
+    return labml_nn("transformers.gmlp").GMLPBlock(D, D_FFN, N)
+
+
+def labml_encoder() -> nn.Module:
+    return labml_nn("transformers").Encoder(labml_block(), N_LAYERS)
+
+
+def labml_language(d_model: int = D, learned: bool = False) -> nn.Module:
+    """The model of its experiment, from the same parts; its file needs torchvision."""
+    models = labml_nn("transformers.models")
+    block = labml_nn("transformers.gmlp").GMLPBlock(d_model, D_FFN, N)
+    kind = "Learned" if learned else ""
+    whole = nn.Module()
+    embed = getattr(models, f"EmbeddingsWith{kind}PositionalEncoding")
+    whole.src_embed = embed(d_model, V, max_len=13)
+    whole.encoder = models.Encoder(block, N_LAYERS)
+    whole.generator = models.Generator(V, d_model)
+    return whole
+
+
+def g_mlp(**options: Any) -> nn.Module:
+    package = pytest.importorskip("g_mlp_pytorch", reason="g_mlp_pytorch is not installed")
+    return package.gMLP(**{"num_tokens": V, "dim": D, "depth": N_LAYERS, "seq_len": N, **options})
+
+
+def g_mlp_vision(**options: Any) -> nn.Module:
+    package = pytest.importorskip("g_mlp_pytorch", reason="g_mlp_pytorch is not installed")
+    sizes = {"image_size": 12, "patch_size": 4, "num_classes": 5, "dim": D, "depth": N_LAYERS}
+    return package.gMLPVision(**{**sizes, **options})
+
+
+def timm_gmlp(**options: Any) -> nn.Module:
+    module = timm_mixer()
+    return module.MlpMixer(
+        **{
+            "num_classes": 5,
+            "img_size": 12,
+            "patch_size": 4,
+            "num_blocks": N_LAYERS,
+            "embed_dim": D,
+            "mlp_ratio": 4,
+            "block_layer": module.SpatialGatingBlock,
+            "mlp_layer": module.GatedMlp,
+            **options,
+        }
+    )
+
+
+def timm_mlp_mixer(**options: Any) -> nn.Module:
+    module = timm_mixer()
+    return timm_gmlp(
+        block_layer=module.MixerBlock, mlp_layer=module.Mlp, mlp_ratio=(0.5, 4.0), **options
+    )
+
+
+def sequence_first(model: Callable[..., Tensor], causal: bool) -> Callable[[Tensor], Tensor]:
+    def call(x: Tensor) -> Tensor:
+        n = x.shape[1]
+        mask = torch.ones(n, n, dtype=torch.bool).tril()[:, :, None] if causal else None
+        return model(x=x.transpose(0, 1), mask=mask).transpose(0, 1)
+
+    return call
+
+
+def labml_language_call(model: Any) -> Callable[[Tensor], Tensor]:
+    def call(tokens: Tensor) -> Tensor:
+        n = tokens.shape[1]
+        mask = torch.ones(n, n, dtype=torch.bool).tril()[:, :, None]
+        y = model.encoder(model.src_embed(tokens.T), mask)
+        return model.generator(y).transpose(0, 1)
+
+    return call
+
+
+def as_it_is(model: Any) -> Callable[[Tensor], Tensor]:
+    return model
+
+
+def tokens(n: int = N) -> Tensor:
+    return torch.randint(V, (B, n))
+
+
+def vectors(n: int = N) -> Tensor:
+    return torch.randn(B, n, D)
+
+
+def images(height: int = 12, width: int = 12, n_channels: int = 3) -> Tensor:
+    return torch.randn(B, n_channels, height, width)
+
+
+# The system, how the package makes a model, how that is called, its input, and our options.
+CASES: dict[str, tuple[str, Callable[[], nn.Module], Any, Callable[[], Tensor], dict[str, Any]]] = {
+    "labml block": (
+        "labml-nn block", labml_block, lambda m: sequence_first(m, False), vectors, {},
+    ),
+    "labml block, causal": (
+        "labml-nn block", labml_block, lambda m: sequence_first(m, True), vectors, {"causal": True},
+    ),
+    "labml encoder": (
+        "labml-nn encoder", labml_encoder, lambda m: sequence_first(m, False), vectors, {},
+    ),
+    "labml encoder, causal and short": (
+        "labml-nn encoder",
+        labml_encoder,
+        lambda m: sequence_first(m, True),
+        lambda: vectors(4),
+        {"causal": True},
+    ),
+    "labml language model": (
+        "labml-nn language model", labml_language, labml_language_call, tokens, {},
+    ),
+    "labml language model, short": (
+        "labml-nn language model", labml_language, labml_language_call, lambda: tokens(4), {},
+    ),
+    "labml language model, learned positions": (
+        "labml-nn language model",
+        lambda: labml_language(learned=True),
+        labml_language_call,
+        tokens,
+        {},
+    ),
+    "gMLP": ("g-mlp-pytorch gMLP", g_mlp, as_it_is, tokens, {}),
+    "gMLP, causal": (
+        "g-mlp-pytorch gMLP", lambda: g_mlp(causal=True), as_it_is, tokens, {"causal": True},
+    ),
+    "gMLP, causal and short": (
+        "g-mlp-pytorch gMLP",
+        lambda: g_mlp(causal=True, heads=2),
+        as_it_is,
+        lambda: tokens(4),
+        {"causal": True},
+    ),
+    "gMLP, heads": ("g-mlp-pytorch gMLP", lambda: g_mlp(heads=3), as_it_is, tokens, {}),
+    "gMLP, attention": ("g-mlp-pytorch gMLP", lambda: g_mlp(attn_dim=5), as_it_is, tokens, {}),
+    "gMLP, causal attention": (
+        "g-mlp-pytorch gMLP",
+        lambda: g_mlp(attn_dim=5, causal=True),
+        as_it_is,
+        tokens,
+        {"causal": True},
+    ),
+    "gMLP, circulant": (
+        "g-mlp-pytorch gMLP", lambda: g_mlp(circulant_matrix=True), as_it_is, tokens, {},
+    ),
+    "gMLP, circulant, heads, causal, short": (
+        "g-mlp-pytorch gMLP",
+        lambda: g_mlp(circulant_matrix=True, heads=2, causal=True),
+        as_it_is,
+        lambda: tokens(5),
+        {"causal": True},
+    ),
+    "gMLP, circulant beside attention on both sides": (
+        "g-mlp-pytorch gMLP",
+        lambda: g_mlp(circulant_matrix=True, attn_dim=5),
+        as_it_is,
+        tokens,
+        {},
+    ),
+    "gMLP, shift": (
+        "g-mlp-pytorch gMLP",
+        lambda: g_mlp(shift_tokens=1),
+        as_it_is,
+        tokens,
+        {"shift_tokens": 1},
+    ),
+    "gMLP, causal shift by two": (
+        "g-mlp-pytorch gMLP",
+        lambda: g_mlp(shift_tokens=2, causal=True),
+        as_it_is,
+        tokens,
+        {"shift_tokens": 2, "causal": True},
+    ),
+    "gMLP, function on the gate": (
+        "g-mlp-pytorch gMLP",
+        lambda: g_mlp(act=nn.Tanh(), attn_dim=5),
+        as_it_is,
+        tokens,
+        {"gate_activation": "tanh"},
+    ),
+    "gMLP, wider": ("g-mlp-pytorch gMLP", lambda: g_mlp(ff_mult=5), as_it_is, tokens, {}),
+    "gMLP without tokens": (
+        "g-mlp-pytorch stack", lambda: g_mlp(num_tokens=None), as_it_is, vectors, {},
+    ),
+    "gMLPVision": ("g-mlp-pytorch gMLPVision", g_mlp_vision, as_it_is, images, {}),
+    "gMLPVision, heads and attention": (
+        "g-mlp-pytorch gMLPVision",
+        lambda: g_mlp_vision(heads=2, attn_dim=5),
+        as_it_is,
+        images,
+        {},
+    ),
+    "gMLPVision, no squares": (
+        "g-mlp-pytorch gMLPVision",
+        lambda: g_mlp_vision(image_size=(8, 15), patch_size=(4, 3), channels=2),
+        as_it_is,
+        lambda: images(8, 15, 2),
+        {"image_size": (8, 15), "patch_size": (4, 3), "n_channels": 2},
+    ),
+    "timm gMLP": ("timm gmlp", timm_gmlp, as_it_is, images, {}),
+    "timm gMLP, no squares": (
+        "timm gmlp",
+        lambda: timm_gmlp(img_size=(8, 15), patch_size=(4, 3), in_chans=2),
+        as_it_is,
+        lambda: images(8, 15, 2),
+        {"image_size": (8, 15)},
+    ),
+    "timm Mixer": ("timm mixer", timm_mlp_mixer, as_it_is, images, {}),
+    "timm Mixer, no squares": (
+        "timm mixer",
+        lambda: timm_mlp_mixer(img_size=(8, 15), patch_size=(4, 3), in_chans=1),
+        as_it_is,
+        lambda: images(8, 15, 1),
+        {"image_size": (8, 15)},
+    ),
+}  # fmt: skip
+all_cases = pytest.mark.parametrize("case", CASES)
+
+
+def made(case: str, dtype: torch.dtype = torch.float32) -> nn.Module:
+    torch.manual_seed(0)
+    model = CASES[case][1]().to(dtype).eval()
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            # Norms of small numbers let their constant count: 1e-6 against 1e-5 then shows.
+            nn.init.normal_(p, mean=1.0 if p.dim() == 1 and "norm" in name else 0.0, std=0.3)
+    return model
+
+
+def assert_close(got: Tensor, want: Tensor, tolerance: float, at_least: float = 1e-3) -> None:
+    assert got.shape == want.shape
+    assert got.dtype == want.dtype
+    scale = max(float(want.detach().abs().max()), at_least)
+    assert (got - want).abs().max() <= tolerance * scale
+
+
+def assert_same(got: Mapping[str, Tensor], want: Mapping[str, Tensor]) -> None:
+    assert list(got) == list(want)
+    for name, value in want.items():
+        assert got[name].dtype == value.dtype
+        assert torch.equal(got[name], value), name
+
+
+@all_cases
+@both_precisions
+def test_the_model_computes_the_same_forwards_and_backwards(case, dtype):
+    _, _, call, make_input, options = CASES[case]
+    theirs = made(case, dtype)
+    ours = weights.from_state(theirs.state_dict(), **options).eval()
+    x = make_input()
+    x = x.to(dtype) if x.is_floating_point() else x
+    outputs = [model(x.clone()) for model in (ours, call(theirs))]
+    assert_close(*outputs, TOLERANCE[dtype])
+    direction = torch.randn_like(outputs[0])
+    for y in outputs:
+        (y * direction).sum().backward()
+    # Gradients go through the same table; only a scale turns round, as for any change of variables.
+    system = weights.recognise(theirs.state_dict())
+    table = system.table(system.read_config(theirs.state_dict(), **options))
+    mine = table.to_theirs({name: p.grad for name, p in ours.named_parameters()})
+    others = {name: p.grad for name, p in theirs.named_parameters()}
+    scales = {name: row.scale for row, _, name in table.names()}
+    # Some gradients are zero but for rounding: those of what nothing reads, and of the shift of all
+    # channels alike that every norm takes out again.
+    noise = 1e-3 * max(float(gradient.abs().max()) for gradient in others.values())
+    for name, want in others.items():
+        assert_close(mine[name] * scales[name] ** 2, want, 4 * TOLERANCE[dtype], noise)
+
+
+@all_cases
+def test_there_and_back_is_the_same_in_bytes_and_in_order(case):
+    state = made(case).state_dict()
+    system = weights.recognise(state)
+    back = weights.to_state(weights.from_state(state, **CASES[case][4]), system.name)
+    if "language model" in system.name:
+        # The square root of this width is not a power of two.
+        name = "src_embed.linear.weight"
+        torch.testing.assert_close(back[name], state[name], rtol=2e-7, atol=0)
+        back[name] = state[name]
+    assert_same(back, state)
+
+
+@pytest.mark.parametrize("d_model", [4, 16])
+def test_labml_nns_embedding_comes_back_in_bytes_for_powers_of_four(d_model):
+    torch.manual_seed(0)
+    state = labml_language(d_model).state_dict()
+    model = weights.from_state(state)
+    assert_same(weights.to_state(model, "labml-nn"), state)
+    assert torch.equal(
+        model.embedding.weight, state["src_embed.linear.weight"] * math.sqrt(d_model)
+    )
+    assert torch.equal(model.positions.weight, state["src_embed.positional_encodings"][:, 0])
+
+
+@all_cases
+def test_our_model_taken_out_is_a_model_that_the_package_loads(case):
+    system, make, call, make_input, options = CASES[case]
+    ours = weights.from_state(made(case).state_dict(), **options).eval()
+    with torch.no_grad():
+        for p in ours.parameters():
+            p.add_(0.1 * torch.randn_like(p))
+    theirs = make().eval()
+    theirs.load_state_dict(weights.to_state(ours, system))
+    x = make_input()
+    assert_close(ours(x), call(theirs)(x), 1e-6)
+
+
+@all_cases
+def test_a_system_knows_its_weights_and_no_others(case):
+    state = made(case).state_dict()
+    assert [system.name for system in weights.SYSTEMS if system.matches(state)] == [CASES[case][0]]
+    # One parameter that is missing is no reason not to know them.
+    for name in state:
+        rest = {other: value for other, value in state.items() if other != name}
+        assert weights.recognise(rest).name == CASES[case][0]
+
+
+@all_cases
+def test_what_a_model_is_can_be_read_off_it(case):
+    state = made(case).state_dict()
+    options = CASES[case][4]
+    config = weights.recognise(state).read_config(state, **options)
+    model = weights.from_state(state, **options)
+    found = weights.config_of(model)
+    differ = {key for key in config if config[key] != found[key]}
+    # A decayed projection reads the past alone, and its model may as well be called causal.
+    allowed = {"causal"} if config["projection"] == "decayed" else set()
+    absent = {"attn_in_bias", "attn_out_bias"} if config["d_attn"] is None else set()
+    assert differ <= allowed | absent
+    again = weights.build(found)
+    assert [(k, v.shape) for k, v in again.state_dict().items()] == [
+        (k, v.shape) for k, v in model.state_dict().items()
+    ]
+
+
+@all_cases
+def test_weights_are_copied_and_can_be_trained(case):
+    state = made(case).state_dict()
+    before = {name: value.clone() for name, value in state.items()}
+    model = weights.from_state(state, **CASES[case][4])
+    with torch.no_grad():
+        for p in model.parameters():
+            assert p.requires_grad
+            p.zero_()
+    assert_same(state, before)
+
+
+def test_the_constants_of_the_norms_are_those_of_the_system():
+    eps = {
+        case: [
+            weights.from_state(made(case).state_dict(), **CASES[case][4])
+            .encoder.layers[0]
+            .norm.eps,
+            weights.from_state(made(case).state_dict(), **CASES[case][4]).encoder.norm.eps,
+        ]
+        for case in ("gMLP", "timm gMLP", "timm Mixer")
+    }
+    assert eps == {"gMLP": [1e-5, 1e-5], "timm gMLP": [1e-6, 1e-6], "timm Mixer": [1e-6, 1e-6]}
+    timm = weights.from_state(made("timm gMLP").state_dict())
+    assert timm.encoder.layers[0].sgu.norm.eps == 1e-5
+
+
+def test_one_error_lists_all_that_does_not_fit():
+    state = made("timm gMLP").state_dict()
+    del state["head.bias"], state["blocks.1.norm.weight"]
+    state["stem.norm.weight"] = torch.ones(D)
+    state["blocks.0.mlp_channels.fc2.weight"] = torch.zeros(D, 13)
+    assert_raises(
+        lambda: weights.from_state(state),
+        WeightsError,
+        "the weights do not fit timm gmlp; missing: blocks.1.norm.weight, head.bias; "
+        "left over: stem.norm.weight; of another shape: "
+        "blocks.0.mlp_channels.fc2.weight must be [d h] = [6 12], got [6, 13]",
+    )
+
+
+@pytest.mark.parametrize("case", ["timm gMLP", "gMLPVision", "gMLP, attention", "labml encoder"])
+def test_any_one_parameter_that_is_missing_is_named(case):
+    state = made(case).state_dict()
+    for name in state:
+        rest = {other: value for other, value in state.items() if other != name}
+        with pytest.raises(WeightsError, match=f"missing: .*{name}"):
+            weights.from_state(rest, **CASES[case][4])
+
+
+def test_a_converted_gmlp_vision_is_timms_model():
+    theirs = made("gMLPVision")
+    ours = weights.from_state(theirs.state_dict())
+    assert_raises(
+        lambda: weights.to_state(ours, "timm"),
+        WeightsError,
+        "timm gmlp computes something else: norm_eps is 1e-05 here and 1e-06 there, "
+        "last_norm_eps is 1e-05 here and 1e-06 there; approximate=True writes it all the same",
+    )
+    timm = timm_gmlp().eval()
+    timm.load_state_dict(weights.to_state(ours, "timm", approximate=True))
+    x = images()
+    # The constants of the norms differ.
+    assert_close(timm(x), theirs(x), 1e-3)
+    for module in timm.modules():
+        if isinstance(module, nn.LayerNorm):
+            module.eps = 1e-5
+    assert_close(timm(x), theirs(x), 1e-6)
+
+
+def _with_strange_layer() -> nn.Module:
+    model = weights.from_state(made("gMLP").state_dict())
+    model.encoder.layers[1] = nn.Linear(D, D)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: weights.from_state({"a.weight": torch.zeros(1)}),
+            "no system has weights of these names: a.weight, 1 in all",
+        ),
+        (
+            lambda: weights.from_state({}),
+            "no system has weights of these names: none, 0 in all",
+        ),
+        (
+            lambda: weights.from_state(made("timm gMLP").state_dict(), causal=True),
+            "causal is no option of timm gmlp; it has ['image_size']",
+        ),
+        (
+            lambda: weights.from_state(made("labml language model").state_dict(), causal=True),
+            "causal is no option of labml-nn language model; it has none",
+        ),
+        (
+            lambda: weights.from_state(made("timm gMLP, no squares").state_dict()),
+            "image_size must be given as (height, width), as 10 patches make no square",
+        ),
+        (
+            lambda: weights.from_state(made("timm gMLP").state_dict(), image_size=16),
+            "image_size must make 9 patches of (4, 4), got (16, 16)",
+        ),
+        (
+            lambda: weights.from_state(made("gMLPVision, no squares").state_dict()),
+            "patch_size must be given as (height, width), "
+            "as 24 numbers in 3 channels make no square",
+        ),
+        (
+            lambda: weights.from_state(made("gMLP").state_dict(), shift_tokens=-1),
+            "shift_tokens must be a whole number from 0 on, got -1",
+        ),
+        (
+            lambda: weights.from_state(made("gMLP").state_dict(), gate_activation="softmax"),
+            "gate_activation must be one of "
+            "[None, 'gelu', 'gelu_tanh', 'relu', 'sigmoid', 'silu', 'tanh'], got 'softmax'",
+        ),
+        (
+            lambda: weights.build({"kind": "encoder", "d_model": 2, "depth": 2}),
+            "config must have the known keys; unknown: ['depth'], missing: ['d_ffn', 'seq_len']",
+        ),
+        (
+            lambda: weights.to_state(weights.from_state(made("gMLP").state_dict()), "keras"),
+            "to must be one of ['labml-nn language model', 'labml-nn encoder', 'labml-nn block', "
+            "'g-mlp-pytorch gMLP', 'g-mlp-pytorch stack', 'g-mlp-pytorch gMLPVision', "
+            "'timm gmlp', 'timm mixer'], got 'keras'",
+        ),
+        (
+            lambda: weights.to_state(weights.from_state(made("gMLP").state_dict()), "timm gmlp"),
+            "timm gmlp computes something else: kind is 'language' here and 'vision' there, "
+            "norm_eps is 1e-05 here and 1e-06 there, last_norm_eps is 1e-05 here and 1e-06 there",
+        ),
+        (
+            lambda: weights.config_of(nn.Linear(2, 2)),
+            "model must be one of ours, got Linear",
+        ),
+        (
+            lambda: weights.config_of(_with_strange_layer()),
+            "no word for the layer Linear with NoneType",
+        ),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_done_is_said_in_one_sentence(call, message):
+    assert_raises(call, WeightsError, message)
