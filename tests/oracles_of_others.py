@@ -100,7 +100,9 @@ def causal_attention(qkv: Array) -> Array:
 
 def paddlevit(images: Array, p: Parameters) -> Array:
     """PaddleViT's gMLP at 5ac7d89 (read). Every norm has 1e-6, that of the gate too."""
-    x = as_tokens(patches(images, p["patch_embed.patch_embed.weight"], p["patch_embed.patch_embed.bias"]))
+    x = as_tokens(
+        patches(images, p["patch_embed.patch_embed.weight"], p["patch_embed.patch_embed.bias"])
+    )
     for i in layers(p, "mixer_layers."):
         own = child(p, f"mixer_layers.{i}")
         z = exact_gelu(paddle_linear(torch_norm(x, own, "norm", 1e-6), own, "mlp_channels.fc1"))
@@ -189,7 +191,9 @@ def google_mixer(images: Array, p: Parameters) -> Array:
     for i in layers(p, "MixerBlock_"):
         own = child(p, f"MixerBlock_{i}", "/")
         y = flax_norm(x, own, "LayerNorm_0").transpose(0, 2, 1)
-        y = flax_dense(tanh_gelu(flax_dense(y, own, "token_mixing/Dense_0")), own, "token_mixing/Dense_1")
+        y = flax_dense(
+            tanh_gelu(flax_dense(y, own, "token_mixing/Dense_0")), own, "token_mixing/Dense_1"
+        )
         x = x + y.transpose(0, 2, 1)
         y = flax_norm(x, own, "LayerNorm_1")
         y = tanh_gelu(flax_dense(y, own, "channel_mixing/Dense_0"))
