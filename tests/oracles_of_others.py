@@ -6,7 +6,7 @@ and the layouts of its own files, and without anything of ours. A converter is r
 with the converted weights computes what stands here with the weights as they came.
 
 Where the facts come from is said at each. *Read* means read in the public code, *run* means that
-the code was run and gave the same numbers as this file does.
+the package was run and gave the same numbers as this file does.
 """
 
 import math
@@ -136,7 +136,7 @@ def jaketae(x: Array, p: Parameters) -> Array:
 
 
 def saurav(x: Array, p: Parameters) -> Array:
-    """SauravMaheshkar/gMLP 0.0.1 (run, by those who wrote down its names; read here).
+    """SauravMaheshkar/gMLP 0.0.1 (read; its names are those of a run).
 
     One sequence at a time: its attention knows no batch. Nothing else mixes tokens.
     """

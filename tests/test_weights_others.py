@@ -432,3 +432,49 @@ def test_espnets_padding_equals_cutting_it_off():
 def test_a_model_of_parts_has_the_options_that_it_lists(name):
     with pytest.raises(WeightsError, match="causal is no option of "):
         weights.from_state(filled(CASES[name].shapes), causal=True)
+
+
+# At the sizes of their own configurations, as those who ran them counted.
+PUBLISHED = {
+    "PaddleViT gmlp_s16": (
+        {
+            "patch_embed.patch_embed.weight": (256, 3, 16, 16),
+            "norm.weight": (256,),
+            "head.weight": (256, 1000),
+            "mixer_layers.29.mlp_channels.fc1.weight": (256, 1536),
+            "mixer_layers.29.mlp_channels.gate.proj.weight": (196, 196),
+            "mixer_layers.29.mlp_channels.gate.proj.bias": (196,),
+        },
+        19_422_656,
+    ),
+    "Google's Mixer B/16": (
+        {
+            "stem/kernel": (16, 16, 3, 768),
+            "head/kernel": (768, 1000),
+            "MixerBlock_11/token_mixing/Dense_0/kernel": (196, 384),
+            "MixerBlock_11/token_mixing/Dense_1/bias": (196,),
+            "MixerBlock_11/channel_mixing/Dense_0/kernel": (768, 3072),
+        },
+        59_880_472,
+    ),
+    "mlp_mixer, as in its README": (
+        {
+            "patch_embedding.weight": (128, 1, 7, 7),
+            "mixer_layers.2.ln1.weight": (16,),
+            "mixer_layers.2.mlp1.fc1.weight": (64, 128),
+            "mixer_layers.2.mlp2.fc1.weight": (64, 16),
+            "clf.0.weight": (512, 2048),
+            "clf.4.weight": (10, 512),
+        },
+        1_379_578,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_models_of_the_published_sizes_have_the_published_number_of_parameters(name):
+    shapes, count = PUBLISHED[name]
+    state = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
+    system = weights.recognise(state)
+    model = system.build(system.read_config(state), device="meta")
+    assert sum(parameter.numel() for parameter in model.parameters()) == count

@@ -1,7 +1,7 @@
 r"""
 # jaketae/g-mlp
 
-A repository of one file, in torch, with three models: `gMLP`, `gMLPForLanguageModeling` and
+A repository of one file, in torch, read and not run, with three models: `gMLP`, `gMLPForLanguageModeling` and
 `gMLPForImageClassification`.
 
 * $W$ is the kernel of a convolution of length one whose channels are the tokens, `[n, n, 1]`

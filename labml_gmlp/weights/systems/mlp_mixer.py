@@ -1,7 +1,7 @@
 r"""
 # danielelbrecht/mlp_mixer
 
-A small MLP-Mixer in torch, at commit b7361ba, without a licence. It differs from Mixer's paper in
+A small MLP-Mixer in torch, at commit b7361ba, without a licence; read, not run. It differs from Mixer's paper in
 ways that look as if none of our models could compute it: it normalises over the *patches* instead
 of the channels, and mixes the channels *first*. Both are one thing. It holds its tokens as
 `[B, channels, patches]`, so what is an axis of channels to the norm is that of the patches: it is
@@ -18,8 +18,7 @@ a Mixer of the transposed image, in which the *channels are the tokens*. Our
 What stands around the blocks is no model of ours, and is built here of layers of torch: patches
 that are not turned over, no last norm, and a head of three layers on all numbers in one line.
 
-GELU is exact, and norms have torch's 1e-5. The repository has no weights, but a test that compares
-with it needs them.
+GELU is exact, and norms have torch's 1e-5. The repository has no weights of its own.
 """
 
 from collections import OrderedDict

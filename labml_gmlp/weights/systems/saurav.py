@@ -32,8 +32,8 @@ from labml_gmlp.weights.special import FoldedTable
 from labml_gmlp.weights.system import State, System, axis, inside
 from labml_gmlp.weights.table import Row, Table, WeightsError, layers_of
 
-# Below `layers_0` of a layer. $d$ is the width of the model, $h$ half of that of $Z$, and $k$ is
-# $h$ once more: a folded layer is square. `folded` has no parameters here.
+# Below `layers_0` of a layer. $d$ is the width of the model and $h$ half of that of $Z$. `folded`
+# has no parameters here.
 BLOCK = (
     Row("norm.weight", "norm/scale", "d"),
     Row("norm.bias", "norm/bias", "d"),
