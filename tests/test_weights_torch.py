@@ -5,17 +5,28 @@ gradients are relative to the largest number among them.
 """
 
 import math
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
 import torch
-from helpers import FLOAT64, assert_raises, timm_mixer
+from helpers import FLOAT64, assert_raises, randomised, timm_mixer
 from labml_layers import labml_nn
 from torch import Tensor, nn
 
-from labml_gmlp import weights
+from labml_gmlp import (
+    DecayedToeplitzProjection,
+    Encoder,
+    GMLPBlock,
+    LanguageModel,
+    SpatialProjection,
+    ToeplitzProjection,
+    weights,
+)
 from labml_gmlp.weights import WeightsError
+from labml_gmlp.weights.__main__ import main as weights_main
 
 # No two sizes are equal, except where a package makes d_ffn a multiple of d_model.
 B, N, D, D_FFN, N_LAYERS, V = 3, 7, 6, 24, 2, 11
@@ -428,6 +439,67 @@ def test_a_converted_gmlp_vision_is_timms_model():
     assert_close(timm(x), theirs(x), 1e-6)
 
 
+OUR_PROJECTIONS: dict[str, Callable[[bool], nn.Module]] = {
+    "dense": lambda causal: SpatialProjection(N, causal=causal),
+    "toeplitz": lambda causal: ToeplitzProjection(N, causal=causal),
+    "decayed": lambda _: DecayedToeplitzProjection(N),
+}
+
+
+def our_language_model(projection: str, causal: bool, n_positions: int | None) -> nn.Module:
+    """Tied, as ours are by default."""
+    make = OUR_PROJECTIONS[projection]
+    encoder = Encoder(lambda: GMLPBlock(D, D_FFN, causal=causal, projection=make(causal)), N_LAYERS)
+    return randomised(LanguageModel(V, encoder, n_positions=n_positions)).eval()
+
+
+@pytest.mark.parametrize("projection", OUR_PROJECTIONS)
+@pytest.mark.parametrize("causal", [True, False])
+def test_our_own_models_are_written_out_for_g_mlp_pytorch(projection, causal):
+    torch.manual_seed(0)
+    ours = our_language_model(projection, causal, None)
+    before = {name: value.clone() for name, value in ours.state_dict().items()}
+    state = weights.to_state(ours, "g-mlp-pytorch")
+    theirs = g_mlp(causal=causal, circulant_matrix=projection == "decayed").double().eval()
+    theirs.load_state_dict(state)
+    x = tokens()
+    assert_close(ours(x), theirs(x), 1e-12)
+    assert_close(ours(x), weights.from_state(state, causal=causal)(x), 1e-12)
+    assert_same(ours.state_dict(), before)
+
+
+@pytest.mark.parametrize("projection", OUR_PROJECTIONS)
+@pytest.mark.parametrize("n_positions", [None, 13])
+def test_our_own_models_are_written_out_for_labml_nn(projection, n_positions):
+    torch.manual_seed(0)
+    ours = our_language_model(projection, True, n_positions)
+    state = weights.to_state(ours, "labml-nn")
+    theirs = labml_language(learned=True).double()
+    # Without positions, zeros for as many as W has.
+    theirs.src_embed.positional_encodings = nn.Parameter(torch.zeros(n_positions or N, 1, D))
+    theirs.double().load_state_dict(state)
+    for x in (tokens(), tokens(4)):
+        assert_close(ours(x), labml_language_call(theirs)(x), 1e-12)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_several_heads_are_written_out_each(causal):
+    torch.manual_seed(0)
+    make = lambda: ToeplitzProjection(N, causal=causal, n_heads=3)  # noqa: E731
+    ours = Encoder(lambda: GMLPBlock(D, D_FFN, causal=causal, projection=make()), N_LAYERS)
+    ours.norm = nn.Identity()
+    ours = randomised(ours)
+    theirs = g_mlp(num_tokens=None, heads=3, causal=causal).double().eval()
+    theirs.load_state_dict(weights.to_state(ours, "g-mlp-pytorch stack"))
+    x = vectors().double()
+    assert_close(ours(x), theirs(x), 1e-12)
+
+
+def _with_strange_shift() -> nn.Module:
+    config = weights.config_of(weights.from_state(made("gMLP").state_dict()))
+    return weights.build({**config, "shifts": (0, 2), "attn_in_bias": False})
+
+
 def _with_strange_layer() -> nn.Module:
     model = weights.from_state(made("gMLP").state_dict())
     model.encoder.layers[1] = nn.Linear(D, D)
@@ -476,6 +548,18 @@ def _with_strange_layer() -> nn.Module:
             "[None, 'gelu', 'gelu_tanh', 'relu', 'sigmoid', 'silu', 'tanh'], got 'softmax'",
         ),
         (
+            lambda: weights.from_state(made("gMLP").state_dict(), causal="yes"),
+            "causal must be true or false, got 'yes'",
+        ),
+        (
+            lambda: weights.from_state(made("gMLPVision").state_dict(), n_channels=0),
+            "n_channels must be a positive whole number, got 0",
+        ),
+        (
+            lambda: weights.to_state(_with_strange_shift(), "g-mlp-pytorch"),
+            "g-mlp-pytorch has no token shift by (0, 2)",
+        ),
+        (
             lambda: weights.build({"kind": "encoder", "d_model": 2, "depth": 2}),
             "config must have the known keys; unknown: ['depth'], missing: ['d_ffn', 'seq_len']",
         ),
@@ -502,3 +586,86 @@ def _with_strange_layer() -> nn.Module:
 )  # fmt: skip
 def test_what_cannot_be_done_is_said_in_one_sentence(call, message):
     assert_raises(call, WeightsError, message)
+
+
+@pytest.mark.parametrize("wrapper", ["module.", "_orig_mod.", "net.", "module._orig_mod."])
+def test_what_wraps_a_model_is_taken_off(wrapper):
+    state = made("gMLP").state_dict()
+    wrapped = {wrapper + name: value for name, value in state.items()}
+    assert_same(weights.unwrapped(wrapped), state)
+    model = weights.from_state(wrapped)
+    assert_same(model.state_dict(), weights.from_state(state).state_dict())
+    # Part of the names only is no wrapper.
+    mixed = {**wrapped, "other": torch.zeros(1)}
+    assert weights.unwrapped(mixed) is mixed
+
+
+@pytest.mark.parametrize("case", ["gMLP, heads", "labml encoder, causal and short"])
+def test_a_file_is_loaded_and_written_back_in_bytes(case, tmp_path):
+    pytest.importorskip("safetensors", reason="safetensors is not installed")
+    state, (system, _, _, _, options) = made(case).state_dict(), CASES[case]
+    torch.save({"model": state, "ema": {}, "epoch": 3}, tmp_path / "a.pt")
+    model = weights.load(tmp_path / "a.pt", **options)
+    weights.save(model, tmp_path / "b.safetensors", to=system)
+    got = weights.files.read(tmp_path / "b.safetensors")
+    assert_same({name: got[name] for name in state}, state)
+    assert len(got) == len(state)
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    status = weights_main(list(arguments))
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+def test_the_command_line_says_what_a_file_holds(capsys, tmp_path):
+    torch.save(made("timm gMLP, no squares").state_dict(), path := tmp_path / "a.pt")
+    status, out, err = run(capsys, "inspect", str(path), "-o", "image_size=[8, 15]")
+    assert (status, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[:2] == ["timm gmlp", "981 parameters"]
+    assert "image_size       (8, 15)" in lines
+    assert "norm_eps         1e-06" in lines
+    there, *shape, here = next(line for line in lines if ".gate.proj.weight" in line).split()
+    assert there == "blocks.0.mlp_channels.gate.proj.weight"
+    assert " ".join(shape) == "[10, 10]"
+    assert here == "encoder.layers.0.sgu.projection.weight"
+
+
+def test_the_command_line_converts(capsys, tmp_path):
+    state = made("gMLPVision").state_dict()
+    torch.save({"module." + name: value for name, value in state.items()}, tmp_path / "a.pt")
+    arguments = ["convert", str(tmp_path / "a.pt"), str(tmp_path / "b.pt"), "--to", "timm"]
+    assert run(capsys, *arguments, "--approximate") == (0, "", "")
+    want = weights.to_state(weights.from_state(state), "timm gmlp", approximate=True)
+    assert_same(weights.files.read(tmp_path / "b.pt"), want)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["inspect", "{0}/none.pt"], "{0}/none.pt must be a file of weights, got No such file"),
+        (["inspect", "{0}/bad.pt"], "{0}/bad.pt must be a file of weights in"),
+        (["inspect", "{0}/a.pt", "-o", "causal"], "option must be NAME=VALUE, got 'causal'"),
+        (["inspect", "{0}/a.pt", "-o", "depth=2"], "depth is no option of g-mlp-pytorch gMLP"),
+        (["convert", "{0}/a.pt", "{0}/b.pt", "--to", "keras"], "to must be one of ["),
+        (["convert", "{0}/a.pt", "{0}/b.pt", "--to", "timm"], "timm gmlp computes something else"),
+        (["convert", "{0}/a.pt", "{0}/b.xyz", "--to", "g-mlp-pytorch"], "path must end with one"),
+        (["convert", "{0}/a.pt", "{0}/no/b.pt", "--to", "g-mlp-pytorch"], "[Errno 2] No such file"),
+    ],
+)  # fmt: skip
+def test_bad_input_takes_one_line_and_status_two(capsys, tmp_path, arguments, message):
+    torch.save(made("gMLP").state_dict(), tmp_path / "a.pt")
+    (tmp_path / "bad.pt").write_bytes(b"nothing of this kind")
+    status, out, err = run(capsys, *(text.format(tmp_path) for text in arguments))
+    assert (status, out) == (2, "")
+    assert err.startswith("python -m labml_gmlp.weights: " + message.format(tmp_path))
+    assert err.count("\n") == 1
+    assert not (tmp_path / "b.pt").exists()
+
+
+def test_the_core_does_not_import_this_package():
+    code = (
+        "import sys, labml_gmlp; sys.exit(any('weights' in n for n in sys.modules if 'gmlp' in n))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -24,6 +24,10 @@ list of facts that no weight shows, such as the constants of the norms, in the w
 * [danielelbrecht/mlp_mixer](systems/mlp_mixer.py): a Mixer whose tokens are the channels
 * [ESPnet](systems/espnet.py): one cgMLP
 
+Our tied heads and Toeplitz matrices are [written out](rewrite.py) for systems that have neither.
+
+`python -m labml_gmlp.weights inspect FILE` says what is [in a file](__main__.py).
+
 The core library does not import this package.
 """
 
@@ -32,6 +36,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from labml_gmlp.weights import files
 from labml_gmlp.weights.config import Config, build, config_of
 from labml_gmlp.weights.system import State, System
 from labml_gmlp.weights.systems import (
@@ -78,7 +83,12 @@ __all__ = [
     "save",
     "system_named",
     "to_state",
+    "unwrapped",
 ]
+
+# Where others keep a model inside of another module: torch's `DataParallel` and `torch.compile`,
+# and what people write around a model themselves.
+WRAPPERS = ("module.", "_orig_mod.", "model.", "net.")
 
 
 def recognise(state: State) -> System:
@@ -96,6 +106,19 @@ def recognise(state: State) -> System:
             return system
     some = ", ".join(list(state)[:3]) or "none"
     raise WeightsError(f"no system has weights of these names: {some}, {len(state)} in all")
+
+
+def unwrapped(state: State) -> State:
+    r"""
+    ## Without a wrapper
+
+    Returns `state` with the names as the model itself has them, where all of them begin with one of
+    `WRAPPERS`; several around each other are taken off too.
+    """
+    for wrapper in WRAPPERS:
+        if state and all(name.startswith(wrapper) for name in state):
+            return unwrapped({name.removeprefix(wrapper): v for name, v in state.items()})
+    return state
 
 
 def system_named(name: str, config: Config | None = None) -> System:
@@ -130,6 +153,7 @@ def from_state(state: State, **options: Any) -> nn.Module:
 
     Raises `WeightsError` for weights of no system, and what `System.model` raises.
     """
+    state = unwrapped(state)
     return recognise(state).model(state, **options)
 
 
@@ -149,34 +173,45 @@ def to_state(model: nn.Module, to: str, *, approximate: bool = False) -> dict[st
     return system.state(model.state_dict(), config, approximate=approximate)
 
 
-def load(path: str | Path, **options: Any) -> nn.Module:
+def load(path: str | Path, *, part: str | None = None, **options: Any) -> nn.Module:
     r"""
     ## From a file
 
-    Returns the model of ours, as `from_state` does for the weights in the file at `path`.
-    """
-    from labml_gmlp.weights import files
+    * `path` is a file in any of the [formats](files.py)
+    * `part` is the entry of a checkpoint that holds the weights, such as `ema`
 
-    return from_state(files.read(path), **options)
+    Returns the model of ours, as `from_state` does for the weights in it.
+
+    Raises `WeightsError` for a file that cannot be read, and what `from_state` raises.
+    """
+    return from_state(files.read(path, part=part), **options)
 
 
 def save(model: nn.Module, path: str | Path, *, to: str, approximate: bool = False) -> None:
     r"""
     ## Into a file
 
-    Writes what `to_state` returns to `path`.
-    """
-    from labml_gmlp.weights import files
+    Writes what `to_state` returns to `path`, whose ending says in which format.
 
+    Raises what `to_state` and `files.write` raise.
+    """
     files.write(path, to_state(model, to, approximate=approximate), {"system": to})
 
 
 def convert(
-    path: str | Path, out: str | Path, *, to: str, approximate: bool = False, **options: Any
+    path: str | Path,
+    out: str | Path,
+    *,
+    to: str,
+    approximate: bool = False,
+    part: str | None = None,
+    **options: Any,
 ) -> None:
     r"""
     ## From one system to another
 
     Reads the file at `path`, of whatever system, and writes it to `out` for the system `to`.
+
+    Raises what `load` and `save` raise.
     """
-    save(load(path, **options), out, to=to, approximate=approximate)
+    save(load(path, part=part, **options), out, to=to, approximate=approximate)

@@ -101,6 +101,9 @@ def complete(config: Mapping[str, Any]) -> Config:
             f"config must have the known keys; unknown: {unknown}, missing: {missing}"
         )
     values = {**DEFAULTS, **config}
+    for key in ("causal", "last_norm", "tied"):
+        if type(values[key]) is not bool:
+            raise WeightsError(f"{key} must be true or false, got {values[key]!r}")
     words: dict[str, tuple[str | None, ...]] = {
         "kind": KINDS,
         "layer": ("gmlp", "mixer"),

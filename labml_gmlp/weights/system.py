@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from labml_gmlp.models.vision import n_patches
 from labml_gmlp.weights.config import Config, build, complete
+from labml_gmlp.weights.rewrite import with_positions, written_out
 from labml_gmlp.weights.table import Row, Table, WeightsError, layers_of
 
 State = Mapping[str, Tensor]
@@ -90,7 +91,7 @@ class System:
         * `config` describes it
         * `approximate` allows the constants of norms and the form of GELU to differ
 
-        Returns the weights for this system.
+        Returns the weights for this system, [written out](rewrite.py) where it has no shorter form.
 
         Raises `WeightsError` for a model that the system does not have, with all the reasons.
         """
@@ -98,6 +99,7 @@ class System:
             raise WeightsError(
                 f"{self.name} has layers more than our models, so none is written for it"
             )
+        ours, config = written_out(ours, config, self.facts)
         differ = [
             f"{key} is {config[key]!r} here and {value!r} there"
             for key, value in self.facts.items()
@@ -110,7 +112,8 @@ class System:
             numeric = all(reason.split()[0] in NUMERIC for reason in differ)
             remedy = "; approximate=True writes it all the same" if numeric else ""
             raise WeightsError(f"{self.name} computes something else: {', '.join(differ)}{remedy}")
-        return self.table(config).to_theirs(ours)
+        table = self.table(config)
+        return table.to_theirs(with_positions(ours, config, table))
 
 
 # ## What systems read

@@ -154,6 +154,8 @@ def _vision_config(
     patch_size: int | tuple[int, int] | None = None,
     n_channels: int = 3,
 ) -> Config:
+    if type(n_channels) is not int or n_channels < 1:
+        raise WeightsError(f"n_channels must be a positive whole number, got {n_channels!r}")
     c = _of_layers(state, IN_VISION)
     numbers = axis(state, "to_patch_embed.1.weight", 1)
     if patch_size is None and numbers:
