@@ -16,6 +16,13 @@ list of facts that no weight shows, such as the constants of the norms, in the w
 * [labml-nn](systems/labml_nn.py): its language model, its encoder, its block
 * [g-mlp-pytorch](systems/g_mlp_pytorch.py): `gMLP` and `gMLPVision`
 * [timm](systems/timm.py): gMLP and MLP-Mixer
+* [PaddleViT](systems/paddlevit.py): gMLP
+* [jaketae/g-mlp](systems/jaketae.py): the stack, with an embedding, and for images
+* [mlp-gpt-jax](systems/mlp_gpt_jax.py): its language model
+* [SauravMaheshkar/gMLP](systems/saurav.py): a gMLP that mixes no tokens
+* [MLP-Mixer of its authors](systems/google_mixer.py)
+* [danielelbrecht/mlp_mixer](systems/mlp_mixer.py): a Mixer whose tokens are the channels
+* [ESPnet](systems/espnet.py): one cgMLP
 
 Our tied heads and Toeplitz matrices are [written out](rewrite.py) for systems that have neither.
 
@@ -32,11 +39,33 @@ from torch import Tensor, nn
 from labml_gmlp.weights import files
 from labml_gmlp.weights.config import Config, build, config_of
 from labml_gmlp.weights.system import State, System
-from labml_gmlp.weights.systems import g_mlp_pytorch, labml_nn, timm
+from labml_gmlp.weights.systems import (
+    espnet,
+    g_mlp_pytorch,
+    google_mixer,
+    jaketae,
+    labml_nn,
+    mlp_gpt_jax,
+    mlp_mixer,
+    paddlevit,
+    saurav,
+    timm,
+)
 from labml_gmlp.weights.table import Row, Table, WeightsError
 
 # In this order they are asked whether weights are theirs; at most one says yes.
-SYSTEMS: tuple[System, ...] = (*labml_nn.SYSTEMS, *g_mlp_pytorch.SYSTEMS, *timm.SYSTEMS)
+SYSTEMS: tuple[System, ...] = (
+    *labml_nn.SYSTEMS,
+    *g_mlp_pytorch.SYSTEMS,
+    *timm.SYSTEMS,
+    *paddlevit.SYSTEMS,
+    *jaketae.SYSTEMS,
+    *mlp_gpt_jax.SYSTEMS,
+    *saurav.SYSTEMS,
+    *google_mixer.SYSTEMS,
+    *mlp_mixer.SYSTEMS,
+    *espnet.SYSTEMS,
+)
 
 __all__ = [
     "SYSTEMS",

@@ -1,0 +1,127 @@
+r"""
+# jaketae/g-mlp
+
+A repository of one file, in torch, read and not run, with three models: `gMLP`, `gMLPForLanguageModeling` and
+`gMLPForImageClassification`.
+
+* $W$ is the kernel of a convolution of length one whose channels are the tokens, `[n, n, 1]`
+* Its argument `d_ffn` is the width of *half* of $Z$: `d_ffn=512` there is `d_ffn=1024` here
+* None of the three has a last norm
+* The model of language has no head: it ends with the tokens as the last block leaves them, and so
+  does what is built here, an embedding before an encoder. It is no
+  [language model](../../models/language.py) of ours, and does not go to another system
+* It never masks: $W$ reads both sides
+* Some states of the file give the norm of the gate half of the channels that it needs, and cannot
+  be run; there are no weights of those
+"""
+
+from collections import OrderedDict
+from typing import Any
+
+import torch
+from torch import nn
+
+from labml_gmlp.weights.config import Config, build
+from labml_gmlp.weights.system import State, System, axis, image_of, inside
+from labml_gmlp.weights.table import Row, Table, WeightsError, layers_of
+
+# $n$ is the number of tokens, $d$ the width of the model and $h$ half of that of $Z$.
+BLOCK = (
+    Row("norm.weight", "norm.weight", "d"),
+    Row("norm.bias", "norm.bias", "d"),
+    Row("proj_in.weight", "channel_proj1.weight", "2h d"),
+    Row("proj_in.bias", "channel_proj1.bias", "2h"),
+    Row("proj_out.weight", "channel_proj2.weight", "d h"),
+    Row("proj_out.bias", "channel_proj2.bias", "d"),
+    Row("sgu.norm.weight", "sgu.norm.weight", "h"),
+    Row("sgu.norm.bias", "sgu.norm.bias", "h"),
+    Row("sgu.projection.weight", "sgu.spatial_proj.weight", "n n", reshape="n n 1"),
+    Row("sgu.projection.bias", "sgu.spatial_proj.bias", "n"),
+)
+# $c$ is the number of channels of the images, $p$ the side of a patch, $C$ the number of classes.
+VISION = (
+    *inside(BLOCK, "encoder.layers.{i}.", "model.{i}."),
+    Row("patches.weight", "patcher.weight", "d c p p"),
+    Row("patches.bias", "patcher.bias", "d"),
+    Row("head.weight", "classifier.weight", "C d"),
+    Row("head.bias", "classifier.bias", "C"),
+)
+# $V$ is the number of tokens in the vocabulary.
+EMBEDDED = (
+    *inside(BLOCK, "encoder.layers.{i}.", "model.{i}."),
+    Row("embedding.weight", "embed.weight", "V d"),
+)
+STACK = inside(BLOCK, "layers.{i}.", "model.{i}.")
+FACTS = {
+    "layer": "gmlp",
+    "projection": "dense",
+    "n_heads": 1,
+    "causal": False,
+    "d_attn": None,
+    "shifts": None,
+    "activation": "gelu",
+    "gate_activation": None,
+    "norm_eps": 1e-5,
+    "sgu_norm_eps": 1e-5,
+    "last_norm": False,
+}
+NAME = "jaketae/g-mlp"
+
+
+def _config(state: State, image_size: Any = None) -> Config:
+    n = axis(state, "model.{i}.sgu.spatial_proj.bias", 0)
+    c: Config = {
+        "kind": "encoder",
+        "n_layers": layers_of(state, "model.{i}.sgu.spatial_proj.weight"),
+        "d_model": axis(state, "model.{i}.channel_proj1.weight", 1),
+        "d_ffn": axis(state, "model.{i}.channel_proj1.weight", 0),
+        "seq_len": n,
+    }
+    if "embed.weight" in state:
+        return {**c, "n_tokens": axis(state, "embed.weight", 0)}
+    if "patcher.weight" not in state and "classifier.weight" not in state:
+        return c
+    patch = (axis(state, "patcher.weight", 2), axis(state, "patcher.weight", 3))
+    return {
+        **c,
+        "kind": "vision",
+        "n_classes": axis(state, "classifier.weight", 0),
+        "n_channels": axis(state, "patcher.weight", 1),
+        "image_size": image_of(n, patch, image_size) if all(patch) else None,
+        "patch_size": patch,
+    }
+
+
+def _table(c: Config) -> Table:
+    if c["kind"] not in ("vision", "encoder"):
+        raise WeightsError(f"{NAME} has models without a head and for images, got {c['kind']!r}")
+    without = STACK if c["n_tokens"] is None else EMBEDDED
+    rows = VISION if c["kind"] == "vision" else without
+    return Table(NAME, rows, c["n_layers"], facts=FACTS)
+
+
+def _build(
+    config: Config,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+) -> nn.Module:
+    model = build(config, device, dtype)
+    if config["n_tokens"] is None:
+        return model
+    sizes = config["n_tokens"], config["d_model"]
+    embedding = nn.Embedding(*sizes, device=device, dtype=dtype)
+    return nn.Sequential(OrderedDict(embedding=embedding, encoder=model))
+
+
+GMLP = System(
+    NAME,
+    matches=lambda state: layers_of(state, "model.{i}.sgu.spatial_proj.weight") > 0,
+    config=_config,
+    table=_table,
+    facts=FACTS,
+    options={"image_size": "(height, width) of the images; a square of patches by default"},
+    notes="d_ffn is the width of half of Z there and of Z here",
+    build=_build,
+)
+
+SYSTEMS: tuple[System, ...] = (GMLP,)
