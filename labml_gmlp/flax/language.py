@@ -58,17 +58,20 @@ class LanguageModel(nnx.Module):
         self.embedding = nnx.Embed(
             n_tokens, d_model, embedding_init=small, rngs=rngs, param_dtype=param_dtype
         )
-        self.positions = None
-        if n_positions is not None:
-            self.positions = nnx.Embed(
+        # A part that is None at first stays so in Flax, hence no `if` around the assignments.
+        self.positions = (
+            nnx.Embed(
                 n_positions, d_model, embedding_init=small, rngs=rngs, param_dtype=param_dtype
             )
+            if n_positions is not None
+            else None
+        )
         self.encoder = encoder
-        self.head = None
-        if not tied:
-            self.head = nnx.Linear(
-                d_model, n_tokens, kernel_init=small, rngs=rngs, param_dtype=param_dtype
-            )
+        self.head = (
+            nnx.Linear(d_model, n_tokens, kernel_init=small, rngs=rngs, param_dtype=param_dtype)
+            if not tied
+            else None
+        )
 
     def __call__(
         self,
