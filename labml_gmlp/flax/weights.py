@@ -54,7 +54,8 @@ def from_torch(model: nnx.Module, state_dict: Mapping[str, Tensor]) -> None:
 
     Sets the parameters of `model`. They keep their own type, as in torch's `load_state_dict`.
 
-    * `model` is a model of Flax
+    * `model` is a model of Flax, or one that `nnx.eval_shape` only described: so no weights need be
+      drawn before
     * `state_dict` is that of its torch twin
 
     Raises `ValueError` for names that are missing or left over and for other shapes, all of them at
@@ -81,7 +82,7 @@ def from_torch(model: nnx.Module, state_dict: Mapping[str, Tensor]) -> None:
         back = [axes.index(axis) for axis in range(len(axes))]
         array = _array(state_dict[name]).transpose(back)
         # A copy: the memory of a tensor may change later.
-        parameter[...] = jnp.array(array, dtype=parameter.dtype)
+        parameter.set_value(jnp.array(array, dtype=parameter.dtype))
 
 
 # Each parameter with its name in torch and its axes there. A parameter knows nothing of the layer
