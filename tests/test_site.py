@@ -28,7 +28,7 @@ def test_every_source_page_is_at_most_fifty_kilobytes(site):
 def test_every_page_of_differences_is_at_most_fifty_kilobytes(site):
     pages = [path for path in site.rglob("*.html") if "class=diff>" in path.read_text("utf-8")]
     sizes = {str(path.relative_to(site)): path.stat().st_size for path in pages}
-    assert {"variants.html", "layers.html"} == set(sizes)
+    assert {"variants.html", "layers.html", "twins.html"} == set(sizes)
     assert {path: size for path, size in sizes.items() if size > PAGE} == {}
 
 

@@ -72,6 +72,9 @@ def test_imports_are_found_wherever_they_stand(tmp_path, monkeypatch):
     }
 
 
+FLAX = sorted(path for path in (PACKAGE / "flax").glob("*.py") if path.name != "__init__.py")
+
+
 def test_there_are_files_to_read():
     assert {"encoder", "gmlp", "toeplitz", "transformer"} <= {path.stem for path in BLOCKS}
     assert len(python_files(PACKAGE)) > len(BLOCKS)
@@ -82,7 +85,27 @@ def test_a_block_imports_only_torch_and_the_standard_library(path):
     assert roots(path) <= {"torch"} | sys.stdlib_module_names
 
 
-@pytest.mark.parametrize("path", python_files(PACKAGE), ids=lambda p: str(p.relative_to(PACKAGE)))
+@pytest.mark.parametrize("path", FLAX, ids=lambda path: path.stem)
+def test_a_file_of_the_flax_twin_imports_only_flax_and_the_standard_library(path):
+    # What carries weights to torch and back knows both.
+    both = {"numpy", "torch"} if path.stem == "weights" else set()
+    assert roots(path) <= {"flax", "jax"} | both | sys.stdlib_module_names
+
+
+def test_only_the_flax_twin_and_its_training_import_jax():
+    known = [*FLAX, REPOSITORY / "experiments" / "flax_autoregressive.py"]
+    for path in python_files(REPOSITORY):
+        if path not in known and not path.is_relative_to(REPOSITORY / "tests"):
+            assert not roots(path) & {"flax", "jax", "optax"}, path
+            if path != PACKAGE / "flax" / "__init__.py":
+                assert not any(name.startswith("labml_gmlp.flax") for name in imports(path)), path
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in python_files(PACKAGE) if path not in FLAX],
+    ids=lambda p: str(p.relative_to(PACKAGE)),
+)
 def test_the_library_imports_nothing_that_stands_above_it_nor_what_it_does_not_need(path):
     above = {"experiments", "labml", "lightning", "lightning_fabric", "tests", "benchmarks"}
     assert not roots(path) & (above | {"numpy", "matplotlib", "mkdocs", "mkdocs_annotated"})
@@ -150,6 +173,65 @@ ALONE = {
     "transformer": "layer = TransformerLayer(4, 2, 6, causal=True)",
     "windowed": "layer = WindowedProjection(2, n_heads=2)",
 }
+
+
+# The same for the twin, which may be copied too. `y` is of the shape of `x`.
+ALONE_IN_FLAX = {
+    "encoder": """
+        class Layer(nnx.Linear):
+            size = 4
+            def __call__(self, x, mask=None):
+                return super().__call__(x)
+        y = Encoder(lambda: Layer(4, 4, rngs=rngs), 2, rngs=rngs)(x)
+    """,
+    "gmlp": "y = GMLPBlock(4, 6, 5, causal=True, rngs=rngs)(x)",
+    "language": """
+        class Identity(nnx.Module):
+            size = 4
+            def __call__(self, x, mask, key_padding_mask):
+                return x
+        y = LanguageModel(4, Identity(), rngs=rngs)(jnp.ones((2, 5), int))
+    """,
+    "tiny_attention": "y = TinyAttention(4, 4, 3, causal=True, rngs=rngs)(x)",
+    "toeplitz": "y = ToeplitzProjection(6, fft_from=4, rngs=rngs)(x)",
+    "vision": """
+        class Identity(nnx.Module):
+            size = 4
+            def __call__(self, x):
+                return x
+        y = ImageClassifier(Identity(), 4, image_size=6, patch_size=3, rngs=rngs)
+        y = y(jnp.ones((2, 3, 6, 6)))[:, None].repeat(5, 1)
+    """,
+}
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in FLAX if path.stem != "weights"], ids=lambda path: path.stem
+)
+def test_a_file_of_the_flax_twin_runs_alone_in_an_empty_folder(path, tmp_path):
+    pytest.importorskip("flax", reason="the twin needs the extra flax")
+    assert path.stem in ALONE_IN_FLAX, f"ALONE_IN_FLAX must say how to call {path.name}"
+    shutil.copy(path, tmp_path)
+    program = f"""
+import sys, textwrap
+sys.path.insert(0, ".")
+sys.modules["labml_gmlp"] = sys.modules["torch"] = None
+import jax.numpy as jnp
+from flax import nnx
+from {path.stem} import *
+x, rngs = jnp.ones((2, 5, 4)), nnx.Rngs(0)
+exec(textwrap.dedent({ALONE_IN_FLAX[path.stem]!r}))
+assert y.shape == x.shape and jnp.isfinite(y).all()
+"""
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", program],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("path", BLOCKS, ids=lambda path: path.stem)

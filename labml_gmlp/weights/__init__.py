@@ -26,7 +26,9 @@ list of facts that no weight shows, such as the constants of the norms, in the w
 
 Our tied heads and Toeplitz matrices are [written out](rewrite.py) for systems that have neither.
 
-`python -m labml_gmlp.weights inspect FILE` says what is [in a file](__main__.py).
+`python -m labml_gmlp.weights inspect FILE` says what is [in a file](__main__.py). Files of five
+[formats](files.py) are read without running anything in them; models of ours are saved as
+[folders](pretrained.py).
 
 The core library does not import this package.
 """
