@@ -33,5 +33,12 @@ def test_each_system_has_a_section_or_a_link():
     sections = {"labml_nn", "g_mlp_pytorch", "timm", "paddlevit", "saurav", "espnet"}
     for name in files - sections:
         assert f"systems/{name}.md" in PAGE, name
-    for head in ("labml-nn", "g-mlp-pytorch", "timm", "PaddleViT", "SauravMaheshkar/gMLP", "ESPnet"):
+    for head in (
+        "labml-nn",
+        "g-mlp-pytorch",
+        "timm",
+        "PaddleViT",
+        "SauravMaheshkar/gMLP",
+        "ESPnet",
+    ):
         assert f"\n## {head}\n" in PAGE
