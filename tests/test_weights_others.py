@@ -325,6 +325,14 @@ def test_what_is_none_of_our_models_is_not_taken_for_one(name):
         weights.to_state(model, CASES[name].system)
 
 
+@pytest.mark.parametrize("wrapper", ["model.", "module.", "model.model."])
+def test_a_wrapper_is_not_confused_with_the_names_of_jaketae(wrapper):
+    case = CASES["jaketae, stack"]
+    state = filled(case.shapes)
+    wrapped = {wrapper + name: value for name, value in state.items()}
+    assert_same_function(case, weights.from_state(wrapped), state)
+
+
 def test_an_edit_of_one_token_changes_that_token_alone_in_sauravs_model():
     case = CASES["Saurav"]
     model = loaded(case, filled(case.shapes))

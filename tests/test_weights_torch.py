@@ -565,9 +565,7 @@ def _with_strange_layer() -> nn.Module:
         ),
         (
             lambda: weights.to_state(weights.from_state(made("gMLP").state_dict()), "keras"),
-            "to must be one of ['labml-nn language model', 'labml-nn encoder', 'labml-nn block', "
-            "'g-mlp-pytorch gMLP', 'g-mlp-pytorch stack', 'g-mlp-pytorch gMLPVision', "
-            "'timm gmlp', 'timm mixer'], got 'keras'",
+            f"to must be one of {[system.name for system in weights.SYSTEMS]}, got 'keras'",
         ),
         (
             lambda: weights.to_state(weights.from_state(made("gMLP").state_dict()), "timm gmlp"),

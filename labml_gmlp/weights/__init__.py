@@ -115,8 +115,11 @@ def unwrapped(state: State) -> State:
     ## Without a wrapper
 
     Returns `state` with the names as the model itself has them, where all of them begin with one of
-    `WRAPPERS`; several around each other are taken off too.
+    `WRAPPERS`; several around each other are taken off too. Names that a system has itself are
+    left: those of [jaketae/g-mlp](systems/jaketae.py) all begin with `model.`.
     """
+    if any(system.matches(state) for system in SYSTEMS):
+        return state
     for wrapper in WRAPPERS:
         if state and all(name.startswith(wrapper) for name in state):
             return unwrapped({name.removeprefix(wrapper): v for name, v in state.items()})

@@ -114,3 +114,12 @@ class OtherModel(System):
                     f"{name} is no option of {self.name}; it has {list(self.options) or 'none'}"
                 )
         return {**self.facts, **self.config(state, **options)}
+
+    def state(self, ours: State, config: Config, *, approximate: bool = False) -> dict[str, Tensor]:
+        r"""
+        As for every system. There is nothing to write out or to leave out, so `approximate` changes
+        nothing.
+
+        Raises `WeightsError` for parameters that are missing, left over or of another shape.
+        """
+        return self.table(config).to_theirs(ours)

@@ -1,8 +1,8 @@
 r"""
 # jaketae/g-mlp
 
-A repository of one file, in torch, read and not run, with three models: `gMLP`, `gMLPForLanguageModeling` and
-`gMLPForImageClassification`.
+A repository of one file, in torch, read and not run, with three models: `gMLP`,
+`gMLPForLanguageModeling` and `gMLPForImageClassification`.
 
 * $W$ is the kernel of a convolution of length one whose channels are the tokens, `[n, n, 1]`
 * Its argument `d_ffn` is the width of *half* of $Z$: `d_ffn=512` there is `d_ffn=1024` here

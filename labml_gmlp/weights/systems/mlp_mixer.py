@@ -1,11 +1,11 @@
 r"""
 # danielelbrecht/mlp_mixer
 
-A small MLP-Mixer in torch, at commit b7361ba, without a licence; read, not run. It differs from Mixer's paper in
-ways that look as if none of our models could compute it: it normalises over the *patches* instead
-of the channels, and mixes the channels *first*. Both are one thing. It holds its tokens as
-`[B, channels, patches]`, so what is an axis of channels to the norm is that of the patches: it is
-a Mixer of the transposed image, in which the *channels are the tokens*. Our
+A small MLP-Mixer in torch, at commit b7361ba, without a licence; read, not run. It differs from
+Mixer's paper in ways that look as if none of our models could compute it: it normalises over the
+*patches* instead of the channels, and mixes the channels *first*. Both are one thing. It holds its
+tokens as `[B, channels, patches]`, so what is an axis of channels to the norm is that of the
+patches: it is a Mixer of the transposed image, in which the *channels are the tokens*. Our
 [block](../../blocks/mixer.py) computes it to the last digit, once it is told so:
 
 | there | here |
