@@ -85,7 +85,9 @@ def test_a_block_imports_only_torch_and_the_standard_library(path):
 @pytest.mark.parametrize("path", python_files(PACKAGE), ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_the_library_imports_nothing_that_stands_above_it_nor_what_it_does_not_need(path):
     above = {"experiments", "labml", "lightning", "lightning_fabric", "tests", "benchmarks"}
-    assert not roots(path) & (above | {"numpy", "matplotlib", "mkdocs", "mkdocs_annotated"})
+    # Files of weights are partly numpy's; the core imports nothing of that package.
+    numpy = set() if path.parent.name == "weights" else {"numpy"}
+    assert not roots(path) & (above | numpy | {"matplotlib", "mkdocs", "mkdocs_annotated"})
 
 
 @pytest.mark.parametrize(
