@@ -108,7 +108,9 @@ def test_only_the_flax_twin_and_its_training_import_jax():
 )
 def test_the_library_imports_nothing_that_stands_above_it_nor_what_it_does_not_need(path):
     above = {"experiments", "labml", "lightning", "lightning_fabric", "tests", "benchmarks"}
-    assert not roots(path) & (above | {"numpy", "matplotlib", "mkdocs", "mkdocs_annotated"})
+    # Files of weights are partly numpy's; the core imports nothing of that package.
+    numpy = set() if path.parent.name == "weights" else {"numpy"}
+    assert not roots(path) & (above | numpy | {"matplotlib", "mkdocs", "mkdocs_annotated"})
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Damaged and malicious files: refused in one sentence, or read for what they are."""
 
+import encodings.raw_unicode_escape  # noqa: F401  (the codec of texts in protocol 0)
 import io
 import os
 import pickle
@@ -149,13 +150,13 @@ def with_spans_exchanged(random, data):
 def with_a_hole(random, data):
     n = random.randint(1, 16)
     start = random.randrange(len(data) - n)
-    return data[:start] + data[start + n :], 0
+    return data[:start] + data[start + n :], n
 
 
 def with_a_span_twice(random, data):
     n = random.randint(1, 16)
     start = random.randrange(len(data) - n)
-    return data[: start + n] + data[start:], 0
+    return data[: start + n] + data[start:], n
 
 
 DAMAGES = [
@@ -202,10 +203,11 @@ def test_a_damaged_file_is_refused_or_loses_no_number(tmp_path, kind):
             where = f"{damage.__name__}, number {i}"
             assert len(got) == len(weights()), where
             lost, new = want - numbers(got), numbers(got) - want
-            assert new.total() <= touched, where
-            # In torch's form a tensor is a view, and may be one of less than there is.
+            # A tensor of torch is a view, which may leave out numbers and repeat others. (The newer
+            # form has a checksum.)
             if kind != "old pt":
                 assert lost.total() <= touched, where
+                assert new.total() <= touched, where
     assert n_refused > N_DAMAGED // len(KINDS) // 4
 
 
@@ -213,7 +215,7 @@ def test_a_damaged_file_is_refused_or_loses_no_number(tmp_path, kind):
 def test_a_file_cut_short_anywhere_is_refused(tmp_path, kind):
     path = tmp_path / "w"
     whole = file_of(kind, path)
-    for stop in [*range(0, len(whole), 1 + len(whole) // 150), len(whole) - 1]:
+    for stop in [*range(20), *range(20, len(whole), 1 + len(whole) // 150), len(whole) - 1]:
         path.write_bytes(whole[:stop])
         assert refusal(path)[0] is not None, stop
 
@@ -333,8 +335,6 @@ def test_no_pickle_runs_anything(tmp_path, form):
     # What is imported is run as well, so nothing new may be.
     programs = [*malicious(canary)]
     canary.unlink(missing_ok=True)
-    # The codec of texts in protocol 0 is a module too.
-    "".encode("raw_unicode_escape")
     modules = set(sys.modules)
     for program in programs:
         path.write_bytes(wrap(program))

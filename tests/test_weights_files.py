@@ -92,8 +92,9 @@ def test_what_is_written_is_read(tmp_path, ending):
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
-@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("ending", ENDINGS[:-1])
 def test_nothing_is_a_state_too(tmp_path, ending):
+    # With Flax it would be a file of one byte, in which nothing says what it is.
     write(tmp_path / f"w{ending}", {})
     assert read(tmp_path / f"w{ending}") == {}
 

@@ -293,7 +293,7 @@ def test_all_names_that_differ_are_told_at_once(folder):
     changed(folder, lambda config: config["model"]["encoder"]["layers"].pop())
     with pytest.raises(WeightsError) as error:
         from_pretrained(folder)
-    assert "no head.weight, no head.bias, 'encoder.layers.1.norm.weight' left" in str(error.value)
+    assert "no head.weight, no head.bias, 'encoder.layers.1.norm.bias' left" in str(error.value)
     assert "\n" not in str(error.value)
 
 

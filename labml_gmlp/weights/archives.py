@@ -7,6 +7,7 @@ verifies; what it does not ask is how large all entries together become.
 
 import io
 import re
+import struct
 import zipfile
 
 from torch import Tensor
@@ -18,6 +19,7 @@ from labml_gmlp.weights.table import WeightsError
 # its numbers, and one storage can serve several tensors. Weights that have been trained do not
 # shrink to a half. The second number lets a small file of zeros pass.
 LARGEST_FACTOR, LARGEST_BEYOND = 16, 2**20
+EMPTY_SIZE = 22  # bytes
 
 
 def entries(data: bytes, *, compressed: bool) -> dict[str, bytes]:
@@ -38,6 +40,11 @@ def entries(data: bytes, *, compressed: bool) -> dict[str, bytes]:
         names = [member.filename for member in members]
         if len(set(names)) < len(names):
             raise WeightsError("its archive must hold each name once, got one twice")
+        # The library reads the directory up to its size, and does not miss entries behind it.
+        (declared,) = struct.unpack("<H", data[data.rfind(b"PK\x05\x06") + 10 :][:2])
+        empty = not members and len(data) > EMPTY_SIZE
+        if declared not in (len(members), 0xFFFF) or empty:
+            raise WeightsError(f"its archive must have all its entries, got {len(members)}")
         for member in members:
             allowed = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) if compressed else (0,)
             if member.compress_type not in allowed or member.flag_bits & 1:

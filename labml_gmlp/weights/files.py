@@ -66,6 +66,7 @@ def read(path: str | os.PathLike[str], *, part: str | None = None) -> dict[str, 
     except Exception as e:
         # What parsers of four packages raise for bytes that are not theirs has no common name.
         reason = (str(e).strip().splitlines() or [""])[0][:200]
+        reason = "".join(c if c.isprintable() else "?" for c in reason)
         raise WeightsError(
             f"{path} must be a whole file of {kind}, got one that cannot be read: "
             f"{type(e).__name__} {reason}".rstrip()
@@ -85,8 +86,8 @@ def _recognised(path: Path, data: bytes) -> tuple[str, Callable[[bytes], Any]]:
         if MAGIC in data[:32]:
             return "torch", torch_stream
         return "Paddle", _paddle
-    # A map of msgpack, small, medium or large.
-    if data and (0x80 <= data[0] <= 0x8F or data[0] in (0xDE, 0xDF)):
+    # A map of msgpack, small, medium or large; an empty one is a single byte, and no weights.
+    if data and (0x81 <= data[0] <= 0x8F or data[0] in (0xDE, 0xDF)):
         return "Flax", _msgpack
     raise WeightsError(
         f"{path} must be a file of weights in safetensors, torch, numpy, Paddle or Flax form, got "
@@ -153,7 +154,8 @@ def _flat(tree: Any, file_size: int) -> dict[str, Tensor]:
 def _safetensors(data: bytes) -> dict[str, Tensor]:
     from safetensors.torch import load
 
-    return load(data)
+    # The package returns them in any order, another one in each process.
+    return dict(sorted(load(data).items()))
 
 
 # ## Paddle
