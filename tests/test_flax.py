@@ -319,6 +319,17 @@ def test_a_position_that_may_read_nothing_reads_zeros_and_has_a_finite_gradient(
     assert jnp.isfinite(jax.grad(lambda x: layer(x, nothing).sum())(x)).all()
 
 
+@pytest.mark.parametrize("name", ["unit", "block", "encoder"])
+def test_a_large_mean_costs_the_norms_no_digits(name):
+    # With the variance as a difference of squares nothing of it would be left in float32.
+    model, _ = TWINS[name].pair()
+    twin, x = TWINS[name].twin(model.float(), jnp.float32), TWINS[name].input().float() + 1000
+    # The shortcut of a block would hide what was added to it.
+    shortcut = x if name == "block" else 0
+    got = torch.from_numpy(np.array(twin(array(x))))
+    assert_near(got - shortcut, model(x).detach() - shortcut, 2e-3)
+
+
 def test_compiling_changes_nothing():
     layer = random_twin(block(attention=True, causal=True))
     x = jax.random.normal(jax.random.key(0), X)
