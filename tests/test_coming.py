@@ -1,4 +1,4 @@
-"""Every piece of code on the page "Coming from elsewhere" that can run here does what it promises."""
+"""What can run of the page "Coming from elsewhere" does what it promises."""
 
 import re
 import subprocess
