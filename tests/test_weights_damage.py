@@ -602,3 +602,34 @@ def test_no_memory_is_taken_for_a_size_that_is_only_claimed(tmp_path):
     ]
     (many,) = [line for line in lines if line.startswith("pdparams, one array by many names")]
     assert "its tensors must have at most" in many
+
+
+# ## Names that hide others
+
+
+def test_a_name_that_comes_twice_is_refused(tmp_path):
+    path = tmp_path / "w"
+    path.write_bytes(b"\x80\x02}(X\x01\0\0\0wK\x01X\x01\0\0\0wK\x02u.")
+    assert refusal(path)[0].endswith("a file must hold each name once, got 'w' twice")
+    path.write_bytes(b"\x82\xa1w\x01\xa1w\x02")
+    assert refusal(path)[0].endswith("it must hold each name once, got one twice")
+    path.write_bytes(b"\x81\xa1w\x81\xa1v\x01".replace(b"\x81\xa1w", b"\x82\xa3w/v\x02\xa1w", 1))
+    assert refusal(path)[0].endswith("it must hold each name once, got 'w/v' twice")
+
+
+def test_an_archive_whose_directory_hides_entries_is_refused(tmp_path):
+    path = tmp_path / "w"
+    whole = file_of("npz", path)
+    with zipfile.ZipFile(path) as archive:
+        n, start = len(archive.infolist()), archive.start_dir
+    end = whole.rindex(b"PK\x05\x06")
+    # The size of the directory, without its last entry.
+    last = whole.rindex(b"PK\x01\x02")
+    for size, count in [(last - start, n), (0, n), (0, 0)]:
+        content = bytearray(whole)
+        content[end + 8 : end + 16] = struct.pack("<HHI", count, count, size)
+        # The library takes what lies before the directory for another file in front.
+        content[end + 16 : end + 20] = struct.pack("<I", start)
+        kept = bytes(content[: start + size] + content[end:])
+        path.write_bytes(kept)
+        assert refusal(path)[0].endswith(f"must have all its entries, got {size and n - 1}")
