@@ -10,7 +10,8 @@ Read in this order:
 2. [the encoder](blocks/encoder.py): a stack of such blocks, or of any other layer
 3. [the Transformer layer](blocks/transformer.py): the baseline
 4. [the language model](models/language.py): from tokens to logits
-5. [generation](generation.py): from logits to text, with a [cache](cache.py)
+5. [generation](generation.py): from logits to text, by [sampling](sampling.py)
+   and with a [cache](cache.py)
 6. [the image classifier](models/vision.py): from pixels to logits
 7. [the sizes of the paper](models/sizes.py): its tables of models, ready to build
 
@@ -30,9 +31,7 @@ What else a block can be given, and what can be done with a whole model:
 * [resizing](resize.py): goes on at another length or image size
 * [adapters](adapters.py): these layers in the stacks of labml_nn and torch, and theirs in ours
 * [weights](weights/__init__.py): brings models of other systems here, and takes ours there
-5. [sampling](sampling.py): from logits to the chances of the next token
-6. [generation](generation.py): token after token, a text
-7. [the cache](cache.py): what makes that quick
+* [the Flax twin](flax/__init__.py): the same models in JAX
 
 Every file under `blocks/` can be copied alone into other code. The names below are the public ones.
 """
