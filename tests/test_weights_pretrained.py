@@ -29,7 +29,13 @@ from labml_gmlp import (
     WindowedProjection,
     sizes,
 )
-from labml_gmlp.weights.pretrained import config_of, from_pretrained, model_from, save_pretrained
+from labml_gmlp.weights.pretrained import (
+    config_of,
+    from_pretrained,
+    model_from,
+    preprocessing_from,
+    save_pretrained,
+)
 from labml_gmlp.weights.table import WeightsError
 
 N = 6
@@ -197,9 +203,11 @@ def test_a_name_needs_the_package_of_the_hub(monkeypatch):
 
 
 @pytest.mark.network
-def test_a_model_on_the_hub_that_is_not_ours_is_refused():
-    with pytest.raises(WeightsError, match=r"^config must have the format 'labml_gmlp'"):
-        from_pretrained("timm/gmlp_s16_224.ra3_in1k")
+def test_a_model_of_timm_is_read_from_the_hub():
+    model = from_pretrained("timm/gmlp_s16_224.ra3_in1k")
+    prepare = preprocessing_from("timm/gmlp_s16_224.ra3_in1k")
+    assert sum(p.numel() for p in model.parameters()) == 19_422_656
+    assert model(prepare(torch.rand(1, 3, 300, 400))).shape == (1, 1000)
 
 
 # ## What is refused

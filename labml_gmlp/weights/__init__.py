@@ -28,7 +28,8 @@ Our tied heads and Toeplitz matrices are [written out](rewrite.py) for systems t
 
 `python -m labml_gmlp.weights inspect FILE` says what is [in a file](__main__.py). Files of five
 [formats](files.py) are read without running anything in them; models of ours are saved as
-[folders](pretrained.py).
+[folders](pretrained.py), which may lie on [the hub](hub.py), as timm's do with the way in which
+[images are prepared](images.py).
 
 The core library does not import this package.
 """

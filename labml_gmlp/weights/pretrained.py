@@ -32,8 +32,11 @@ from labml_gmlp.blocks.transformer import TransformerLayer
 from labml_gmlp.blocks.windowed import WindowedProjection
 from labml_gmlp.models.language import LanguageModel
 from labml_gmlp.models.vision import ImageClassifier
+from labml_gmlp.weights import from_state
 from labml_gmlp.weights.arrays import short
 from labml_gmlp.weights.files import read, write, write_aside
+from labml_gmlp.weights.hub import finder, read_json
+from labml_gmlp.weights.images import Preprocessing, preprocessing_of
 from labml_gmlp.weights.table import WeightsError
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -68,7 +71,8 @@ def from_pretrained(
     r"""
     ## Loading
 
-    * `name_or_folder` is a folder, or else the name of a model on the hub, `owner/name`
+    * `name_or_folder` is a folder, or else the name of a model on the hub, `owner/name`: one of
+      ours, or one of timm such as `timm/gmlp_s16_224.ra3_in1k`
     * `revision` is a branch, tag or commit on the hub
     * `cache_dir` and `local_files_only` are those of `huggingface_hub`, which is asked for a name
 
@@ -77,22 +81,11 @@ def from_pretrained(
     Raises `WeightsError` for a name that is neither, for a config that describes no model, and
     where names or shapes of weights and config differ, with all of them.
     """
-    options = {
-        "revision": revision,
-        "cache_dir": cache_dir,
-        "local_files_only": local_files_only,
-    }
-
-    def found(file: str) -> Path:
-        folder = Path(name_or_folder)
-        return folder / file if folder.is_dir() else _download(str(folder), file, options)
-
-    config = found(CONFIG)
-    try:
-        described = json.loads(config.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as e:
-        reason = e.strerror if isinstance(e, OSError) else "text that is none"
-        raise WeightsError(f"{config} must be a file of JSON, got {reason}") from e
+    found = finder(name_or_folder, revision, cache_dir, local_files_only)
+    described = read_json(found(CONFIG))
+    # timm's config names an architecture of timm; what it is shows in the weights, as in any file.
+    if isinstance(described, dict) and "architecture" in described:
+        return from_state(read(found(WEIGHTS))).eval()
     # On the meta device the config can ask for any size, and no memory is taken until the file has
     # shown that it holds so many numbers.
     with torch.device("meta"):
@@ -104,23 +97,25 @@ def from_pretrained(
     return model.eval()
 
 
-def _download(name: str, file: str, options: dict[str, Any]) -> Path:
-    try:
-        from huggingface_hub import hf_hub_download
-    except ImportError as e:
-        raise WeightsError(
-            f"name_or_folder must be a folder where huggingface_hub is not installed, "
-            f"got {short(name)}; to install it: pip install huggingface_hub"
-        ) from e
-    try:
-        return Path(hf_hub_download(name, file, **options))
-    except Exception as e:
-        # A name that is none, no network, no such model, no right to it: the package has a class of
-        # its own for each, and stories of several lines.
-        raise WeightsError(
-            f"name_or_folder must be a folder, or a model on the hub with {file}, got "
-            f"{short(name)} ({type(e).__name__})"
-        ) from e
+def preprocessing_from(
+    name_or_folder: str | os.PathLike[str],
+    *,
+    revision: str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    local_files_only: bool = False,
+) -> Preprocessing:
+    r"""
+    ## What belongs to the weights of images
+
+    * the arguments are those of `from_pretrained`, for a model of timm
+
+    Returns [how images are prepared](images.py) for it.
+
+    Raises `WeightsError` as `from_pretrained` does, and for a config that does not say so; ours
+    does not.
+    """
+    found = finder(name_or_folder, revision, cache_dir, local_files_only)
+    return preprocessing_of(read_json(found(CONFIG)))
 
 
 def _check_names(path: Path, model: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
