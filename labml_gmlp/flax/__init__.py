@@ -2,7 +2,7 @@ r"""
 # The Flax twin
 
 The same models in [Flax NNX](https://flax.readthedocs.io), file for file and line for line where
-JAX lets them be. It needs the extra `flax`, as in `pip install "labml-gmlp[flax]"`; importing
+JAX lets them be. It needs the extra `flax`, `pip install ".[flax]"` in this folder; importing
 `labml_gmlp` alone imports nothing of it.
 
 * [gmlp.py](gmlp.py): the block
