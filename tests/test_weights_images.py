@@ -107,6 +107,15 @@ def test_pixels_are_those_of_pillow_but_for_its_rounding(size, mode):
     assert np.abs(got - want).max() <= 1.6 / 255 / 0.25
 
 
+def test_bicubic_weights_overshoot_no_pixel():
+    edge = torch.zeros(1, 1, 60, 60)
+    edge[..., 30:] = 1
+    got = Preprocessing((96, 96), 1.0, "bicubic", (0.0,), (1.0,))(edge)
+    assert got.min() == 0
+    assert got.max() == 1
+    assert ((got > 0) & (got < 1)).any()
+
+
 def test_a_rectangle_is_filled():
     prepare = Preprocessing((32, 64), 0.5, "bilinear", (0.0,), (1.0,))
     ones = prepare(torch.ones(1, 1, 20, 20))
