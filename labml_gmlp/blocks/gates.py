@@ -25,13 +25,14 @@ SpatialProjection(seq_len)))`. The projection $f_{W,b}$ is any layer across toke
 This file needs torch and nothing else, so that it can be copied into any code.
 """
 
+from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 
-class _Gate(nn.Module):
+class _Gate(nn.Module, ABC):
     r"""
     ## What the gates share
 
@@ -110,9 +111,9 @@ class _Gate(nn.Module):
             f = f + attended
         return self.s(z, normalised, f)
 
+    @abstractmethod
     def s(self, z: Tensor, normalised: Tensor, f: Tensor) -> Tensor:
         r"""The formula, from $Z$, $\mathrm{norm}(Z)$ and $f_{W,b}(\mathrm{norm}(Z))$."""
-        raise NotImplementedError
 
 
 class LinearGate(_Gate):
