@@ -30,7 +30,7 @@ from labml_gmlp import (
     sizes,
 )
 from labml_gmlp.weights.pretrained import (
-    config_of,
+    description_of,
     from_pretrained,
     model_from,
     preprocessing_from,
@@ -90,7 +90,7 @@ def assert_same(model, again, *inputs):
     model.eval()
     assert not again.training
     assert repr(again) == repr(model)
-    assert config_of(again) == config_of(model)
+    assert description_of(again) == description_of(model)
     assert torch.equal(again(*inputs), model(*inputs))
     for (name, old), (new_name, new) in zip(
         model.named_parameters(), again.named_parameters(), strict=True
@@ -141,10 +141,10 @@ SIZES = {name: size for name, size in vars(sizes).items() if hasattr(size, "buil
 def test_every_size_of_the_paper_has_a_config(name):
     with torch.device("meta"):
         model = SIZES[name].build()
-        config = json.loads(json.dumps(config_of(model)))
+        config = json.loads(json.dumps(description_of(model)))
         again = model_from(config)
     assert repr(again) == repr(model)
-    assert config_of(again) == config
+    assert description_of(again) == config
 
 
 def test_saving_again_replaces_the_model(tmp_path):

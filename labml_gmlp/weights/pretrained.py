@@ -54,7 +54,7 @@ def save_pretrained(model: nn.Module, folder: str | os.PathLike[str]) -> None:
     Raises `WeightsError` for a model with a layer or an activation that the config has no word for,
     `OSError` if the folder cannot be written.
     """
-    config = config_of(model)
+    config = description_of(model)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write(folder / WEIGHTS, model.state_dict(), {"system": FORMAT})
@@ -141,7 +141,7 @@ def _check_names(path: Path, model: nn.Module, state: Mapping[str, torch.Tensor]
 #
 # A layer becomes a dict of its class and its arguments, an activation a dict of its name, and pairs
 # become lists, as JSON knows no other.
-def config_of(model: nn.Module) -> dict[str, Any]:
+def description_of(model: nn.Module) -> dict[str, Any]:
     r"""
     * `model` is as in `save_pretrained`
 
@@ -158,7 +158,7 @@ def config_of(model: nn.Module) -> dict[str, Any]:
 
 def model_from(config: Any) -> nn.Module:
     r"""
-    * `config` is what `config_of` returned, perhaps by way of JSON
+    * `config` is what `description_of` returned, perhaps by way of JSON
 
     Returns a new model with fresh weights.
 
