@@ -108,12 +108,7 @@ class OtherModel(System):
 
         Raises `WeightsError` for options that the system does not have.
         """
-        for name in options:
-            if name not in self.options:
-                raise WeightsError(
-                    f"{name} is no option of {self.name}; it has {list(self.options) or 'none'}"
-                )
-        return {**self.facts, **self.config(state, **options)}
+        return self.known(state, **options)
 
     def state(self, ours: State, config: Config, *, approximate: bool = False) -> dict[str, Tensor]:
         r"""

@@ -38,8 +38,6 @@ class System:
     * `table` is the table for a model of this kind
     * `facts` are the values that every model of this system has, in the same words
     * `options` are the arguments of `config` for what stands in no weight, each with its meaning
-    * `fold` is applied to weights before the table, where a system has more layers than we have;
-      what is folded cannot be unfolded, so there is no way back
     * `notes` is what else somebody who comes from there should know
     """
 
@@ -50,7 +48,6 @@ class System:
     facts: Mapping[str, Any]
     options: Mapping[str, str]
     notes: str = ""
-    fold: Callable[[State], State] | None = None
     build: Callable[..., nn.Module] = build
 
     def model(self, state: State, **options: Any) -> nn.Module:
@@ -64,7 +61,7 @@ class System:
         option that the system does not have, and one that is needed and was not given.
         """
         config = self.read_config(state, **options)
-        ours = self.table(config).to_ours(state if self.fold is None else self.fold(state))
+        ours = self.table(config).to_ours(state)
         # On `meta` nothing is allocated, so the parameters are there once, in the type that they
         # come in.
         model = self.build(config, device="meta")
@@ -78,12 +75,16 @@ class System:
 
         Raises `WeightsError` for options, as `model` does.
         """
+        return complete(self.known(state, **options))
+
+    def known(self, state: State, **options: Any) -> Config:
+        r"""Returns what facts, weights and options say, and nothing about what they leave open."""
         for name in options:
             if name not in self.options:
                 raise WeightsError(
                     f"{name} is no option of {self.name}; it has {list(self.options) or 'none'}"
                 )
-        return complete({**self.facts, **self.config(state, **options)})
+        return {**self.facts, **self.config(state, **options)}
 
     def state(self, ours: State, config: Config, *, approximate: bool = False) -> dict[str, Tensor]:
         r"""
@@ -95,10 +96,6 @@ class System:
 
         Raises `WeightsError` for a model that the system does not have, with all the reasons.
         """
-        if self.fold is not None:
-            raise WeightsError(
-                f"{self.name} has layers more than our models, so none is written for it"
-            )
         ours, config = written_out(ours, config, self.facts)
         differ = [
             f"{key} is {config[key]!r} here and {value!r} there"

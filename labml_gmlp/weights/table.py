@@ -140,8 +140,6 @@ class Table:
       axis that it stands for, and every other axis with this letter must agree
     * `ignored` are names there, with `{i}` if need be, that may come and carry nothing: counters,
       masks, constants that the code there computes again
-    * `facts` are what no parameter says and both must know to compute the same: the constant of
-      each norm, the form of GELU
     """
 
     system: str
@@ -149,7 +147,6 @@ class Table:
     n_layers: int = 0
     sizes: Mapping[str, int] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()
-    facts: Mapping[str, object] = field(default_factory=dict)
 
     def names(self) -> Iterator[tuple[Row, str, str]]:
         r"""

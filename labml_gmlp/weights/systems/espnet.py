@@ -140,7 +140,7 @@ def _table(c: Config) -> Table:
         gate = (*inside(CONVOLUTION, "sgu.projection.convolution.", ""), *LINEAR)
     else:
         gate = inside(CONVOLUTION, "sgu.projection.", "")
-    return Table("ESPnet cgMLP", (*BEFORE, *gate, *AFTER), facts=FACTS)
+    return Table("ESPnet cgMLP", (*BEFORE, *gate, *AFTER))
 
 
 def build(

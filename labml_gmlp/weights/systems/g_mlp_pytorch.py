@@ -74,12 +74,12 @@ def language(c: Config) -> Table:
         Row("head.weight", "to_logits.1.weight", "V d"),
         Row("head.bias", "to_logits.1.bias", "V"),
     )
-    return Table("g-mlp-pytorch gMLP", rows, c["n_layers"], facts=FACTS)
+    return Table("g-mlp-pytorch gMLP", rows, c["n_layers"])
 
 
 # Without `num_tokens` neither embedding, nor last norm, nor head.
 def stack(c: Config) -> Table:
-    return Table("g-mlp-pytorch stack", layers(c, "", IN_GMLP), c["n_layers"], facts=FACTS)
+    return Table("g-mlp-pytorch stack", layers(c, "", IN_GMLP), c["n_layers"])
 
 
 # A patch is cut out channel by channel, each row by row: a convolution's weight in one line. $c$ is
@@ -97,7 +97,7 @@ def vision(c: Config) -> Table:
     )
     p, q = c["patch_size"] or (0, 0)
     sizes = {"c": c["n_channels"], "p": p, "q": q}
-    return Table("g-mlp-pytorch gMLPVision", rows, c["n_layers"], sizes, facts=FACTS)
+    return Table("g-mlp-pytorch gMLPVision", rows, c["n_layers"], sizes)
 
 
 IN_GMLP, IN_VISION = "fn.fn.fn.", "fn.fn."

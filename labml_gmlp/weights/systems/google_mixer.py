@@ -77,7 +77,7 @@ MIXER = System(
     "google mixer",
     matches=lambda state: layers_of(state, "MixerBlock_{i}/token_mixing/Dense_0/kernel") > 0,
     config=_config,
-    table=lambda c: Table("google mixer", ROWS, c["n_layers"], facts=FACTS),
+    table=lambda c: Table("google mixer", ROWS, c["n_layers"]),
     facts=FACTS,
     options={"image_size": "(height, width) of the images; a square of patches by default"},
     notes="images are [B, height, width, c] there and [B, c, height, width] here",

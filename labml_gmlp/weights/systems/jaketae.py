@@ -97,7 +97,7 @@ def _table(c: Config) -> Table:
         raise WeightsError(f"{NAME} has models without a head and for images, got {c['kind']!r}")
     without = STACK if c["n_tokens"] is None else EMBEDDED
     rows = VISION if c["kind"] == "vision" else without
-    return Table(NAME, rows, c["n_layers"], facts=FACTS)
+    return Table(NAME, rows, c["n_layers"])
 
 
 def _build(

@@ -91,9 +91,7 @@ LANGUAGE = System(
     "labml-nn language model",
     matches=lambda state: layers_of(state, "encoder.layers.{i}.proj1.") > 0,
     config=_language_config,
-    table=lambda c: Table(
-        "labml-nn language model", language(c["d_model"]), c["n_layers"], facts=FACTS
-    ),
+    table=lambda c: Table("labml-nn language model", language(c["d_model"]), c["n_layers"]),
     facts={**FACTS, "kind": "language", "causal": True, "tied": False},
     options={},
     notes="tensors are [n, B] there and [B, n] here; the model returns (logits, None) there",
@@ -112,7 +110,7 @@ ENCODER_ALONE = System(
     "labml-nn encoder",
     matches=lambda state: layers_of(state, "layers.{i}.proj1.") > 0,
     config=_encoder_config,
-    table=lambda c: Table("labml-nn encoder", ENCODER, c["n_layers"], facts=FACTS),
+    table=lambda c: Table("labml-nn encoder", ENCODER, c["n_layers"]),
     facts={**FACTS, "kind": "encoder"},
     options=CAUSAL,
     notes="tensors are [n, B, d] there and [B, n, d] here",
@@ -121,7 +119,7 @@ BLOCK_ALONE = System(
     "labml-nn block",
     matches=lambda state: "proj1.weight" in state or "proj2.weight" in state,
     config=_block_config,
-    table=lambda _: Table("labml-nn block", BLOCK, facts=FACTS),
+    table=lambda _: Table("labml-nn block", BLOCK),
     facts={**FACTS, "kind": "block"},
     options=CAUSAL,
     notes="tensors are [n, B, d] there and [B, n, d] here",

@@ -90,7 +90,6 @@ def _table(c: Config) -> Table:
         "mlp-gpt-jax",
         (*inside(block, layer, LAYER), *AROUND),
         c["n_layers"],
-        facts=FACTS,
         folded=((f"{layer}folded", f"{layer}proj_out"),),
     )
 

@@ -119,7 +119,7 @@ MIXER = OtherModel(
         and layers_of(state, "mixer_layers.{i}.mlp1.fc1.weight") > 0
     ),
     config=_config,
-    table=lambda c: Table("danielelbrecht/mlp_mixer", ROWS, c["n_layers"], facts=FACTS),
+    table=lambda c: Table("danielelbrecht/mlp_mixer", ROWS, c["n_layers"]),
     facts=FACTS,
     options={},
     notes="its tokens are the channels: a row is one channel of all patches",

@@ -86,7 +86,6 @@ GMLP = System(
         ROWS,
         c["n_layers"],
         ignored=("StructuredToParameterName@@",),
-        facts=FACTS,
     ),
     facts=FACTS,
     options={"image_size": "(height, width) of the images; a square of patches by default"},

@@ -126,7 +126,6 @@ def _system(name: str, params: str) -> System:
             name,
             (*layers, *(inside(AROUND, "", params) if top else ())),
             c["n_layers"],
-            facts=FACTS,
             folded=((f"{layer}folded", f"{layer}proj_out"),),
             constants={
                 f"{layer}sgu.projection.weight": torch.eye(c["seq_len"]),

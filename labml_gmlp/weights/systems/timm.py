@@ -113,7 +113,7 @@ GMLP = System(
     "timm gmlp",
     matches=lambda state: layers_of(state, "blocks.{i}.mlp_channels.gate.") > 0,
     config=_gmlp_config,
-    table=lambda c: Table("timm gmlp", _rows(GMLP_BLOCK), c["n_layers"], facts=GMLP_FACTS),
+    table=lambda c: Table("timm gmlp", _rows(GMLP_BLOCK), c["n_layers"]),
     facts=GMLP_FACTS,
     options=OPTIONS,
 )
@@ -121,7 +121,7 @@ MIXER = System(
     "timm mixer",
     matches=lambda state: layers_of(state, "blocks.{i}.mlp_tokens.") > 0,
     config=_mixer_config,
-    table=lambda c: Table("timm mixer", _rows(MIXER_BLOCK), c["n_layers"], facts=MIXER_FACTS),
+    table=lambda c: Table("timm mixer", _rows(MIXER_BLOCK), c["n_layers"]),
     facts=MIXER_FACTS,
     options=OPTIONS,
 )
