@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import blocks, generation, toeplitz
-from experiments.records import write_aside
 from experiments.summary import replace_between
+from labml_gmlp.storage import write_aside
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "speed.md"

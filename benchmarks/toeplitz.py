@@ -33,8 +33,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from experiments.records import environment, write_aside, write_json
+from experiments.records import environment, write_json
 from labml_gmlp import SpatialProjection, ToeplitzProjection
+from labml_gmlp.storage import write_aside
 
 FFT, ROWS, FREE = "FFT", "rows of W", "free W"
 WAYS: dict[str, Callable[[int], nn.Module]] = {

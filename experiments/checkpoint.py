@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from experiments.records import write_aside
+from labml_gmlp.storage import write_aside
 
 # torch saves a zip archive, and a zip archive may end with a comment. The comment is the SHA-256 of
 # all that comes before it: so one file carries its own checksum, and `torch.load` still opens it.

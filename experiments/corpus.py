@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from experiments.records import write_aside
+from labml_gmlp.storage import write_aside
 
 VALIDATION_SHARE = 0.1
 UNKNOWN = "\ufffd"

@@ -14,7 +14,8 @@ from torch import Tensor
 from experiments.checkpoint import State, load_run_checkpoint
 from experiments.corpus import UNKNOWN
 from experiments.pictures import loss_curve, spatial_matrices
-from experiments.records import read_metrics, write_aside, write_json
+from experiments.records import read_metrics, write_json
+from labml_gmlp.storage import write_aside
 
 LOSS_CURVE, SPATIAL_MATRICES = "loss.svg", "spatial.png"
 # Where a gMLP model keeps its matrices $W$, by the end of their names.

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from experiments.pictures import compare
-from experiments.records import read_metrics, write_aside
+from experiments.records import read_metrics
+from labml_gmlp.storage import write_aside
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "experiments" / "results"

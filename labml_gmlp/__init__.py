@@ -32,6 +32,7 @@ What else a block can be given, and what can be done with a whole model:
 * [adapters](adapters.py): these layers in the stacks of labml_nn and torch, and theirs in ours
 * [weights](weights/__init__.py): brings models of other systems here, and takes ours there
 * [the Flax twin](flax/__init__.py): the same models in JAX
+* [files](storage.py) that are never seen half written
 
 Every file under `blocks/` can be copied alone into other code. The names below are the public ones.
 """

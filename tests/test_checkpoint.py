@@ -22,7 +22,7 @@ from experiments.autoregressive import Settings
 from experiments.checkpoint import CheckpointError, State, load_checkpoint, save_checkpoint
 from experiments.models import make_model
 from experiments.optimisation import make_optimizer
-from experiments.records import write_aside
+from labml_gmlp.storage import write_aside
 
 IDENTITY = {"settings": {"lr": 0.1, "steps": 5}, "corpus": "ab" * 32, "vocabulary": "abc"}
 STATE = {

@@ -19,8 +19,9 @@ from small_runs import files
 
 from experiments import records
 from experiments.progress import Progress
-from experiments.records import Metrics, environment, read_metrics, write_aside, write_json
+from experiments.records import Metrics, environment, read_metrics, write_json
 from experiments.tracking import tracking
+from labml_gmlp.storage import write_aside
 
 CPU = torch.device("cpu")
 

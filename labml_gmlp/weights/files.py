@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from labml_gmlp.storage import write_aside
 from labml_gmlp.weights import pickles
 from labml_gmlp.weights.archives import LARGEST_BEYOND, LARGEST_FACTOR, numpy_archive
 from labml_gmlp.weights.arrays import checked_shape, short, tensor_from
@@ -261,25 +262,3 @@ def write(
     except ImportError as e:
         raise WeightsError(f"writing {path.suffix} needs {e.name}: pip install {e.name}") from e
     write_aside(path, content)
-
-
-def write_aside(path: Path, content: bytes) -> None:
-    """Who opens `path` at any moment finds the old content or the new one, never a part."""
-    aside = path.with_name(path.name + ".new")
-    try:
-        with aside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
-    except OSError:
-        aside.unlink(missing_ok=True)
-        raise
-    # The new name is an entry of the folder, which has to reach the disk too. Windows cannot open
-    # folders and does not need it.
-    if os.name == "posix":
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)

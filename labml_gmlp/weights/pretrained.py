@@ -32,9 +32,10 @@ from labml_gmlp.blocks.transformer import TransformerLayer
 from labml_gmlp.blocks.windowed import WindowedProjection
 from labml_gmlp.models.language import LanguageModel
 from labml_gmlp.models.vision import ImageClassifier
+from labml_gmlp.storage import write_aside
 from labml_gmlp.weights import from_state
 from labml_gmlp.weights.arrays import short
-from labml_gmlp.weights.files import read, write, write_aside
+from labml_gmlp.weights.files import read, write
 from labml_gmlp.weights.hub import finder, read_json
 from labml_gmlp.weights.images import Preprocessing, preprocessing_of
 from labml_gmlp.weights.table import WeightsError
