@@ -1,0 +1,6 @@
+from pathlib import Path
+from typing import Any
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    return {}
