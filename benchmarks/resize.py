@@ -15,7 +15,7 @@ second does to it is shown beside.
 import argparse
 from pathlib import Path
 
-import torch
+from lightning_fabric import Fabric
 
 from experiments.autoregressive import Settings
 from experiments.checkpoint import CheckpointError, load_run_checkpoint
@@ -47,9 +47,10 @@ def main() -> None:
         f"{4 * n} | `extend`": (extend(model, 4 * n), 4 * n),
         f"{2 * n} | `interpolate`": (interpolate(model, 2 * n), 2 * n),
     }
+    fabric = Fabric(accelerator="cpu", devices=1)
     print("| tokens | W | nats/char |\n| --- | --- | --- |")
     for name, (resized, length) in models.items():
-        found = evaluate(resized, corpus.validation, length, torch.device("cpu"))
+        found = evaluate(resized, corpus.validation, corpus.validation_characters, length, fabric)
         print(f"| {name} | {found['nats_per_char']:.4f} |", flush=True)
 
 

@@ -25,10 +25,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning_fabric import Fabric
 from torch import nn
 
 from experiments.checkpoint import State, load_run_checkpoint
-from experiments.corpus import Corpus, Vocabulary, Windows, load_corpus
+from experiments.corpus import Corpus, Windows, load_corpus
 from experiments.evaluation import evaluate, in_words
 from experiments.models import ENCODERS, LAYERS, make_model
 from experiments.optimisation import make_optimizer, rate
@@ -56,6 +57,7 @@ from experiments.settings import (
     user_errors,
 )
 from experiments.tracking import Track, tracking
+from experiments.vocabulary import Characters
 from labml_gmlp import generate
 
 PROGRAM = "python -m experiments.autoregressive"
@@ -190,6 +192,8 @@ def train(
     model, optimizer = state.model, state.optimizer
     windows = Windows(corpus.train, settings.seq_len, settings.batch, settings.seed)
     metrics = Metrics(folder / "metrics.jsonl", before=state.step)
+    devices = 1 if device.index is None else [device.index]
+    fabric = Fabric(accelerator=device.type, devices=devices)
     progress = Progress(state.step, settings.steps)
     with metrics, progress:
         while state.step < settings.steps:
@@ -219,7 +223,9 @@ def train(
             progress.update(state.step, loss=loss)
 
             if evaluates:
-                found = evaluate(model, corpus.validation, settings.seq_len, device)
+                found = evaluate(
+                    model, corpus.validation, corpus.validation_characters, settings.seq_len, fabric
+                )
                 check_finite(found, settings, state.step)
                 metrics.write(step=state.step, **found)
                 track(state.step, {f"validation.{name}": v for name, v in found.items()})
@@ -251,8 +257,8 @@ def sampling(checkpoint: dict[str, Any], sample: Sample, device: torch.device) -
     Raises `ValueError` for a prompt with characters that are not in the training text.
     """
     settings = from_dict(Settings, checkpoint["identity"]["settings"])
-    vocabulary = Vocabulary(checkpoint["identity"]["vocabulary"])
-    prompt = sample.prompt or ("\n" if "\n" in vocabulary.characters else vocabulary.characters[0])
+    vocabulary = Characters(checkpoint["identity"]["vocabulary"])
+    prompt = sample.prompt or vocabulary.start
     start = vocabulary.encode_known(prompt).to(device)
     model = make_model(settings, len(vocabulary)).to(device).eval()
     model.load_state_dict(checkpoint["model"])
@@ -269,7 +275,7 @@ def sampling(checkpoint: dict[str, Any], sample: Sample, device: torch.device) -
         # What is not ours keeps nothing of what it has read.
         use_cache=settings.encoder == "labml_gmlp",
     )
-    return itertools.chain([prompt], (vocabulary.decode([token]) for token in tokens))
+    return itertools.chain([prompt], vocabulary.stream(tokens))
 
 
 def finish(folder: Path, record: dict[str, Any], state: State, device: torch.device) -> None:
@@ -330,7 +336,7 @@ def train_command(arguments: Sequence[str]) -> None:
         identity = {
             "settings": written,
             "corpus": corpus.sha256,
-            "vocabulary": corpus.vocabulary.characters,
+            "vocabulary": corpus.vocabulary.description()["characters"],
         }
         model = make_model(settings, len(corpus.vocabulary)).to(device)
         betas = (settings.beta1, settings.beta2)

@@ -12,9 +12,9 @@ from typing import Any
 from torch import Tensor
 
 from experiments.checkpoint import State, load_run_checkpoint
-from experiments.corpus import UNKNOWN
 from experiments.pictures import loss_curve, spatial_matrices
 from experiments.records import read_metrics, write_json
+from experiments.vocabulary import UNKNOWN
 from labml_gmlp.storage import write_aside
 
 LOSS_CURVE, SPATIAL_MATRICES = "loss.svg", "spatial.png"
