@@ -65,7 +65,7 @@ class Settings:
     n_heads: int = 4
     d_attn: int = 32
     seq_len: int = 32
-    symbols: int = 128
+    symbols: int = 256
     shortest: int = 4
     longest: int = 12
     rows: int = 2_000
@@ -99,7 +99,8 @@ class Settings:
 
 # ## The variants
 #
-# All have about 0.12 million parameters.
+# All have about 0.12 million parameters. There are twice as many symbols as the gate of gMLP has
+# channels. With half as many symbols as channels it learned four answers of five in 2,000 steps.
 DEFAULTS: dict[str, tuple[Settings, Training]] = {
     "gmlp": (Settings(), Training(batch=48, warmup=100)),
     "amlp": (Settings(layer="amlp", d_ffn=240, n_layers=3), Training(batch=48, warmup=100)),
