@@ -16,18 +16,26 @@ python -m experiments.alignment --layer amlp
 ```
 """
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from experiments.checkpoint import BEST, State, load_run_checkpoint
+from experiments.command import Experiment, run
 from experiments.devices import Share
 from experiments.models import Shape, check_choice, make_model
+from experiments.pictures import Curve
+from experiments.run_page import matrices, write_run
 from experiments.runs import Launch
-from experiments.settings import check_positive
+from experiments.settings import check_positive, from_dict
 from experiments.training import Batch, Task, Training
 from experiments.validation import sum_over_rows
 
@@ -241,3 +249,43 @@ def build(settings: Settings, training: Training, launch: Launch, fabric: Fabric
         monitor="error",
         in_words=lambda found: in_words(settings, found),
     )
+
+
+def finish(folder: Path, record: dict[str, Any], state: State, fabric: Fabric) -> None:
+    r"""
+    ## At the end
+
+    Writes the report and prints the result.
+    """
+    best = load_run_checkpoint(folder / BEST)
+    found = best["best"]
+    [settings, _] = from_dict((Settings, Training), record["settings"])
+    write_run(
+        folder,
+        record,
+        state,
+        title=f"{record['settings']['layer']} on {record['data']['name']}",
+        headline=(
+            f"**{found['error']:.2%} of the questions answered wrong** "
+            f"({found['nats']:.4f} nats per question)"
+        ),
+        curve=Curve("nats", "nats per question"),
+        parts=matrices(folder, best, causal=False),
+    )
+    print(f"validation: {in_words(settings, found)} at step {found['step']}")
+    print(f"run: {folder}")
+
+
+EXPERIMENT = Experiment(
+    name="alignment",
+    about="Train a model to find which positions of two spans belong together.",
+    variant="layer",
+    defaults=DEFAULTS,
+    label=lambda settings: f"alignment-{settings.layer}",
+    build=build,
+    finish=finish,
+)
+main = partial(run, EXPERIMENT)
+
+if __name__ == "__main__":
+    sys.exit(main())

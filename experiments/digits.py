@@ -12,9 +12,12 @@ python -m experiments.digits --images t10k-images-idx3-ubyte.gz --labels t10k-la
 ```
 """
 
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,9 +25,13 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from experiments.checkpoint import BEST, State, load_run_checkpoint
+from experiments.command import Experiment, run
 from experiments.devices import Share
-from experiments.images import N_CLASSES, Images, load_images
+from experiments.digit_images import N_CLASSES, Images, load_images
 from experiments.models import check_choice
+from experiments.pictures import Curve
+from experiments.run_page import matrices, write_run
 from experiments.runs import Launch
 from experiments.settings import check_positive
 from experiments.training import Batch, Task, Training
@@ -248,3 +255,42 @@ def build(settings: Settings, training: Training, launch: Launch, fabric: Fabric
         monitor="error",
         in_words=in_words,
     )
+
+
+def finish(folder: Path, record: dict[str, Any], state: State, fabric: Fabric) -> None:
+    r"""
+    ## At the end
+
+    Writes the report and prints the result.
+    """
+    best = load_run_checkpoint(folder / BEST)
+    found = best["best"]
+    write_run(
+        folder,
+        record,
+        state,
+        title=f"{record['settings']['layer']} on {record['data']['name']}",
+        headline=(
+            f"**{found['error']:.2%} of the images held out are classified wrong** "
+            f"({found['nats']:.4f} nats per image)"
+        ),
+        curve=Curve("nats", "nats per image"),
+        parts=matrices(folder, best, causal=False),
+    )
+    print(f"validation: {in_words(found)} at step {found['step']}")
+    print(f"run: {folder}")
+
+
+EXPERIMENT = Experiment(
+    name="digits",
+    about="Train a classifier of digits.",
+    variant="layer",
+    defaults=DEFAULTS,
+    label=lambda settings: f"{Path(settings.images).stem}-{settings.layer}",
+    build=build,
+    finish=finish,
+)
+main = partial(run, EXPERIMENT)
+
+if __name__ == "__main__":
+    sys.exit(main())

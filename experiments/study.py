@@ -18,12 +18,14 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from experiments import alignment, autoregressive, digits, masked
 from experiments.report import RESULTS, ROOT
+from experiments.scaling import VARIANTS
 from experiments.settings import UserError, run_command
 
 # What is kept of a run beside its page. Checkpoints are not: they are large, and made anew.
@@ -61,16 +63,27 @@ def _each(module: str, variants: dict[str, str], seeds: Sequence[int] = SEEDS) -
     ]
 
 
-LAYERS = ("gmlp", "amlp", "toeplitz", "convolution", "transformer")
+# The flags of each variant, by its name.
+def _layers(flags: str, layers: Iterable[str]) -> dict[str, str]:
+    return {layer: f"{flags} --layer {layer}" for layer in layers}
+
+
 TEXT = "--corpus tiny_shakespeare"
+# The last 10,000 of MNIST's 70,000 images, which it tests on: four fifths of them train here.
+T10K = (
+    "--images data/t10k-images-idx3-ubyte.gz --labels data/t10k-labels-idx1-ubyte.gz --train 8000"
+)
 
 # ## The studies
 #
 # The name of a study is that of its folder under `experiments/results`.
 STUDIES: dict[str, list[Run]] = {
-    "tiny_shakespeare": _each(
-        "autoregressive", {layer: f"{TEXT} --layer {layer}" for layer in LAYERS}
-    ),
+    "tiny_shakespeare": _each("autoregressive", _layers(TEXT, autoregressive.DEFAULTS)),
+    "masked": _each("masked", _layers(TEXT, masked.DEFAULTS)),
+    "alignment": _each("alignment", _layers("", alignment.DEFAULTS)),
+    "digits": _each("digits", _layers("", digits.DEFAULTS)),
+    "mnist": _each("digits", _layers(T10K, digits.DEFAULTS)),
+    "scaling": _each("masked", {name: f"{TEXT} {flags}" for name, flags in VARIANTS.items()}),
 }
 
 

@@ -171,12 +171,12 @@ def decoded(chunks: Iterable[bytes], name: str) -> Iterator[str]:
         ) from e
 
 
-def download(url: str, sha256: str, path: Path) -> Path:
+def download(url: str, sha256: str, path: Path, name: str = "corpus") -> Path:
     r"""
     ## Downloading
 
-    Fetches `url` to `path` if it is not there already. Raises `ValueError` if the content does not
-    have the checksum `sha256`, and leaves nothing behind then.
+    Fetches `url` to `path` if it is not there already. Raises `ValueError`, about the setting
+    `name`, if the content does not have the checksum `sha256`, and leaves nothing behind then.
     """
     there = path.exists()
     if there:
@@ -187,12 +187,12 @@ def download(url: str, sha256: str, path: Path) -> Path:
                 content = response.read()
         except (OSError, http.client.HTTPException) as e:
             raise ValueError(
-                f"corpus must be downloaded from {url}, got {e!r}; or put the file at {path}"
+                f"{name} must be downloaded from {url}, got {e!r}; or put the file at {path}"
             ) from e
     found = hashlib.sha256(content).hexdigest()
     if found != sha256:
         raise ValueError(
-            f"corpus file {path} must have the SHA-256 {sha256}, got {found}; "
+            f"{name} file {path} must have the SHA-256 {sha256}, got {found}; "
             f"without the file it is downloaded again"
         )
     if not there:

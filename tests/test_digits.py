@@ -19,8 +19,9 @@ from lightning_fabric import Fabric
 from small_runs import ROOT
 from torch import Tensor, nn
 
-from experiments import images as sources
+from experiments import digit_images as sources
 from experiments.devices import Share
+from experiments.digit_images import Images, load_images, read_idx
 from experiments.digits import (
     DEFAULTS,
     LAYERS,
@@ -33,7 +34,6 @@ from experiments.digits import (
     move,
     smoothed_loss,
 )
-from experiments.images import Images, load_images, read_idx
 from experiments.runs import Launch
 from experiments.training import Task, Training
 from labml_gmlp import GMLPBlock, MixerBlock

@@ -320,7 +320,7 @@ def test_the_data_of_a_task_identify_the_text(tmp_path):
     assert task.data == {
         "name": str(path),
         "sha256": corpus.sha256,
-        "vocabulary": corpus.vocabulary.characters,
+        "vocabulary": corpus.vocabulary.description(),
     }
     assert "400 characters" not in task.about
     # 400 characters fill 25 windows, 4 characters of each are hidden in each of 2 maskings.

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from experiments.corpus import download
+from experiments.texts import download
 
 Bytes = NDArray[np.uint8]
 
