@@ -16,18 +16,26 @@ python -m experiments.alignment --layer amlp
 ```
 """
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from experiments.checkpoint import BEST, State, load_run_checkpoint
+from experiments.command import Experiment, run
 from experiments.devices import Share
 from experiments.models import Shape, check_choice, make_model
+from experiments.pictures import Curve
+from experiments.run_page import matrices, write_run
 from experiments.runs import Launch
-from experiments.settings import check_positive
+from experiments.settings import check_positive, from_dict
 from experiments.training import Batch, Task, Training
 from experiments.validation import sum_over_rows
 
@@ -241,3 +249,36 @@ def build(settings: Settings, training: Training, launch: Launch, fabric: Fabric
         monitor="error",
         in_words=lambda found: in_words(settings, found),
     )
+
+
+def finish(folder: Path, record: dict[str, Any], state: State, fabric: Fabric) -> None:
+    """Writes the report, with the matrices of the best weights, and prints the result."""
+    best = load_run_checkpoint(folder / BEST)
+    found = best["best"]
+    words = in_words(from_dict((Settings, Training), record["settings"])[0], found)
+    write_run(
+        folder,
+        record,
+        state,
+        title=f"{record['settings']['layer']} on alignment",
+        headline=f"**{words}**",
+        curve=CURVE,
+        parts=matrices(folder, best, causal=False),
+    )
+    print(f"validation: {words} at step {found['step']}\n\nrun: {folder}")
+
+
+CURVE = Curve("nats", "nats per question")
+EXPERIMENT = Experiment(
+    name="alignment",
+    about="Train a model to say which places of two spans belong together.",
+    variant="layer",
+    defaults=DEFAULTS,
+    label=lambda settings: f"alignment-{settings.layer}",
+    build=build,
+    finish=finish,
+)
+main = partial(run, EXPERIMENT)
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -12,9 +12,12 @@ python -m experiments.digits --images t10k-images-idx3-ubyte.gz --labels t10k-la
 ```
 """
 
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,9 +25,13 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from experiments.checkpoint import BEST, State, load_run_checkpoint
+from experiments.command import Experiment, run
 from experiments.devices import Share
 from experiments.images import N_CLASSES, Images, load_images
 from experiments.models import check_choice
+from experiments.pictures import Curve
+from experiments.run_page import matrices, write_run
 from experiments.runs import Launch
 from experiments.settings import check_positive
 from experiments.training import Batch, Task, Training
@@ -248,3 +255,37 @@ def build(settings: Settings, training: Training, launch: Launch, fabric: Fabric
         monitor="error",
         in_words=in_words,
     )
+
+
+def finish(folder: Path, record: dict[str, Any], state: State, fabric: Fabric) -> None:
+    """Writes the report, with the matrices of the best weights, and prints the result."""
+    best = load_run_checkpoint(folder / BEST)
+    found = best["best"]
+    words = in_words(found)
+    write_run(
+        folder,
+        record,
+        state,
+        title=f"{record['settings']['layer']} on {record['data']['name']}",
+        headline=f"**{words}**",
+        curve=CURVE,
+        parts=matrices(folder, best, causal=False),
+    )
+    print(f"validation: {words} at step {found['step']}\n\nrun: {folder}")
+
+
+# The curve of training is that of the smoothed targets, and lies higher.
+CURVE = Curve("nats", "nats per image")
+EXPERIMENT = Experiment(
+    name="digits",
+    about="Train a classifier of images of digits.",
+    variant="layer",
+    defaults=DEFAULTS,
+    label=lambda settings: f"{Path(settings.images).stem}-{settings.layer}",
+    build=build,
+    finish=finish,
+)
+main = partial(run, EXPERIMENT)
+
+if __name__ == "__main__":
+    sys.exit(main())

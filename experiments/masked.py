@@ -16,23 +16,30 @@ python -m experiments.masked --corpus tiny_shakespeare --layer toeplitz
 """
 
 import math
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
+from experiments.checkpoint import BEST, State, load_run_checkpoint
+from experiments.command import Experiment, run
 from experiments.corpus import Corpus, Windows, load_corpus
 from experiments.devices import Share
 from experiments.models import Shape, check_choice, make_model
+from experiments.pictures import Curve
+from experiments.run_page import matrices, write_run
 from experiments.runs import Launch
 from experiments.settings import check_positive
+from experiments.toeplitz_share import toeplitz_shares
 from experiments.training import Batch, Task, Training
 from experiments.validation import sum_over_rows
-from labml_gmlp import SpatialProjection
 
 VARIANTS = ("gmlp", "linear", "additive", "multiplicative", "toeplitz", "transformer")
 # What the loss skips.
@@ -246,7 +253,7 @@ def evaluate(model: nn.Module, fabric: Fabric, rows: tuple[Tensor, Tensor]) -> d
     ## Evaluation
 
     Returns nats per hidden character, the perplexity $e^\ell$, the share of wrong guesses, and for
-    models with a free $W$ the [Toeplitz share](#how-toeplitz-is-a-matrix), the mean over layers.
+    models with a free $W$ the [Toeplitz share](toeplitz_share.py), the mean over layers.
     """
     loss, count, wrong = sum_over_rows(model, fabric, rows, _measure)
     nats = loss / count
@@ -269,61 +276,6 @@ def in_words(found: dict[str, float]) -> str:
     if "toeplitz_share" in found:
         words += f", W {found['toeplitz_share']:.0%} Toeplitz"
     return words
-
-
-def toeplitz_share(weight: Tensor, *, causal: bool = False) -> float:
-    r"""
-    ## How Toeplitz is a matrix?
-
-    $$\frac{\lVert P(W) \rVert^2}{\lVert W \rVert^2}, \qquad
-      P(W)_{ij} = \text{mean of } W_{kl} \text{ over all } k - l = i - j$$
-
-    Of all Toeplitz matrices, $P(W)$ is the nearest to $W$: each diagonal replaced by its mean. As
-    $P$ is an orthogonal projection, the share of the squared norm that it keeps lies between 0 and
-    1, and is 1 if $W$ is Toeplitz and only then. The rest is how far $W$ is from it:
-    $\lVert W - P(W) \rVert^2 / \lVert W \rVert^2$. The mean is not taken out, and the main diagonal
-    counts as any other.
-
-    * `weight` is $W$, `[n, n]`
-    * `causal` looks at the diagonals on and below the main one only
-
-    Returns the share, and 1 for a matrix of zeros.
-
-    Raises `ValueError` for a `weight` that is not square.
-    """
-    if weight.dim() != 2 or weight.shape[0] != weight.shape[1]:
-        raise ValueError(f"weight must be [n, n], got {list(weight.shape)}")
-    w = weight.detach().cpu().double()
-    if causal:
-        w = w.tril()
-    n = len(w)
-    # The mean $m$ of a diagonal with $k$ entries contributes $k m^2 = (\text{sum})^2 / k$.
-    kept = sum(
-        float(w.diagonal(d).sum()) ** 2 / (n - abs(d)) for d in range(1 - n, 1 if causal else n)
-    )
-    whole = float(w.square().sum())
-    return kept / whole if whole else 1.0
-
-
-def toeplitz_share_of_noise(n: int, *, causal: bool = False) -> float:
-    r"""
-    ## What noise has
-
-    Entries that are independent, with mean zero and equal variance, spread their squared norm
-    evenly over all dimensions: the expected share is the number of diagonals over that of entries.
-    """
-    return 2 / (n + 1) if causal else (2 * n - 1) / n**2
-
-
-def toeplitz_shares(model: nn.Module) -> list[float]:
-    """The share of each free $W$ in a model, first layer first."""
-    free = [m for m in model.modules() if isinstance(m, SpatialProjection)]
-    return [toeplitz_share(_whole(m.weight), causal=m.causal) for m in free]
-
-
-# With the strategy fsdp each process holds a part; all of them ask for the rest at once.
-def _whole(weight: Tensor) -> Tensor:
-    return weight.full_tensor() if isinstance(weight, DTensor) else weight
 
 
 def build(settings: Settings, training: Training, launch: Launch, fabric: Fabric) -> Task:
@@ -350,7 +302,7 @@ def build(settings: Settings, training: Training, launch: Launch, fabric: Fabric
         data={
             "name": corpus.name,
             "sha256": corpus.sha256,
-            "vocabulary": corpus.vocabulary.characters,
+            "vocabulary": corpus.vocabulary.description(),
         },
         about=(
             f"{corpus.name}: {len(corpus.train):,} characters to train, "
@@ -363,3 +315,35 @@ def build(settings: Settings, training: Training, launch: Launch, fabric: Fabric
         monitor="nats_per_char",
         in_words=in_words,
     )
+
+
+def finish(folder: Path, record: dict[str, Any], state: State, fabric: Fabric) -> None:
+    """Writes the report, with the matrices of the best weights, and prints the result."""
+    best = load_run_checkpoint(folder / BEST)
+    found = best["best"]
+    write_run(
+        folder,
+        record,
+        state,
+        title=f"{record['settings']['layer']}, masked, on {record['data']['name']}",
+        headline=f"**{in_words(found)}**",
+        curve=CURVE,
+        parts=matrices(folder, best, causal=False),
+    )
+    print(f"validation: {in_words(found)} at step {found['step']}\n\nrun: {folder}")
+
+
+CURVE = Curve("nats_per_char", "nats per hidden character")
+EXPERIMENT = Experiment(
+    name="masked",
+    about="Train a language model that restores hidden characters.",
+    variant="layer",
+    defaults=DEFAULTS,
+    label=lambda settings: f"masked-{Path(settings.corpus).stem}-{settings.layer}",
+    build=build,
+    finish=finish,
+)
+main = partial(run, EXPERIMENT)
+
+if __name__ == "__main__":
+    sys.exit(main())

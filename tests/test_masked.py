@@ -31,14 +31,16 @@ from experiments.masked import (
     in_words,
     masked_loss,
     n_chosen,
-    toeplitz_share,
-    toeplitz_share_of_noise,
-    toeplitz_shares,
     training_batches,
     validation_rows,
 )
 from experiments.models import make_model
 from experiments.runs import Launch
+from experiments.toeplitz_share import (
+    toeplitz_share,
+    toeplitz_share_of_noise,
+    toeplitz_shares,
+)
 from experiments.training import Task, Training
 from experiments.validation import rows_of
 from labml_gmlp import SpatialProjection
@@ -320,7 +322,7 @@ def test_the_data_of_a_task_identify_the_text(tmp_path):
     assert task.data == {
         "name": str(path),
         "sha256": corpus.sha256,
-        "vocabulary": corpus.vocabulary.characters,
+        "vocabulary": corpus.vocabulary.description(),
     }
     assert "400 characters" not in task.about
     # 400 characters fill 25 windows, 4 characters of each are hidden in each of 2 maskings.
