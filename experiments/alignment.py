@@ -252,33 +252,26 @@ def build(settings: Settings, training: Training, launch: Launch, fabric: Fabric
 
 
 def finish(folder: Path, record: dict[str, Any], state: State, fabric: Fabric) -> None:
-    r"""
-    ## At the end
-
-    Writes the report and prints the result.
-    """
+    """Writes the report, with the matrices of the best weights, and prints the result."""
     best = load_run_checkpoint(folder / BEST)
     found = best["best"]
-    [settings, _] = from_dict((Settings, Training), record["settings"])
+    words = in_words(from_dict((Settings, Training), record["settings"])[0], found)
     write_run(
         folder,
         record,
         state,
-        title=f"{record['settings']['layer']} on {record['data']['name']}",
-        headline=(
-            f"**{found['error']:.2%} of the questions answered wrong** "
-            f"({found['nats']:.4f} nats per question)"
-        ),
-        curve=Curve("nats", "nats per question"),
+        title=f"{record['settings']['layer']} on alignment",
+        headline=f"**{words}**",
+        curve=CURVE,
         parts=matrices(folder, best, causal=False),
     )
-    print(f"validation: {in_words(settings, found)} at step {found['step']}")
-    print(f"run: {folder}")
+    print(f"validation: {words} at step {found['step']}\n\nrun: {folder}")
 
 
+CURVE = Curve("nats", "nats per question")
 EXPERIMENT = Experiment(
     name="alignment",
-    about="Train a model to find which positions of two spans belong together.",
+    about="Train a model to say which places of two spans belong together.",
     variant="layer",
     defaults=DEFAULTS,
     label=lambda settings: f"alignment-{settings.layer}",

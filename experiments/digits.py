@@ -258,32 +258,27 @@ def build(settings: Settings, training: Training, launch: Launch, fabric: Fabric
 
 
 def finish(folder: Path, record: dict[str, Any], state: State, fabric: Fabric) -> None:
-    r"""
-    ## At the end
-
-    Writes the report and prints the result.
-    """
+    """Writes the report, with the matrices of the best weights, and prints the result."""
     best = load_run_checkpoint(folder / BEST)
     found = best["best"]
+    words = in_words(found)
     write_run(
         folder,
         record,
         state,
         title=f"{record['settings']['layer']} on {record['data']['name']}",
-        headline=(
-            f"**{found['error']:.2%} of the images held out are classified wrong** "
-            f"({found['nats']:.4f} nats per image)"
-        ),
-        curve=Curve("nats", "nats per image"),
+        headline=f"**{words}**",
+        curve=CURVE,
         parts=matrices(folder, best, causal=False),
     )
-    print(f"validation: {in_words(found)} at step {found['step']}")
-    print(f"run: {folder}")
+    print(f"validation: {words} at step {found['step']}\n\nrun: {folder}")
 
 
+# The curve of training is that of the smoothed targets, and lies higher.
+CURVE = Curve("nats", "nats per image")
 EXPERIMENT = Experiment(
     name="digits",
-    about="Train a classifier of digits.",
+    about="Train a classifier of images of digits.",
     variant="layer",
     defaults=DEFAULTS,
     label=lambda settings: f"{Path(settings.images).stem}-{settings.layer}",

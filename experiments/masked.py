@@ -177,13 +177,13 @@ def training_batches(
     windows = Windows(corpus.train, settings.seq_len, training.batch, training.seed)
     shares = share.rows(training.batch)
     while True:
-        read, _ = windows.at(step)
         for rows in shares:
+            read, _ = windows.rows(step, rows)
             hidden = []
-            for row in rows:
+            for row, window in zip(rows, read, strict=True):
                 random = np.random.default_rng((training.seed, step, row))
                 chosen = torch.from_numpy(random.permutation(settings.seq_len)[:count])
-                hidden.append(hide(read[row], chosen, n_known, random))
+                hidden.append(hide(window, chosen, n_known, random))
             inputs, targets = zip(*hidden, strict=True)
             yield torch.stack(inputs), torch.stack(targets)
         step += 1
@@ -318,32 +318,25 @@ def build(settings: Settings, training: Training, launch: Launch, fabric: Fabric
 
 
 def finish(folder: Path, record: dict[str, Any], state: State, fabric: Fabric) -> None:
-    r"""
-    ## At the end
-
-    Writes the report and prints the result.
-    """
+    """Writes the report, with the matrices of the best weights, and prints the result."""
     best = load_run_checkpoint(folder / BEST)
     found = best["best"]
     write_run(
         folder,
         record,
         state,
-        title=f"{record['settings']['layer']} on {record['data']['name']}, masked",
-        headline=(
-            f"**{found['nats_per_char']:.4f} nats per hidden character** "
-            f"(perplexity {found['perplexity']:.3f}, {found['error']:.1%} guessed wrong)"
-        ),
-        curve=Curve("nats_per_char", "nats per hidden character"),
+        title=f"{record['settings']['layer']}, masked, on {record['data']['name']}",
+        headline=f"**{in_words(found)}**",
+        curve=CURVE,
         parts=matrices(folder, best, causal=False),
     )
-    print(f"validation: {in_words(found)} at step {found['step']}")
-    print(f"run: {folder}")
+    print(f"validation: {in_words(found)} at step {found['step']}\n\nrun: {folder}")
 
 
+CURVE = Curve("nats_per_char", "nats per hidden character")
 EXPERIMENT = Experiment(
     name="masked",
-    about="Train a masked language model of characters.",
+    about="Train a language model that restores hidden characters.",
     variant="layer",
     defaults=DEFAULTS,
     label=lambda settings: f"masked-{Path(settings.corpus).stem}-{settings.layer}",

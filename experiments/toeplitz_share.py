@@ -1,8 +1,9 @@
 r"""
 # How Toeplitz is a matrix?
 
-The paper reports that the $W$ of its masked language models become nearly Toeplitz, $W_{ij}$ a
-function of $i - j$, with nothing that ties them. This says how nearly, in a number.
+The paper finds that its masked language models learn matrices $W$ which are nearly Toeplitz, with
+one weight for each distance, and then restricts them to that (as reported). Here "nearly" becomes
+a number.
 """
 
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from labml_gmlp import SpatialProjection
 
 def toeplitz_share(weight: Tensor, *, causal: bool = False) -> float:
     r"""
-    ## The share
+    ## Toeplitz share
 
     $$\frac{\lVert P(W) \rVert^2}{\lVert W \rVert^2}, \qquad
       P(W)_{ij} = \text{mean of } W_{kl} \text{ over all } k - l = i - j$$

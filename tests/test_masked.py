@@ -31,14 +31,16 @@ from experiments.masked import (
     in_words,
     masked_loss,
     n_chosen,
-    toeplitz_share,
-    toeplitz_share_of_noise,
-    toeplitz_shares,
     training_batches,
     validation_rows,
 )
 from experiments.models import make_model
 from experiments.runs import Launch
+from experiments.toeplitz_share import (
+    toeplitz_share,
+    toeplitz_share_of_noise,
+    toeplitz_shares,
+)
 from experiments.training import Task, Training
 from experiments.validation import rows_of
 from labml_gmlp import SpatialProjection
