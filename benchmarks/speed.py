@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import blocks, generation, toeplitz
-from experiments.summary import replace_between
+from experiments.report import replace_between
 from labml_gmlp.storage import write_aside
 
 ROOT = Path(__file__).parent.parent

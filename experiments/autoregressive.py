@@ -1,9 +1,9 @@
 r"""
 # An autoregressive language model
 
-The model reads characters and predicts the next one, at each position from what stands before it.
+The model reads a text and predicts the next character, at each position from what stands before it.
 The paper trains masked language models only; this asks whether gMLP serves here too, and sets it
-beside a Transformer of the same size, on the same data in the same order.
+and its relatives beside a Transformer of the same size, on the same data in the same order.
 
 ```
 python -m experiments.autoregressive
@@ -12,53 +12,40 @@ python -m experiments.autoregressive sample runs/NAME --prompt "def "
 ```
 """
 
-import argparse
-import dataclasses
 import itertools
-import math
-import shlex
 import sys
-import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from lightning_fabric import Fabric
+from torch import Tensor, nn
 
-from experiments.checkpoint import State, load_run_checkpoint
-from experiments.corpus import Corpus, Vocabulary, Windows, load_corpus
+from experiments.checkpoint import BEST, State, best_weights, load_run_checkpoint
+from experiments.command import Experiment, run
+from experiments.corpus import Windows, load_corpus
+from experiments.devices import pick_device
 from experiments.evaluation import evaluate, in_words
-from experiments.models import ENCODERS, LAYERS, make_model
-from experiments.optimisation import make_optimizer, rate
-from experiments.progress import Progress
-from experiments.records import Metrics, environment, hardware
-from experiments.report import write_report
-from experiments.runs import (
-    Launch,
-    check_space,
-    make_folder,
-    new_folder,
-    pick_device,
-    read_record,
-)
+from experiments.models import ENCODERS, LAYERS, Shape, check_choice, make_model
+from experiments.pictures import NATS_PER_CHARACTER
+from experiments.run_page import fenced, matrices, write_run
+from experiments.runs import Launch, read_record
 from experiments.settings import (
     LATER,
     Parser,
-    UserError,
     add_flags,
-    changed,
     check_positive,
     from_dict,
     given,
-    run_command,
     user_errors,
 )
-from experiments.tracking import Track, tracking
+from experiments.training import Batch, Task, Training
+from experiments.vocabulary import check_vocabulary, from_description
 from labml_gmlp import generate
-
-PROGRAM = "python -m experiments.autoregressive"
+from labml_gmlp.storage import write_aside
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,70 +53,59 @@ class Settings:
     r"""
     ## Settings
 
-    All that a result depends on. Two runs with the same settings, the same text and the same number
-    of threads on the same CPU give the same losses, bit for bit.
+    What is read, and by which model. Two runs with the same settings, the same text and the same
+    number of threads on the same CPU give the same losses, bit for bit.
 
     * `corpus` is python, tiny_shakespeare or the path of a UTF-8 text
-    * `layer` is gmlp or transformer; the other defaults follow it
+    * `vocabulary` is characters, bytes or bpe
+    * `n_tokens` is the size of the vocabulary, for bpe only
+    * `layer` is gmlp, amlp, toeplitz, convolution, linear, additive, multiplicative or transformer;
+      the other defaults follow it
     * `encoder` is labml_gmlp or labml_nn, the package whose encoder stacks the layers
     * `d_model` is the number of channels between layers
     * `d_ffn` is the number of channels inside a layer
     * `n_layers` is the number of layers
     * `n_heads` is the number of attention heads, for the transformer only
-    * `seq_len` is the context in characters
-    * `batch` is the number of sequences a step
-    * `steps` is the number of steps
-    * `lr` is the peak learning rate
-    * `warmup` is the number of steps until the peak
-    * `weight_decay` is that of AdamW, on the matrices of linear layers
-    * `beta1` and `beta2` are AdamW's averages of the gradient and of its square
-    * `clip` is the largest norm of the gradient
-    * `evaluate_every` is the number of steps between evaluations
-    * `save_every` is the number of steps between checkpoints
-    * `log_every` is the number of steps between lines of `metrics.jsonl`
-    * `seed` decides initial weights, data order and samples
+    * `d_attn` is the number of channels of the tiny attention, for amlp only
+    * `kernel` is the length of the kernels in tokens, for convolution only
+    * `dropout` is the share of a layer's results that training sets to zero
+    * `seq_len` is the context in tokens
     """
 
     corpus: str = "python"
+    vocabulary: str = field(default="characters", metadata=LATER)
+    n_tokens: int = field(default=1024, metadata=LATER)
     layer: str = "gmlp"
     encoder: str = field(default="labml_gmlp", metadata=LATER)
     d_model: int = 128
     d_ffn: int = 512
     n_layers: int = 7
     n_heads: int = 4
+    d_attn: int = field(default=64, metadata=LATER)
+    kernel: int = field(default=31, metadata=LATER)
+    dropout: float = field(default=0.0, metadata=LATER)
     seq_len: int = 64
-    batch: int = 12
-    steps: int = 2_000
-    lr: float = 4e-3
-    warmup: int = 200
-    weight_decay: float = 0.1
-    beta1: float = 0.9
-    beta2: float = 0.99
-    clip: float = 1.0
-    evaluate_every: int = 500
-    save_every: int = 250
-    log_every: int = 10
-    seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.layer not in LAYERS:
-            raise ValueError(f"layer must be {' or '.join(LAYERS)}, got {self.layer!r}")
-        if self.encoder not in ENCODERS:
-            raise ValueError(f"encoder must be {' or '.join(ENCODERS)}, got {self.encoder!r}")
-        sizes = ("d_model", "d_ffn", "n_layers", "n_heads", "seq_len", "batch", "steps")
-        check_positive(self, (*sizes, "evaluate_every", "save_every", "log_every", "lr", "clip"))
-        if not 0 <= self.warmup < self.steps:
-            raise ValueError(f"warmup must lie in [0, steps={self.steps}), got {self.warmup}")
-        if not 0 <= self.weight_decay < math.inf:
-            raise ValueError(f"weight_decay must be finite and at least 0, got {self.weight_decay}")
-        for name in ("beta1", "beta2"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must lie in [0, 1), got {getattr(self, name)}")
-        for name in ("lr", "clip"):
-            if getattr(self, name) == math.inf:
-                raise ValueError(f"{name} must be finite, got inf")
-        if not 0 <= self.seed < 2**31:
-            raise ValueError(f"seed must lie in [0, 2**31), got {self.seed}")
+        check_choice("layer", self.layer, LAYERS)
+        check_choice("encoder", self.encoder, ENCODERS)
+        sizes = ("d_model", "d_ffn", "n_layers", "n_heads", "d_attn", "kernel", "seq_len")
+        check_positive(self, ("n_tokens", *sizes))
+        check_vocabulary(self.vocabulary, self.n_tokens)
+        self.shape()
+
+    def shape(self) -> Shape:
+        """The sizes of the model."""
+        return Shape(
+            d_model=self.d_model,
+            d_ffn=self.d_ffn,
+            n_layers=self.n_layers,
+            seq_len=self.seq_len,
+            n_heads=self.n_heads,
+            d_attn=self.d_attn,
+            kernel=self.kernel,
+            dropout=self.dropout,
+        )
 
 
 @dataclass(frozen=True)
@@ -164,98 +140,93 @@ class Sample:
 
 # ## The layers compared
 #
-# Each brings the settings that are its defaults: sizes that give both the same number of
-# parameters, and the peak rate that was best for each in a sweep. The results page has the sweep.
+# Each brings the settings that are its defaults: sizes that give all the same number of
+# parameters, and the peak rate that was best for it in a sweep. The results page has the sweep.
 DEFAULTS = {
-    "gmlp": Settings(),
-    "transformer": Settings(layer="transformer", d_ffn=448, n_layers=4, lr=2e-3),
+    "gmlp": (Settings(), Training()),
+    "amlp": (Settings(layer="amlp", n_layers=5), Training()),
+    "toeplitz": (Settings(layer="toeplitz", d_ffn=528), Training()),
+    "convolution": (Settings(layer="convolution", d_ffn=496), Training()),
+    "transformer": (Settings(layer="transformer", d_ffn=448, n_layers=4), Training(lr=2e-3)),
 }
 
 
-def train(
-    settings: Settings,
-    state: State,
-    corpus: Corpus,
-    folder: Path,
-    device: torch.device,
-    track: Track,
-) -> None:
+def build(settings: Settings, training: Training, launch: Launch, fabric: Fabric) -> Task:
     r"""
-    ## The loop
+    ## The task
 
-    Set the rate, step, log, evaluate, save: from `state.step` to the last step.
+    $$\ell = - \frac{1}{B n} \sum_{b,i} \ln p(t_{b,i+1} \mid t_{b,1}, \dots, t_{b,i})$$
 
-    Raises `UserError` if the loss is no longer a number, before anything is saved of it.
+    for a batch of $B$ windows of $n$ tokens; each token is predicted from those before it.
+
+    Raises `ValueError` or `OSError` for a text that cannot be used.
     """
-    model, optimizer = state.model, state.optimizer
-    windows = Windows(corpus.train, settings.seq_len, settings.batch, settings.seed)
-    metrics = Metrics(folder / "metrics.jsonl", before=state.step)
-    progress = Progress(state.step, settings.steps)
-    with metrics, progress:
-        while state.step < settings.steps:
-            began = time.perf_counter()
-            lr = rate(state.step, lr=settings.lr, warmup=settings.warmup, steps=settings.steps)
-            for group in optimizer.param_groups:
-                group["lr"] = lr
-            x, y = (part.to(device) for part in windows.at(state.step))
-            loss = nn.functional.cross_entropy(model(x).flatten(0, 1), y.flatten())
-            optimizer.zero_grad()
-            loss.backward()
-            norm = nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
-            optimizer.step()
-            state.step += 1
-            state.seconds += time.perf_counter() - began
-            last = state.step == settings.steps
-            logs = last or state.step % settings.log_every == 0
-            evaluates = last or state.step % settings.evaluate_every == 0
-            saves = evaluates or state.step % settings.save_every == 0
-
-            if logs or saves:
-                values = {"loss": loss.item(), "lr": lr, "grad_norm": norm.item()}
-                check_finite(values, settings, state.step)
-            if logs:
-                metrics.write(step=state.step, seconds=round(state.seconds, 3), **values)
-                track(state.step, values)
-            progress.update(state.step, loss=loss)
-
-            if evaluates:
-                found = evaluate(model, corpus.validation, settings.seq_len, device)
-                check_finite(found, settings, state.step)
-                metrics.write(step=state.step, **found)
-                track(state.step, {f"validation.{name}": v for name, v in found.items()})
-                progress.say(f"step {state.step}: validation {in_words(found)}")
-                if state.best is None or found["nats_per_char"] < state.best["nats_per_char"]:
-                    state.best = {"step": state.step, **found}
-                    state.save(folder / "best.pt")
-            # After the metrics: a checkpoint never knows of a step that they do not.
-            if saves:
-                state.save(folder / "last.pt")
+    corpus = load_corpus(
+        settings.corpus,
+        settings.seq_len,
+        launch.data,
+        vocabulary=settings.vocabulary,
+        n_tokens=settings.n_tokens,
+    )
+    windows = Windows(corpus.train, settings.seq_len, training.batch, training.seed)
+    n_tokens = len(corpus.vocabulary)
+    return Task(
+        model=make_model(
+            settings.layer,
+            settings.shape(),
+            n_tokens,
+            causal=True,
+            seed=training.seed,
+            encoder=settings.encoder,
+            checkpoint_layers=launch.checkpoint_layers,
+        ),
+        data={
+            "name": corpus.name,
+            "sha256": corpus.sha256,
+            "vocabulary": corpus.vocabulary.description(),
+        },
+        about=(
+            f"{corpus.name}: {len(corpus.train):,} tokens to train, "
+            f"{len(corpus.validation) - 1:,} to validate, {n_tokens:,} in the vocabulary"
+        ),
+        batches=windows.batches,
+        loss=loss,
+        evaluate=lambda model, fabric: evaluate(
+            model, corpus.validation, corpus.validation_characters, settings.seq_len, fabric
+        ),
+        monitor="nats_per_char",
+        in_words=in_words,
+    )
 
 
-def check_finite(values: dict[str, float], settings: Settings, step: int) -> None:
-    """Raises `UserError` for a run that diverged: a rate that is too large is nearly always why."""
-    for name, value in values.items():
-        if not math.isfinite(value):
-            raise UserError(
-                f"lr must be small enough to train, got {name}={value} at step {step} with "
-                f"lr={settings.lr}"
-            )
+def loss(model: nn.Module, batch: Batch) -> Tensor:
+    """The mean of $-\\ln p$ over all tokens of a micro-batch, in nats."""
+    tokens, targets = batch
+    return nn.functional.cross_entropy(model(tokens).flatten(0, 1), targets.flatten())
 
 
 def sampling(checkpoint: dict[str, Any], sample: Sample, device: torch.device) -> Iterator[str]:
     r"""
     ## Sampling
 
-    The prompt, and then one character after another, from the model of a checkpoint.
+    The prompt, and then one token after another, from the model of a checkpoint.
 
     Raises `ValueError` for a prompt with characters that are not in the training text.
     """
-    settings = from_dict(Settings, checkpoint["identity"]["settings"])
-    vocabulary = Vocabulary(checkpoint["identity"]["vocabulary"])
-    prompt = sample.prompt or ("\n" if "\n" in vocabulary.characters else vocabulary.characters[0])
+    identity = checkpoint["identity"]
+    settings, training = from_dict((Settings, Training), identity["settings"])
+    vocabulary = from_description(identity["data"]["vocabulary"])
+    prompt = sample.prompt or vocabulary.start
     start = vocabulary.encode_known(prompt).to(device)
-    model = make_model(settings, len(vocabulary)).to(device).eval()
-    model.load_state_dict(checkpoint["model"])
+    model = make_model(
+        settings.layer,
+        settings.shape(),
+        len(vocabulary),
+        causal=True,
+        seed=training.seed,
+        encoder=settings.encoder,
+    )
+    model.to(device).eval().load_state_dict(best_weights(checkpoint))
     tokens = generate(
         model,
         start,
@@ -264,117 +235,51 @@ def sampling(checkpoint: dict[str, Any], sample: Sample, device: torch.device) -
         temperature=sample.temperature,
         top_k=sample.top_k,
         seed=sample.seed,
-        # The text outgrows the window on purpose, and each character sees as much as it can.
+        # The text outgrows the window on purpose, and each token sees as much as it can.
         slide=1,
         # What is not ours keeps nothing of what it has read.
         use_cache=settings.encoder == "labml_gmlp",
     )
-    return itertools.chain([prompt], (vocabulary.decode([token]) for token in tokens))
+    return itertools.chain([prompt], vocabulary.stream(tokens))
 
 
-def finish(folder: Path, record: dict[str, Any], state: State, device: torch.device) -> None:
+def finish(folder: Path, record: dict[str, Any], state: State, fabric: Fabric) -> None:
     r"""
     ## At the end
 
     Draws a sample from the best checkpoint, writes the report, and prints the result.
     """
-    best = load_run_checkpoint(folder / "best.pt")
-    sample = "".join(sampling(best, Sample(folder), device))
-    write_report(folder, record, state, sample)
-    print(f"validation: {in_words(best['best'])} at step {best['best']['step']}")
+    best = load_run_checkpoint(folder / BEST)
+    sample = "".join(sampling(best, Sample(folder), fabric.device))
+    found = best["best"]
+    write_aside(folder / "sample.txt", sample.encode())
+    write_run(
+        folder,
+        record,
+        state,
+        title=f"{record['settings']['layer']} on {record['data']['name']}",
+        headline=(
+            f"**{found['nats_per_char']:.4f} nats per character** "
+            f"({found['bits_per_char']:.4f} bits, perplexity {found['perplexity']:.3f}) "
+            f"over the whole validation part"
+        ),
+        curve=NATS_PER_CHARACTER,
+        parts=[*matrices(folder, best, causal=True), "## Sample", fenced(sample)],
+    )
+    print(f"validation: {in_words(found)} at step {found['step']}")
     print(f"sample:\n{sample}\n\nrun: {folder}")
-
-
-def train_command(arguments: Sequence[str]) -> None:
-    r"""
-    ## The command that trains
-
-    Everything that can be wrong is found before the run's folder is made.
-
-    Raises `UserError` for it.
-    """
-    parser = Parser(
-        PROGRAM,
-        "[--flag value ...]",
-        f"Train a language model on characters. To draw text from it: {PROGRAM} sample RUN",
-    )
-    # The layer decides the other defaults, those in the help too; so it is looked up first.
-    layer = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    layer.add_argument("--layer", nargs="?")
-    defaults = DEFAULTS.get(layer.parse_known_args(arguments)[0].layer or "gmlp", Settings())
-    add_flags(parser, Settings, defaults)
-    add_flags(parser, Launch)
-    namespace = parser.parse_args(arguments)
-    launch = Launch(**given(Launch, namespace))
-    asked = given(Settings, namespace)
-
-    with user_errors():
-        if launch.resume is None:
-            settings = dataclasses.replace(defaults, **asked)
-            written = asdict(settings)
-            folder = new_folder(launch, settings.corpus, settings.layer)
-        else:
-            folder = launch.resume
-            # As an older run wrote them, so that its checkpoints are its own.
-            written = read_record(folder)["settings"]
-            settings = from_dict(Settings, written)
-            if launch.run is not None:
-                raise ValueError(f"run must be left out beside resume, got {launch.run}")
-            if difference := changed(asked, settings):
-                name, value, present = difference
-                raise ValueError(
-                    f"{name} must stay {present!r} when {folder} is resumed, got {value!r}"
-                )
-        device = pick_device(launch.device)
-        corpus = load_corpus(settings.corpus, settings.seq_len, launch.data)
-        identity = {
-            "settings": written,
-            "corpus": corpus.sha256,
-            "vocabulary": corpus.vocabulary.characters,
-        }
-        model = make_model(settings, len(corpus.vocabulary)).to(device)
-        betas = (settings.beta1, settings.beta2)
-        optimizer = make_optimizer(
-            model, lr=settings.lr, betas=betas, weight_decay=settings.weight_decay
-        )
-        state = State(identity, model, optimizer)
-        # A run that was killed before its first checkpoint starts again.
-        if launch.resume is not None and (folder / "last.pt").exists():
-            state.load(folder / "last.pt")
-            # The report at the end needs the best checkpoint: better to miss it now.
-            if state.best is not None:
-                state.check(folder / "best.pt")
-        check_space(folder, model)
-        if launch.resume is None:
-            record = {
-                "settings": written,
-                "corpus": {"name": corpus.name, "sha256": corpus.sha256},
-                "environment": environment(device, shlex.join([*PROGRAM.split(), *arguments])),
-            }
-            make_folder(folder, record)
-        else:
-            record = read_record(folder)
-
-    print(
-        f"{settings.layer}, {sum(p.numel() for p in model.parameters()):,} parameters, on "
-        f"{corpus.name}: {len(corpus.train):,} characters to train, "
-        f"{len(corpus.validation) - 1:,} to validate, {len(corpus.vocabulary)} tokens, "
-        f"{hardware(device)}",
-        file=sys.stderr,
-    )
-    with tracking(launch.labml, "autoregressive", folder, asdict(settings)) as track:
-        train(settings, state, corpus, folder, device, track)
-    finish(folder, record, state, device)
 
 
 def sample_command(arguments: Sequence[str]) -> None:
     r"""
     ## The command that samples
 
-    Prints the prompt and each character as soon as it is drawn.
+    Prints the prompt and each token as soon as it is drawn.
     """
     parser = Parser(
-        f"{PROGRAM} sample", "RUN [--flag value ...]", "Draw text from a trained model."
+        f"{EXPERIMENT.program} sample",
+        "RUN [--flag value ...]",
+        "Draw text from a trained model.",
     )
     add_flags(parser, Sample)
     namespace = parser.parse_args(arguments)
@@ -382,17 +287,23 @@ def sample_command(arguments: Sequence[str]) -> None:
         sample = Sample(**given(Sample, namespace))
         read_record(sample.run)
         device = pick_device(sample.device)
-        characters = sampling(load_run_checkpoint(sample.run / "best.pt"), sample, device)
-    for text in characters:
+        texts = sampling(load_run_checkpoint(sample.run / BEST), sample, device)
+    for text in texts:
         print(text, end="", flush=True)
     print()
 
 
-def main(arguments: Sequence[str]) -> int:
-    if arguments[:1] == ["sample"]:
-        return run_command(sample_command, arguments[1:])
-    return run_command(train_command, arguments)
-
+EXPERIMENT = Experiment(
+    name="autoregressive",
+    about="Train a language model that predicts the next character.",
+    variant="layer",
+    defaults=DEFAULTS,
+    label=lambda settings: f"{Path(settings.corpus).stem}-{settings.layer}",
+    build=build,
+    finish=finish,
+    commands={"sample": sample_command},
+)
+main = partial(run, EXPERIMENT)
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -8,17 +8,25 @@ or the new one.
 
 import dataclasses
 import hashlib
-import io
 import pickle
 import struct
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
-from torch import nn
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
 
-from labml_gmlp.storage import write_aside
+from experiments.devices import on_rank_zero
+from labml_gmlp.storage import aside
+
+# The newest checkpoint of a run, the one before it, and the best.
+LAST, PREVIOUS, BEST = "last.pt", "previous.pt", "best.pt"
 
 # torch saves a zip archive, and a zip archive may end with a comment. The comment is the SHA-256 of
 # all that comes before it: so one file carries its own checksum, and `torch.load` still opens it.
@@ -29,21 +37,56 @@ class CheckpointError(ValueError):
     """The file is no checkpoint, or is not what was written. The text says which."""
 
 
-def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+def save_checkpoint(path: Path, state: dict[str, Any], keep: Path | None = None) -> None:
     r"""
     ## Saving
 
+    Written through as it is made: no second copy of a large model in memory.
+
     * `path` is replaced at the last moment
     * `state` holds tensors, numbers, strings, and lists and dicts of them
+    * `keep` is where the old checkpoint stays
 
     Raises `OSError` if it cannot be written; the old file is untouched then.
     """
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    archive = buffer.getvalue()
-    # The last two bytes of an archive without a comment are the comment's length, zero.
-    content = archive[:-2] + struct.pack("<H", DIGEST_CHARACTERS)
-    write_aside(path, content + hashlib.sha256(content).hexdigest().encode())
+    with aside(path, keep) as file:
+        signed = _Signed(file)
+        try:
+            torch.save(state, signed)  # type: ignore[arg-type]
+        except RuntimeError as e:
+            # torch says only that a write fell short; the disk said why.
+            raise signed.error or e from e
+        signed.sign()
+
+
+class _Signed:
+    """A file that hashes what goes through it, all but the two bytes that `sign` replaces."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._held, self._digest = file, b"", hashlib.sha256()
+        self.error: OSError | None = None
+
+    def write(self, content: Any) -> int:
+        whole = self._held + bytes(content)
+        self._held = whole[-2:]
+        self._through(whole[:-2])
+        return len(content)
+
+    def flush(self) -> None:
+        self._file.flush()
+
+    def sign(self) -> None:
+        # The last two bytes of an archive without a comment are the comment's length, zero.
+        self._through(struct.pack("<H", DIGEST_CHARACTERS))
+        self._file.write(self._digest.hexdigest().encode())
+
+    def _through(self, content: bytes) -> None:
+        self._digest.update(content)
+        try:
+            self._file.write(content)
+        except OSError as e:
+            self.error = e
+            raise
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -57,24 +100,32 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     holds more than data.
     """
     try:
-        content = path.read_bytes()
+        size, expected, found = _digests(path)
     except FileNotFoundError as e:
         raise CheckpointError(f"checkpoint {path} must exist, got no such file") from e
-    expected, rest = content[-DIGEST_CHARACTERS:], content[:-DIGEST_CHARACTERS]
-    if hashlib.sha256(rest).hexdigest().encode() != expected:
+    if found != expected:
         raise CheckpointError(
-            f"checkpoint {path} must match its checksum, got {len(content)} bytes that do not: "
+            f"checkpoint {path} must match its checksum, got {size} bytes that do not: "
             f"it was cut short or altered"
         )
     try:
-        state: dict[str, Any] = torch.load(
-            io.BytesIO(content), map_location="cpu", weights_only=True
-        )
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError) as e:
         raise CheckpointError(
             f"checkpoint {path} must hold tensors, numbers and texts only, got other objects"
         ) from e
     return state
+
+
+# The size of the file, the checksum at its end, and that of all before.
+def _digests(path: Path) -> tuple[int, bytes, bytes]:
+    digest, size = hashlib.sha256(), path.stat().st_size
+    with path.open("rb") as file:
+        left = max(0, size - DIGEST_CHARACTERS)
+        while part := file.read(min(left, 2**20)):
+            digest.update(part)
+            left -= len(part)
+        return size, file.read(), digest.hexdigest().encode()
 
 
 def load_run_checkpoint(path: Path) -> dict[str, Any]:
@@ -86,19 +137,46 @@ def load_run_checkpoint(path: Path) -> dict[str, Any]:
     return loaded
 
 
+def resumable(run: Path, check: Callable[[Path], object]) -> Path | None:
+    r"""
+    ## Where a run goes on
+
+    The newest checkpoint, or the one before if the newest is damaged; `None` for a run that was
+    killed before its first.
+
+    * `run` is the folder
+    * `check` raises `CheckpointError` for a checkpoint that cannot be used
+
+    Raises `CheckpointError` if there are checkpoints and none can be used.
+    """
+    last, previous = run / LAST, run / PREVIOUS
+    if not last.exists() and not previous.exists():
+        return None
+    try:
+        check(last)
+    except CheckpointError as e:
+        if not previous.exists():
+            raise
+        check(previous)
+        print(f"{e}; going on from {previous}", file=sys.stderr)
+        return previous
+    return last
+
+
 @dataclass
 class State:
     r"""
     ## The state of a run
 
-    All that the next step depends on. The order of the data needs no state, as it follows from the
-    step; and nothing in a step draws random numbers.
+    All that the next step depends on. The order of the data and all that is drawn need no state:
+    they follow from the step.
 
     * `identity` says which run this is: what must be equal for a checkpoint to belong to it
     * `model` and `optimizer` change with each step
     * `step` is the number of steps done
     * `seconds` is the time they took, over all launches
-    * `best` is the evaluation with the lowest loss so far, with its step
+    * `best` is the evaluation with the lowest monitored value so far, with its step
+    * `average` is the moving average of each weight by its name, if there is one
     """
 
     identity: dict[str, Any]
@@ -107,27 +185,43 @@ class State:
     step: int = 0
     seconds: float = 0.0
     best: dict[str, float] | None = None
+    average: dict[str, Tensor] | None = None
 
-    def save(self, path: Path) -> None:
-        """Raises `OSError` if it cannot be written; the old file is untouched then."""
-        save_checkpoint(
-            path,
-            {
-                "identity": self.identity,
-                "model": self.model.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "step": self.step,
-                "seconds": self.seconds,
-                "best": self.best,
-            },
-        )
+    def save(self, path: Path, fabric: Fabric) -> None:
+        r"""
+        ### Saving
+
+        All processes call this, and the first writes. It writes the weights whole, also those that
+        the processes hold in parts: so a run can go on with another number of processes.
+
+        Raises `OSError` if it cannot be written; the old file is untouched then.
+        """
+        content = {
+            "identity": self.identity,
+            "model": _map(_whole, self.model.state_dict()),
+            "optimizer": _map(_whole, self.optimizer.state_dict()),
+            "step": self.step,
+            "seconds": self.seconds,
+            "best": self.best,
+            "average": _map(_whole, self.average),
+        }
+        keep = path.with_name(PREVIOUS) if path.name == LAST else None
+        on_rank_zero(fabric, lambda: save_checkpoint(path, content, keep))
 
     def load(self, path: Path) -> None:
         """Raises `CheckpointError` for a damaged checkpoint and for one of another run."""
         loaded = self.check(path)
-        self.model.load_state_dict(loaded["model"])
+        own = self.model.state_dict()
+        self.model.load_state_dict(_parted(loaded["model"], own))
+        # The optimiser knows weights by their place in its groups.
+        weights = [p for group in self.optimizer.param_groups for p in group["params"]]
+        for place, values in loaded["optimizer"]["state"].items():
+            for name, value in values.items():
+                values[name] = _like(value, weights[place])
         self.optimizer.load_state_dict(loaded["optimizer"])
         self.step, self.seconds, self.best = loaded["step"], loaded["seconds"], loaded["best"]
+        if loaded["average"] is not None:
+            self.average = _parted(loaded["average"], own)
 
     def check(self, path: Path) -> dict[str, Any]:
         """The content of a checkpoint of this run, not loaded. Raises as `load` does."""
@@ -139,6 +233,68 @@ class State:
                     f"checkpoint {path} must be of this run with {_difference(name, value, found)}"
                 )
         return loaded
+
+    def average_weights(self, decay: float) -> None:
+        r"""
+        ### The average of the weights
+
+        $$\bar\theta_t = d_t \, \bar\theta_{t-1} + (1 - d_t) \, \theta_t,
+        \qquad d_t = \min\left(d, \frac{1 + t}{10 + t}\right)$$
+
+        for the decay $d$. The bound lets the average forget the first, random weights.
+        """
+        weights = dict(self.model.named_parameters())
+        if self.average is None:
+            self.average = {name: p.detach().clone() for name, p in weights.items()}
+            return
+        change = 1 - min(decay, (1 + self.step) / (10 + self.step))
+        own = [p.detach() for p in weights.values()]
+        torch._foreach_lerp_(list(self.average.values()), own, change)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Within, the model has the averages for its weights."""
+        assert self.average is not None
+        weights = [p.detach() for p in self.model.parameters()]
+        own = [p.clone() for p in weights]
+        torch._foreach_copy_(weights, list(self.average.values()))
+        try:
+            yield
+        finally:
+            torch._foreach_copy_(weights, own)
+
+
+def best_weights(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
+    """The weights that were evaluated: the averages, where there are any."""
+    return {**checkpoint["model"], **(checkpoint["average"] or {})}
+
+
+def _map(change: Callable[[Any], Any], values: Any) -> Any:
+    if isinstance(values, dict):
+        return {name: _map(change, value) for name, value in values.items()}
+    if isinstance(values, list):
+        return [_map(change, value) for value in values]
+    return change(values)
+
+
+# A weight that the processes hold in parts is a `DTensor`; all of them work to make it whole.
+def _whole(value: Any) -> Any:
+    if isinstance(value, DTensor):
+        value = value.full_tensor()
+    return value.detach().cpu() if isinstance(value, Tensor) else value
+
+
+def _like(value: Any, weight: Tensor) -> Any:
+    if isinstance(weight, DTensor) and isinstance(value, Tensor) and value.shape == weight.shape:
+        return distribute_tensor(value.to(weight.device), weight.device_mesh, weight.placements)
+    return value
+
+
+def _parted(whole: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {
+        name: _like(value, own[name]).to(own[name].device) if name in own else value
+        for name, value in whole.items()
+    }
 
 
 def _difference(name: str, value: Any, found: Any) -> str:

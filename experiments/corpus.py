@@ -94,9 +94,10 @@ class Corpus:
     vocabulary: Vocabulary
     train: Tensor
     validation: Tensor
+    validation_characters: int = 0
 
 
-def load_corpus(name: str, seq_len: int, data: Path) -> Corpus:
+def load_corpus(name, seq_len, data, vocabulary="characters", n_tokens=1024) -> Corpus:
     r"""
     ## Loading
 
@@ -120,7 +121,9 @@ def load_corpus(name: str, seq_len: int, data: Path) -> Corpus:
             f"seq_len={seq_len} and one for validation, got {split} and {len(text) - split} "
             f"in {name}"
         )
-    vocabulary = Vocabulary.of(text[:split])
+    from experiments.vocabulary import Characters
+
+    vocabulary = Characters.of([text[:split]])
     if not vocabulary.characters:
         raise ValueError(f"corpus must have characters other than U+FFFD, got none in {name}")
     tokens = vocabulary.encode(text)
@@ -130,6 +133,7 @@ def load_corpus(name: str, seq_len: int, data: Path) -> Corpus:
         vocabulary=vocabulary,
         train=tokens[:split],
         validation=tokens[split - 1 :],
+        validation_characters=len(tokens) - split,
     )
 
 
@@ -249,3 +253,10 @@ class Windows:
         start = torch.randint(self.seq_len, (1,), generator=generator)
         order = torch.randperm(self.per_pass, generator=generator)
         return start + self.seq_len * order
+
+    def batches(self, step, share):
+        while True:
+            x, y = self.at(step)
+            for rows in share.rows(self.batch):
+                yield x[rows.start : rows.stop], y[rows.start : rows.stop]
+            step += 1

@@ -13,7 +13,7 @@ WINDOWS_AT_ONCE = 128
 
 @torch.inference_mode()
 def evaluate(
-    model: nn.Module, tokens: Tensor, seq_len: int, device: torch.device
+    model: nn.Module, tokens: Tensor, characters: int, seq_len: int, fabric
 ) -> dict[str, float]:
     r"""
     ## The loss over the whole validation part
@@ -31,6 +31,7 @@ def evaluate(
     Returns nats and bits per character, and the perplexity of a character, $e^\ell$.
     """
     model.eval()
+    device = fabric.device
     inputs, targets = tokens[:-1], tokens[1:]
     whole = len(targets) // seq_len * seq_len
     batches = list(

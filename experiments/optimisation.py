@@ -11,7 +11,12 @@ from torch import nn
 
 
 def make_optimizer(
-    model: nn.Module, *, lr: float, betas: tuple[float, float], weight_decay: float
+    model: nn.Module,
+    *,
+    lr: float,
+    betas: tuple[float, float],
+    weight_decay: float,
+    eps: float = 1e-8,
 ) -> torch.optim.AdamW:
     r"""
     ## AdamW with decay groups
@@ -21,7 +26,7 @@ def make_optimizer(
     embeddings and from the spatial $W$ too; both are our choice.
 
     * `lr` is the peak rate
-    * `betas` and `weight_decay` are those of AdamW
+    * `betas`, `weight_decay` and `eps` are those of AdamW
     """
     decay: list[nn.Parameter] = []
     rest: list[nn.Parameter] = []
@@ -33,7 +38,7 @@ def make_optimizer(
         {"params": decay, "weight_decay": weight_decay},
         {"params": rest, "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=lr, betas=betas, fused=True)
+    return torch.optim.AdamW(groups, lr=lr, betas=betas, eps=eps, fused=True)
 
 
 def rate(step: int, *, lr: float, warmup: int, steps: int) -> float:

@@ -6,6 +6,7 @@ The loss curve of a run and the matrices $W$ that it learned.
 
 import io
 import math
+from dataclasses import dataclass
 
 import matplotlib as mpl
 import numpy as np
@@ -15,12 +16,28 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 FAINT = "#c3d0e3"
-COLOURS = ("#33557f", "#b3261e", "#2c6e49", "#8a5a00")
+COLOURS = ("#33557f", "#b3261e", "#2c6e49", "#8a5a00", "#6b4c9a", "#00707a", "#9a3d6b", "#555555")
 # Logged losses in one point of the smoothed curve.
 SMOOTHING = 10
 
 
-def loss_curve(metrics: list[dict[str, float]]) -> bytes:
+@dataclass(frozen=True)
+class Curve:
+    r"""
+    ## What is judged
+
+    * `name` is that of a value of an evaluation, in the unit of the training loss
+    * `unit` is written beside the axis
+    """
+
+    name: str
+    unit: str
+
+
+NATS_PER_CHARACTER = Curve("nats_per_char", "nats per character")
+
+
+def loss_curve(metrics: list[dict[str, float]], curve: Curve = NATS_PER_CHARACTER) -> bytes:
     r"""
     ## Loss curve
 
@@ -29,10 +46,11 @@ def loss_curve(metrics: list[dict[str, float]]) -> bytes:
     vocabulary so fast that it would flatten all that matters.
 
     * `metrics` are the lines of `metrics.jsonl`
+    * `curve` is the value of an evaluation to show
 
     Returns an SVG.
     """
-    figure, axes = _loss_axes()
+    figure, axes = _loss_axes(curve)
     training = np.array([(m["step"], m["loss"]) for m in metrics if "loss" in m]).reshape(-1, 2)
     axes.plot(*training.T, color=FAINT, linewidth=0.6)
     if len(training) >= 2 * SMOOTHING:
@@ -40,7 +58,7 @@ def loss_curve(metrics: list[dict[str, float]]) -> bytes:
         kernel = np.full(SMOOTHING, 1 / SMOOTHING)
         mean = np.convolve(training[:, 1], kernel, mode="valid")
         axes.plot(training[SMOOTHING - 1 :, 0], mean, color=COLOURS[0], label="training")
-    validation = _validation(metrics)
+    validation = _validation(metrics, curve)
     if len(validation):
         step, best = validation[validation[:, 1].argmin()]
         label = f"validation, best {best:.4f} at step {step:.0f}"
@@ -52,19 +70,20 @@ def loss_curve(metrics: list[dict[str, float]]) -> bytes:
     return _svg(figure, axes)
 
 
-def compare(runs: dict[str, list[dict[str, float]]]) -> bytes:
+def compare(runs: dict[str, list[dict[str, float]]], curve: Curve = NATS_PER_CHARACTER) -> bytes:
     r"""
     ## Several runs
 
     The validation loss of each over the steps.
 
     * `runs` are the lines of `metrics.jsonl` by the name to show
+    * `curve` is the value of an evaluation to show
 
     Returns an SVG.
     """
-    figure, axes = _loss_axes()
+    figure, axes = _loss_axes(curve)
     for colour, (name, metrics) in zip(COLOURS, runs.items(), strict=False):
-        validation = _validation(metrics)
+        validation = _validation(metrics, curve)
         label = f"{name}, best {validation[:, 1].min():.4f}"
         axes.plot(*validation.T, color=colour, marker="o", markersize=4, label=label)
     return _svg(figure, axes)
@@ -102,16 +121,16 @@ def spatial_matrices(weights: list[Tensor]) -> bytes:
     return buffer.getvalue()
 
 
-def _validation(metrics: list[dict[str, float]]) -> NDArray[np.float64]:
-    points = [(m["step"], m["nats_per_char"]) for m in metrics if "nats_per_char" in m]
+def _validation(metrics: list[dict[str, float]], curve: Curve) -> NDArray[np.float64]:
+    points = [(m["step"], m[curve.name]) for m in metrics if curve.name in m]
     return np.array(points, dtype=np.float64).reshape(-1, 2)
 
 
-def _loss_axes() -> tuple[Figure, Axes]:
+def _loss_axes(curve: Curve) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(8, 4.2), layout="constrained")
     axes = figure.add_subplot()
     axes.set_xlabel("step")
-    axes.set_ylabel("nats per character")
+    axes.set_ylabel(curve.unit)
     axes.grid(alpha=0.25, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes

@@ -22,15 +22,16 @@ class Progress:
 
     * `start` is the step that a resumed run begins with
     * `steps` is the last
+    * `shown` is false in all processes but one
 
     `update` tells how far the run is, `say` prints a line that stays.
     """
 
-    def __init__(self, start: int, steps: int) -> None:
-        self.start, self.steps = start, steps
+    def __init__(self, start: int, steps: int, shown: bool = True) -> None:
+        self.start, self.steps, self.shown = start, steps, shown
         self._began = time.monotonic()
         self._bar = None
-        if sys.stderr.isatty():
+        if shown and sys.stderr.isatty():
             self._bar = tqdm(
                 total=steps, initial=start, unit="step", dynamic_ncols=True, file=sys.stderr
             )
@@ -48,7 +49,7 @@ class Progress:
             if step % SHOWN_EVERY == 0:
                 self._bar.set_postfix_str(f"loss {loss.item():.3f}", refresh=False)
             self._bar.update(step - self._bar.n)
-        elif step == self.steps or step % max(1, self.steps // LINES) == 0:
+        elif self.shown and (step == self.steps or step % max(1, self.steps // LINES) == 0):
             rate = (step - self.start) / (time.monotonic() - self._began)
             self.say(
                 f"step {step}/{self.steps}  loss {loss.item():.3f}  {rate:.1f} steps/s  "
@@ -58,5 +59,5 @@ class Progress:
     def say(self, text: str) -> None:
         if self._bar is not None:
             self._bar.write(text, file=sys.stderr)
-        else:
+        elif self.shown:
             print(text, file=sys.stderr, flush=True)

@@ -1,119 +1,146 @@
 r"""
-# The report of a run
+# The summary of results
 
-What a run did and found: its result as data, its pictures, and one Markdown page that holds them
-together. The site shows the page; any Markdown viewer does too.
+```
+python -m experiments.report
+```
+
+Rewrites the tables and the picture of the results page, and the table of the README, from the data
+of the runs under `experiments/results/`. What stands between a `begin` and an `end` mark belongs to
+this command; the prose around it is written by hand.
 """
 
+import json
 import re
+import statistics
+import sys
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
-from experiments.checkpoint import State, load_run_checkpoint
-from experiments.corpus import UNKNOWN
-from experiments.pictures import loss_curve, spatial_matrices
-from experiments.records import read_metrics, write_json
+from experiments.pictures import compare
+from experiments.records import read_metrics
 from labml_gmlp.storage import write_aside
 
-LOSS_CURVE, SPATIAL_MATRICES = "loss.svg", "spatial.png"
-# Where a gMLP model keeps its matrices $W$, by the end of their names.
-SPATIAL_WEIGHT = "sgu.projection.weight"
-# What may stand in a block of code besides printable characters.
-LINES = "\n\t"
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "experiments" / "results"
+NAMES = {"gmlp": "gMLP", "transformer": "Transformer"}
 
 
-def write_report(folder: Path, record: dict[str, Any], state: State, sample: str) -> None:
+def load_runs(folder: Path) -> list[dict[str, Any]]:
+    """All runs in `folder`, each as its settings, environment, result and metrics."""
+    runs = []
+    for path in sorted(folder.glob("*/result.json")):
+        record = json.loads((path.parent / "settings.json").read_text(encoding="utf-8"))
+        result = json.loads(path.read_text(encoding="utf-8"))
+        metrics = read_metrics(path.parent / "metrics.jsonl")
+        runs.append({**record, **result, "metrics": metrics})
+    return runs
+
+
+def results_table(runs: list[dict[str, Any]]) -> str:
     r"""
-    ## Writing it
+    ## A row for each layer
 
-    * `folder` is the run's, with its metrics and its best checkpoint
-    * `record` is the content of `settings.json`
-    * `state` is that after the last step
-    * `sample` is generated text
+    The mean over the seeds, and the lowest and highest of them; parameters and the mean time.
     """
-    result = {
-        "validation": state.best,
-        "parameters": sum(p.numel() for p in state.model.parameters()),
-        "seconds": round(state.seconds, 1),
-    }
-    write_json(folder / "result.json", result)
-    write_aside(folder / "sample.txt", sample.encode())
-    write_aside(folder / LOSS_CURVE, loss_curve(read_metrics(folder / "metrics.jsonl")))
-    best = load_run_checkpoint(folder / "best.pt")["model"]
-    weights = [best[name].tril() for name in best if _is_matrix(name, best[name])]
-    if weights:
-        write_aside(folder / SPATIAL_MATRICES, spatial_matrices(weights))
-    write_aside(folder / "index.md", page(record, result, sample, bool(weights)).encode())
-
-
-# Other projections keep diagonals, kernels or several heads under the same name.
-def _is_matrix(name: str, weight: Tensor) -> bool:
-    return name.endswith(SPATIAL_WEIGHT) and weight.dim() == 2 and len(set(weight.shape)) == 1
-
-
-def page(record: dict[str, Any], result: dict[str, Any], sample: str, has_spatial: bool) -> str:
-    r"""
-    ## Page
-
-    * `record` is the content of `settings.json`, `result` that of `result.json`
-    * `sample` is generated text
-    * `has_spatial` says whether there are matrices $W$ to show
-
-    Returns Markdown.
-    """
-    settings, where = record["settings"], record["environment"]
-    best = result["validation"]
-    parts = [
-        f"# {settings['layer']} on {_printable(record['corpus']['name'], '')}",
-        f"**{best['nats_per_char']:.4f} nats per character** ({best['bits_per_char']:.4f} bits, "
-        f"perplexity {best['perplexity']:.3f}) over the whole validation part, at step "
-        f"{best['step']} of {settings['steps']}; {result['parameters']:,} parameters, "
-        f"{result['seconds']:.0f} s.",
-        _fenced(where["command"]),
-        "## Loss",
-        f"![training and validation loss over the steps]({LOSS_CURVE})",
+    rows = [
+        "| layer | nats/char | lowest to highest | bits/char | parameters | time |",
+        "| --- | --- | --- | --- | --- | --- |",
     ]
-    if has_spatial:
-        parts += [
-            "## What the blocks read",
-            "The learned $W$ of each block. Row $i$ shows what position $i$ reads from each "
-            "position $j$: red adds, blue subtracts. The upper triangle is the future, which a "
-            "causal model does not read.",
-            f"![the spatial matrices W, one for each block]({SPATIAL_MATRICES})",
+    for layer in sorted({run["settings"]["layer"] for run in runs}):
+        mine = [run for run in runs if run["settings"]["layer"] == layer]
+        nats = [run["validation"]["nats_per_char"] for run in mine]
+        bits = statistics.mean(run["validation"]["bits_per_char"] for run in mine)
+        seconds = statistics.mean(run["seconds"] for run in mine)
+        rows.append(
+            f"| {NAMES[layer]} | **{statistics.mean(nats):.3f}** "
+            f"| {min(nats):.3f} to {max(nats):.3f} | {bits:.3f} "
+            f"| {mine[0]['parameters']:,} | {seconds:.0f} s |"
+        )
+    return "\n".join([*rows, "", comparison(runs)])
+
+
+def comparison(runs: list[dict[str, Any]]) -> str:
+    """The difference of the two layers in a sentence, and whether their seeds overlap."""
+    nats: dict[str, list[float]] = {layer: [] for layer in NAMES}
+    for run in runs:
+        nats[run["settings"]["layer"]].append(run["validation"]["nats_per_char"])
+    low, high = sorted(nats, key=lambda layer: statistics.mean(nats[layer]))
+    difference = statistics.mean(nats[high]) - statistics.mean(nats[low])
+    apart = max(nats[low]) < min(nats[high])
+    return (
+        f"{NAMES[low]} is lower by {difference:.3f} nats per character; the seeds "
+        f"{'do not overlap' if apart else 'overlap'}."
+    )
+
+
+def provenance_table(runs: list[dict[str, Any]]) -> str:
+    """The command, commit and date of each run, and where it ran."""
+    rows = ["| command | nats/char | commit | date | hardware |", "| --- | --- | --- | --- | --- |"]
+    for run in runs:
+        where = run["environment"]
+        rows.append(
+            f"| `{where['command']}` | {run['validation']['nats_per_char']:.4f} "
+            f"| {where['commit']} | {where['date'][:10]} | {where['hardware']} |"
+        )
+    return "\n".join(rows)
+
+
+def sweep_table(lines: list[dict[str, Any]]) -> str:
+    """Validation loss against the peak rate, a row for each layer."""
+    rates = sorted({line["lr"] for line in lines})
+    rows = [
+        "| layer | " + " | ".join(f"{rate:g}" for rate in rates) + " |",
+        "| --- |" + " --- |" * len(rates),
+    ]
+    for layer in sorted({line["layer"] for line in lines}):
+        found = {line["lr"]: line["nats_per_char"] for line in lines if line["layer"] == layer}
+        best = min(found.values())
+        marks = {nats: "**" if nats == best else "" for nats in found.values()}
+        cells = [
+            f"{marks[found[rate]]}{found[rate]:.4f}{marks[found[rate]]}" if rate in found else ""
+            for rate in rates
         ]
-    parts += [
-        "## Sample",
-        _fenced(sample),
-        "## Settings",
-        _table(settings),
-        "## Where it ran",
-        _table({**where, "corpus SHA-256": record["corpus"]["sha256"]}),
-    ]
-    return "\n\n".join(parts) + "\n"
+        rows.append(f"| {NAMES[layer]} | " + " | ".join(cells) + " |")
+    return "\n".join(rows)
 
 
-# A fence longer than any run of backticks in the text cannot be closed by it.
-def _fenced(text: str) -> str:
-    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
-    return f"{fence}text\n{_printable(text, LINES)}\n{fence}"
+def replace_between(text: str, name: str, content: str) -> str:
+    """`text` with `content` between the marks of `name`. Raises `ValueError` without the marks."""
+    begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
+    pattern = re.compile(rf"(?<={re.escape(begin)}\n).*?(?={re.escape(end)})", re.DOTALL)
+    if len(pattern.findall(text)) != 1:
+        raise ValueError(f"text must have {begin} and {end} once each")
+    return pattern.sub(lambda _: f"\n{content}\n\n", text)
 
 
-# Form feeds and the like occur in source code, and so in samples of it, and even in names of files;
-# a page must not hold them.
-def _printable(text: str, keep: str) -> str:
-    return "".join(c if c.isprintable() or c in keep else UNKNOWN for c in text)
+def summary() -> dict[Path, bytes]:
+    """All files that this command writes, with what they should hold."""
+    folder = RESULTS / "tiny_shakespeare"
+    runs = load_runs(folder)
+    sweep = [json.loads(line) for line in (folder / "sweep.jsonl").read_text().splitlines()]
+    page, readme = RESULTS / "index.md", ROOT / "README.md"
+    text = page.read_text(encoding="utf-8")
+    text = replace_between(text, "results", results_table(runs))
+    text = replace_between(text, "sweep", sweep_table(sweep))
+    text = replace_between(text, "provenance", provenance_table(runs))
+    first = {run["settings"]["layer"]: run["metrics"] for run in reversed(runs)}
+    return {
+        page: text.encode(),
+        readme: replace_between(
+            readme.read_text(encoding="utf-8"), "results", results_table(runs)
+        ).encode(),
+        folder / "comparison.svg": compare({NAMES[layer]: m for layer, m in sorted(first.items())}),
+    }
 
 
-def _table(values: dict[str, Any]) -> str:
-    rows = [f"| {name} | {_cell(value)} |" for name, value in values.items() if value != ""]
-    return "\n".join(["| name | value |", "| --- | --- |", *rows])
+def main() -> int:
+    for path, content in summary().items():
+        if not path.exists() or path.read_bytes() != content:
+            write_aside(path, content)
+            print(path.relative_to(ROOT))
+    return 0
 
 
-# In a table a bar ends the cell, in code too, unless a backslash stands before it.
-def _cell(value: Any) -> str:
-    text = _printable(str(value), "").replace("|", r"\|")
-    ticks = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
-    space = " " if len(ticks) > 1 else ""
-    return f"{ticks}{space}{text}{space}{ticks}"
+if __name__ == "__main__":
+    sys.exit(main())

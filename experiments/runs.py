@@ -5,10 +5,11 @@ Each run has a folder of its own, and all that it writes is in there:
 
 | file | what it holds |
 | --- | --- |
-| `settings.json` | the settings, the text and the machine, written first |
+| `settings.json` | the settings, the data, the way of launching and the machine, written first |
 | `metrics.jsonl` | what was measured, a line at a time |
-| `last.pt`, `best.pt` | checkpoints: the newest, and the one with the lowest validation loss |
-| `result.json`, `sample.txt`, pictures, `index.md` | written at the end |
+| `last.pt`, `previous.pt` | the newest checkpoint, and the one before |
+| `best.pt` | the checkpoint that was best on validation |
+| `result.json`, pictures, `index.md` | written at the end |
 """
 
 import json
@@ -18,13 +19,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from experiments.records import write_json
+from experiments.settings import check_positive
 
 # The parts of `settings.json`.
-RECORD = ("settings", "corpus", "environment")
+RECORD = ("settings", "data", "launch", "environment")
+# The fields of `Launch` that are written to it.
+HOW = ("devices", "strategy", "precision", "accumulate", "compile", "checkpoint_layers")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,40 +35,49 @@ class Launch:
     r"""
     ## Launch
 
-    Where and how a run goes, which its result does not depend on.
+    Where and how a run goes, which its result does not depend on but for rounding.
 
-    * `run` is the folder to write to, a new one; by default one under runs, named by time, corpus
-      and layer
+    * `run` is the folder to write to, a new one; by default one under runs, named by time and
+      settings
     * `resume` is the folder of an earlier run to go on with
+    * `config` is a YAML file with values for these flags; what the command line says wins
     * `device` is cpu or cuda; by default the GPU if there is one
-    * `data` is the folder for downloaded texts
+    * `devices` is the number of processes, on GPUs one for each; torchrun sets it itself
+    * `strategy` is ddp, with the whole model in each process, or fsdp, with a part in each
+    * `precision` is float32, bf16, or auto: bf16 where the hardware has it
+    * `accumulate` is the number of micro-batches that make up a step
+    * `compile` runs the model through torch.compile
+    * `checkpoint_layers` computes each layer a second time instead of keeping what is inside it
+    * `data` is the folder of data
     * `labml` records the run with labml too
     """
 
     run: Path | None = None
     resume: Path | None = None
+    config: Path | None = None
     device: str | None = None
+    devices: int = 1
+    strategy: str = "ddp"
+    precision: str = "auto"
+    accumulate: int = 1
+    compile: bool = False
+    checkpoint_layers: bool = False
     data: Path = Path("data")
     labml: bool = True
 
+    def __post_init__(self) -> None:
+        check_positive(self, ("devices", "accumulate"))
+        if self.run is not None and self.resume is not None:
+            raise ValueError(f"run must be left out beside resume, got {self.run}")
 
-def pick_device(name: str | None) -> torch.device:
-    """The device of that name. Raises `ValueError` for one that torch does not know or have."""
-    if name is None:
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        # Some devices exist by name only, and one holds no values; reading a number back tells.
-        device = torch.zeros(1, device=name)
-        device.item()
-        return device.device
-    except (RuntimeError, AssertionError) as e:
-        raise ValueError(f"device must be one that torch has here, got {name!r}") from e
+    def how(self) -> dict[str, Any]:
+        """What a resumed run does again unless it is told otherwise."""
+        return {name: getattr(self, name) for name in HOW}
 
 
-def new_folder(launch: Launch, corpus: str, layer: str) -> Path:
+def new_folder(launch: Launch, label: str) -> Path:
     """The folder of a new run, not made yet. Raises `ValueError` if it exists."""
-    name = f"{datetime.now():%Y%m%d-%H%M%S}-{Path(corpus).stem}-{layer}"
-    folder = launch.run or Path("runs") / name
+    folder = launch.run or Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-{label}"
     if folder.exists():
         raise ValueError(
             f"run must be a new folder, got {folder}, which exists; "
@@ -111,16 +123,18 @@ def make_folder(folder: Path, record: dict[str, Any]) -> None:
         ) from e
 
 
-def check_space(folder: Path, model: nn.Module) -> None:
+def check_space(folder: Path, model: nn.Module, averaged: bool) -> None:
     r"""
     ## Room for the checkpoints
 
-    A checkpoint holds each parameter and AdamW's two averages of it. Two checkpoints stay, and a
-    third is written aside.
+    A checkpoint holds each parameter, AdamW's two averages of it, and perhaps an average of the
+    weights. Three checkpoints stay, and a fourth is written aside.
 
     Raises `ValueError` if the disk of `folder` has less.
     """
-    needed = 3 * 3 * sum(p.numel() * p.element_size() for p in model.parameters())
+    needed = (
+        4 * (4 if averaged else 3) * sum(p.numel() * p.element_size() for p in model.parameters())
+    )
     place = folder.absolute()
     existing = next(p for p in (place, *place.parents) if p.exists())
     free = shutil.disk_usage(existing).free

@@ -145,38 +145,53 @@ def given(cls: type, namespace: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in vars(namespace).items() if name in names}
 
 
-def changed(asked: dict[str, Any], settings: Any) -> tuple[str, Any, Any] | None:
-    """The first field that `asked` would change: its name, the value asked for, the present one."""
+def changed(asked: dict[str, Any], present: dict[str, Any]) -> tuple[str, Any, Any] | None:
+    """The first value that `asked` would change: its name, the value asked for, the present one."""
     for name, value in asked.items():
-        if value != getattr(settings, name):
-            return name, value, getattr(settings, name)
+        if value != present[name]:
+            return name, value, present[name]
     return None
 
 
-def from_dict(cls: type[T], values: dict[str, Any]) -> T:
+def from_dict(classes: Sequence[type], values: dict[str, Any]) -> list[Any]:
     r"""
     ## Settings read back
 
     As the file may have been edited, each value must have the type of its field. A field that was
     added `LATER` may be missing; its default is what was done before.
 
+    * `classes` are the dataclasses whose fields `values` holds, all together
+
+    Returns an instance of each.
+
     Raises `ValueError` that lists the missing and the unknown names if `values` are not those of
-    `cls`.
+    `classes`.
     """
-    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    fields = {field.name: field for cls in classes for field in dataclasses.fields(cls)}
     unknown = sorted(set(values) - set(fields))
     missing = sorted(name for name in set(fields) - set(values) if fields[name].metadata != LATER)
     if unknown or missing:
+        names = " and ".join(cls.__name__ for cls in classes)
         raise ValueError(
-            f"settings must be those of {cls.__name__}, got unknown {unknown}, missing {missing}"
+            f"settings must be those of {names}, got unknown {unknown}, missing {missing}"
         )
-    hints = typing.get_type_hints(cls)
-    for name, value in values.items():
-        # JSON writes 1.0 as it was, but a person writes 1.
-        kinds = (int, float) if hints[name] is float else (hints[name],)
-        if type(value) not in kinds:
-            raise ValueError(f"{name} must be of type {hints[name].__name__}, got {value!r}")
-    return cls(**values)
+    made = []
+    for cls in classes:
+        hints = typing.get_type_hints(cls)
+        own = {name: value for name, value in values.items() if name in hints}
+        for name, value in own.items():
+            kinds = _kinds(hints[name])
+            if type(value) not in kinds:
+                raise ValueError(f"{name} must be of type {kinds[-1].__name__}, got {value!r}")
+        made.append(cls(**own))
+    return made
+
+
+# JSON writes 1.0 as it was, but a person writes 1.
+def _kinds(hint: Any) -> tuple[type, ...]:
+    if isinstance(hint, types.UnionType):
+        return tuple(kind for part in reversed(typing.get_args(hint)) for kind in _kinds(part))
+    return (int, float) if hint is float else (hint,)
 
 
 def check_positive(settings: Any, names: Sequence[str]) -> None:

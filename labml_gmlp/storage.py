@@ -5,28 +5,43 @@ Weights, checkpoints and reports are files that somebody may open, or a kill may
 written.
 """
 
+import contextlib
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 
 def write_aside(path: Path, content: bytes) -> None:
+    """Writes `content` as a whole, as `aside` does. Raises `OSError` if it cannot be written."""
+    with aside(path) as file:
+        file.write(content)
+
+
+@contextlib.contextmanager
+def aside(path: Path, keep: Path | None = None) -> Iterator[BinaryIO]:
     r"""
     ## All or nothing
 
-    Writes a new file beside `path`, makes sure that it is on the disk, and renames it. Who opens
-    `path` at any moment finds the old content or the new one, never a part.
+    Yields a new file beside `path`; what is written to it is brought to the disk, and then the file
+    is renamed. Who opens `path` at any moment finds the old content or the new one, never a part.
+
+    * `keep` is where the old content stays
 
     Raises `OSError` if it cannot be written, and leaves no half file then.
     """
-    aside = path.with_name(path.name + ".new")
+    new = path.with_name(path.name + ".new")
     try:
-        with aside.open("wb") as file:
-            file.write(content)
+        with new.open("wb") as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
-        aside.replace(path)
-    except OSError:
-        aside.unlink(missing_ok=True)
+        if keep is not None and path.exists():
+            _second_name(path, keep)
+        new.replace(path)
+    except BaseException:
+        new.unlink(missing_ok=True)
         raise
     # The new name is an entry of the folder, which has to reach the disk too. Windows cannot open
     # folders and does not need it.
@@ -36,3 +51,15 @@ def write_aside(path: Path, content: bytes) -> None:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+# A second name for the same file: at no moment is `path` missing.
+def _second_name(path: Path, keep: Path) -> None:
+    name = keep.with_name(keep.name + ".new")
+    name.unlink(missing_ok=True)
+    try:
+        os.link(path, name)
+    except OSError:
+        # Some file systems know no second names.
+        shutil.copyfile(path, name)
+    name.replace(keep)

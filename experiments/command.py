@@ -1,0 +1,216 @@
+r"""
+# The command of an experiment
+
+What each experiment's command does: read the flags, find what is wrong before anything is written,
+start the processes, make or resume a run, train, report.
+"""
+
+import argparse
+import dataclasses
+import shlex
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lightning_fabric import Fabric
+
+from experiments.checkpoint import BEST, State, resumable
+from experiments.configuration import read_config
+from experiments.devices import (
+    compiled,
+    make_fabric,
+    on_rank_zero,
+    pick_device,
+    pick_precision,
+    rank_zero_first,
+)
+from experiments.optimisation import make_optimizer
+from experiments.records import environment, hardware
+from experiments.runs import HOW, Launch, check_space, make_folder, new_folder, read_record
+from experiments.settings import (
+    Parser,
+    add_flags,
+    changed,
+    from_dict,
+    given,
+    run_command,
+    user_errors,
+)
+from experiments.tracking import tracking
+from experiments.training import Task, Training, train
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    r"""
+    ## Experiment
+
+    What its command has to know of an experiment.
+
+    * `name` is that of its module
+    * `about` is the first sentence of its help
+    * `variant` is the setting that decides the other defaults
+    * `defaults` are the settings of each variant, first those of the experiment, then those of
+      training; the first variant is the default
+    * `label` names a run by its settings
+    * `build` makes the task, from the settings, the launch and Fabric
+    * `finish` writes the report of a run and prints its result, from the folder, its record, its
+      state and Fabric
+    * `commands` are further commands by their names
+    """
+
+    name: str
+    about: str
+    variant: str
+    defaults: Mapping[str, tuple[Any, Training]]
+    label: Callable[[Any], str]
+    build: Callable[[Any, Training, Launch, Fabric], Task]
+    finish: Callable[[Path, dict[str, Any], State, Fabric], None]
+    commands: Mapping[str, Callable[[Sequence[str]], None]] = field(default_factory=dict)
+
+    @property
+    def program(self) -> str:
+        return f"python -m experiments.{self.name}"
+
+    @property
+    def classes(self) -> tuple[type, type]:
+        """The dataclasses of its settings and of training."""
+        return type(next(iter(self.defaults.values()))[0]), Training
+
+
+def run(experiment: Experiment, arguments: Sequence[str] | None = None) -> int:
+    """Runs one of its commands, training if none is named. Returns the exit status."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments and arguments[0] in experiment.commands:
+        return run_command(experiment.commands[arguments[0]], arguments[1:])
+    return run_command(lambda rest: train_command(experiment, rest), arguments)
+
+
+def train_command(experiment: Experiment, arguments: Sequence[str]) -> None:
+    r"""
+    ## The command that trains
+
+    Everything that can be wrong is found before the run's folder is made.
+
+    Raises `UserError` for it.
+    """
+    with user_errors():
+        launch, written = read_flags(experiment, arguments)
+        settings, training = from_dict(experiment.classes, written)
+        device = pick_device(launch.device)
+        precision = pick_precision(launch.precision, device)
+        launch = dataclasses.replace(launch, precision=precision)
+        fabric = make_fabric(device, launch.devices, launch.strategy, precision)
+        launch = dataclasses.replace(launch, devices=fabric.world_size)
+    fabric.launch()
+
+    with user_errors():
+        label = experiment.label(settings)
+        folder = on_rank_zero(fabric, lambda: launch.resume or new_folder(launch, label))
+        task = rank_zero_first(fabric, lambda: experiment.build(settings, training, launch, fabric))
+        model = fabric.setup_module(compiled(task.model, device) if launch.compile else task.model)
+        # Made only now: with the strategy fsdp the weights have just been cut in parts.
+        optimizer = make_optimizer(
+            task.model,
+            lr=training.lr,
+            betas=(training.beta1, training.beta2),
+            eps=training.eps,
+            weight_decay=training.weight_decay,
+        )
+        state = State({"settings": written, "data": task.data}, task.model, optimizer)
+        # A run that was killed before its first checkpoint starts again.
+        if launch.resume is not None and (start := resumable(folder, state.check)):
+            state.load(start)
+            # The report at the end needs the best checkpoint: better to miss it now.
+            if state.best is not None:
+                state.check(folder / BEST)
+        check_space(folder, task.model, averaged=training.ema > 0)
+        new = {
+            "settings": written,
+            "data": task.data,
+            "launch": launch.how(),
+            "environment": environment(
+                fabric.device, shlex.join([*experiment.program.split(), *arguments])
+            ),
+        }
+        if launch.resume is None:
+            on_rank_zero(fabric, lambda: make_folder(folder, new))
+        record = read_record(folder)
+
+    if fabric.is_global_zero:
+        variant = getattr(settings, experiment.variant)
+        processes = f", {fabric.world_size} processes" if fabric.world_size > 1 else ""
+        print(
+            f"{variant}, {sum(p.numel() for p in task.model.parameters()):,} parameters, on "
+            f"{task.about}; {precision}, {hardware(fabric.device)}{processes}",
+            file=sys.stderr,
+        )
+    labml = launch.labml and fabric.is_global_zero
+    with tracking(labml, experiment.name, folder, written) as track:
+        stepper: Any = fabric.setup_optimizers(optimizer)
+        train(task, training, state, model, stepper, fabric, launch.accumulate, folder, track)
+    on_rank_zero(fabric, lambda: experiment.finish(folder, record, state, fabric))
+
+
+def read_flags(experiment: Experiment, arguments: Sequence[str]) -> tuple[Launch, dict[str, Any]]:
+    r"""
+    ## Flags, file, defaults
+
+    A value comes from the command line, or else from the file of `--config`, or else from the
+    defaults of the variant. A resumed run has its settings already: what is given must agree.
+
+    Returns the launch, and the settings by name.
+
+    Raises `ValueError` for values that disagree.
+    """
+    # The variant decides the other defaults, those in the help too; so it is looked up first.
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for name in (experiment.variant, "config"):
+        first.add_argument("--" + name.replace("_", "-"), dest=name, nargs="?")
+    early = vars(first.parse_known_args(arguments)[0])
+    filed = as_flags(read_config(Path(early["config"]))) if early["config"] else []
+    variant = vars(first.parse_known_args([*filed, *arguments])[0])[experiment.variant]
+    fallback = next(iter(experiment.defaults.values()))
+    defaults = experiment.defaults.get(variant, fallback)
+
+    also = "".join(f"\n{experiment.program} {name} --help" for name in experiment.commands)
+    about = f"{experiment.about}{' Further commands:' if also else ''}{also}"
+    parser = Parser(experiment.program, "[--flag value ...]", about)
+    for values in defaults:
+        add_flags(parser, type(values), values)
+    add_flags(parser, Launch)
+    namespace = parser.parse_args([*filed, *arguments])
+    launch = Launch(**given(Launch, namespace))
+    asked = {name: v for cls in experiment.classes for name, v in given(cls, namespace).items()}
+    if launch.resume is None:
+        made = [
+            dataclasses.replace(values, **given(type(values), namespace)) for values in defaults
+        ]
+        return launch, {name: v for values in made for name, v in asdict(values).items()}
+    # As an older run wrote them, so that its checkpoints are its own.
+    record = read_record(launch.resume)
+    written = record["settings"]
+    present = {
+        name: v
+        for values in from_dict(experiment.classes, written)
+        for name, v in asdict(values).items()
+    }
+    if difference := changed(asked, present):
+        name, value, old = difference
+        raise ValueError(f"{name} must stay {old!r} when {launch.resume} is resumed, got {value!r}")
+    again = {name: v for name, v in record["launch"].items() if name in HOW}
+    return Launch(**{**again, **given(Launch, namespace)}), written
+
+
+def as_flags(values: dict[str, Any]) -> list[str]:
+    """What one would type for the values of a file. So both are read, and refused, in one way."""
+    flags = []
+    for name, value in values.items():
+        flag = name.replace("_", "-")
+        if isinstance(value, bool):
+            flags.append(f"--{flag}" if value else f"--no-{flag}")
+        else:
+            flags.append(f"--{flag}={value}")
+    return flags

@@ -1,0 +1,149 @@
+r"""
+# The report of a run
+
+What a run did and found: its result as data, its pictures, and one Markdown page that holds them
+together. The site shows the page; any Markdown viewer does too.
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from experiments.checkpoint import State, best_weights
+from experiments.pictures import Curve, loss_curve, spatial_matrices
+from experiments.records import read_metrics, write_json
+from experiments.vocabulary import UNKNOWN
+from labml_gmlp.storage import write_aside
+
+LOSS_CURVE, SPATIAL_MATRICES = "loss.svg", "spatial.png"
+# Where a gMLP model keeps its matrices $W$, by the end of their names.
+SPATIAL_WEIGHT = "sgu.projection.weight"
+# What may stand in a block of code besides printable characters.
+LINES = "\n\t"
+
+
+def write_run(
+    folder: Path,
+    record: dict[str, Any],
+    state: State,
+    *,
+    title: str,
+    headline: str,
+    curve: Curve,
+    parts: Sequence[str] = (),
+) -> None:
+    r"""
+    ## Writing it
+
+    * `folder` is the run's, with its metrics
+    * `record` is the content of `settings.json`
+    * `state` is that after the last step
+    * `title` and `headline` say what was run and what came out, in Markdown
+    * `curve` is what is drawn beside the training loss
+    * `parts` are further paragraphs in Markdown
+    """
+    result = {
+        "validation": state.best,
+        "parameters": sum(p.numel() for p in state.model.parameters()),
+        "seconds": round(state.seconds, 1),
+    }
+    write_json(folder / "result.json", result)
+    write_aside(folder / LOSS_CURVE, loss_curve(read_metrics(folder / "metrics.jsonl"), curve))
+    write_aside(folder / "index.md", page(record, result, title, headline, parts).encode())
+
+
+def page(
+    record: dict[str, Any],
+    result: dict[str, Any],
+    title: str,
+    headline: str,
+    parts: Sequence[str] = (),
+) -> str:
+    r"""
+    ## Page
+
+    * `record` is the content of `settings.json`, `result` that of `result.json`
+    * `title`, `headline` and `parts` are Markdown
+
+    Returns Markdown.
+    """
+    data = {f"data, {name}": _short(value) for name, value in record["data"].items()}
+    written = [
+        f"# {printable(title, '')}",
+        f"{headline}, at step {result['validation']['step']} of {record['settings']['steps']}; "
+        f"{result['parameters']:,} parameters, {result['seconds']:.0f} s.",
+        fenced(record["environment"]["command"]),
+        "## Loss",
+        f"![training and validation loss over the steps]({LOSS_CURVE})",
+        *parts,
+        "## Settings",
+        _table(record["settings"]),
+        "## Where it ran",
+        _table({**record["environment"], **record["launch"], **data}),
+    ]
+    return "\n\n".join(written) + "\n"
+
+
+def matrices(folder: Path, checkpoint: dict[str, Any], *, causal: bool) -> list[str]:
+    r"""
+    ## What the blocks read
+
+    Draws the learned $W$ of each block, where it is one free matrix.
+
+    * `folder` receives the picture
+    * `checkpoint` is that of the run with its best weights
+    * `causal` hides the triangle that a causal model does not read
+
+    Returns the paragraphs about it, none if there is nothing to draw.
+    """
+    best = best_weights(checkpoint)
+    found = [best[name] for name in best if _is_matrix(name, best[name])]
+    if not found:
+        return []
+    pictures = [weight.tril() for weight in found] if causal else found
+    write_aside(folder / SPATIAL_MATRICES, spatial_matrices(pictures))
+    future = " The upper triangle is the future, which a causal model does not read."
+    return [
+        "## What the blocks read",
+        "The learned $W$ of each block. Row $i$ shows what position $i$ reads from each "
+        f"position $j$: red adds, blue subtracts.{future if causal else ''}",
+        f"![the spatial matrices W, one for each block]({SPATIAL_MATRICES})",
+    ]
+
+
+# Other projections keep diagonals, kernels or several heads under the same name.
+def _is_matrix(name: str, weight: Tensor) -> bool:
+    return name.endswith(SPATIAL_WEIGHT) and weight.dim() == 2 and len(set(weight.shape)) == 1
+
+
+# A vocabulary has as many entries as it has; the page says its kind.
+def _short(value: Any) -> Any:
+    return value.get("kind", "") if isinstance(value, dict) else value
+
+
+# A fence longer than any run of backticks in the text cannot be closed by it.
+def fenced(text: str) -> str:
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
+    return f"{fence}text\n{printable(text, LINES)}\n{fence}"
+
+
+# Form feeds and the like occur in source code, and so in samples of it, and even in names of files;
+# a page must not hold them.
+def printable(text: str, keep: str) -> str:
+    return "".join(c if c.isprintable() or c in keep else UNKNOWN for c in text)
+
+
+def _table(values: dict[str, Any]) -> str:
+    rows = [f"| {name} | {_cell(value)} |" for name, value in values.items() if value != ""]
+    return "\n".join(["| name | value |", "| --- | --- |", *rows])
+
+
+# In a table a bar ends the cell, in code too, unless a backslash stands before it.
+def _cell(value: Any) -> str:
+    text = printable(str(value), "").replace("|", r"\|")
+    ticks = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    space = " " if len(ticks) > 1 else ""
+    return f"{ticks}{space}{text}{space}{ticks}"
