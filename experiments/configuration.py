@@ -15,7 +15,6 @@ command line. Names are those of the flags, with `-` or `_`; nothing is nested, 
 in a file can be typed as a flag and the other way round.
 """
 
-import dataclasses
 import types
 import typing
 from collections.abc import Mapping
@@ -44,6 +43,8 @@ def read_config(path: Path, *classes: type) -> dict[str, Any]:
     hints: dict[str, Any] = {}
     for cls in classes:
         hints.update(typing.get_type_hints(cls))
+    # A file names others as its bases.
+    hints.pop("config", None)
     return _read(path, hints, ())
 
 
@@ -141,9 +142,3 @@ def _value(name: str, node: yaml.Node, hint: Any, where: str) -> Any:
         return Path(value)
     remedy = "; a text may need quotes" if kind in (str, Path) and scalar else ""
     raise ValueError(f"{name} must be of type {kind.__name__}, got {value!r} in {where}{remedy}")
-
-
-def joined(settings: type, config: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """The values for one dataclass: those of the configuration, and over them the flags given."""
-    names = {field.name for field in dataclasses.fields(settings)}
-    return {name: value for name, value in {**config, **given}.items() if name in names}

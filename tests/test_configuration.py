@@ -9,7 +9,8 @@ from helpers import assert_raises, properties
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.configuration import joined, read_config
+from experiments.configuration import read_config
+from experiments.runs import Launch
 
 
 @dataclass(frozen=True)
@@ -74,10 +75,10 @@ def test_an_empty_file_changes_nothing(tmp_path, text):
     assert read(config(tmp_path, text)) == {}
 
 
-def test_the_command_line_is_stronger_and_each_class_gets_its_own(tmp_path):
-    found = read(config(tmp_path, "size: s\nsteps: 7\nlr: 0.5"))
-    assert joined(Settings, found, {"lr": 0.1, "other": 1}) == {"size": "s", "lr": 0.1}
-    assert joined(Training, found, {"steps": 9}) == {"steps": 9}
+def test_a_file_that_is_asked_for_in_a_file_is_a_base_and_no_config(tmp_path):
+    path = config(tmp_path, "config: b.yml")
+    message = f"name must be that of a flag, got 'config' in {path}, line 1"
+    assert_raises(lambda: read_config(path, Launch), ValueError, message)
 
 
 # ## Bases

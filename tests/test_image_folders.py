@@ -137,7 +137,7 @@ def test_a_list_of_other_bytes_is_refused(tmp_path):
 
 
 def test_a_missing_folder_is_named(tmp_path):
-    message = f"data must be a folder, got {tmp_path / 'nowhere'}"
+    message = f"data must be a folder of images, got {tmp_path / 'nowhere'}; --data names it"
     assert_raises(lambda: read_images(tmp_path / "nowhere", "train"), ValueError, message)
     message = f"data must have train/CLASS or train_list.txt, got neither in {tmp_path}"
     assert_raises(lambda: read_images(tmp_path, "train"), ValueError, message)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from experiments.images.augment import Normalisation
 from experiments.images.validation import in_words, right, validate
+from experiments.settings import UserError
 
 
 class Alone:
@@ -109,7 +110,7 @@ def test_a_model_in_evaluation_stays_there():
 def test_no_image_at_all_is_an_error():
     message = "data must have images to validate, got none that can be read"
     batches = [batch([[3, 1]], [0], [0])]
-    assert_raises(lambda: validate(Reader(), batches, AS_THEY_ARE, Alone()), ValueError, message)
+    assert_raises(lambda: validate(Reader(), batches, AS_THEY_ARE, Alone()), UserError, message)
 
 
 def test_a_validation_is_one_line():

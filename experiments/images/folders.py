@@ -70,7 +70,7 @@ def read_images(data: Path, part: str, classes: Sequence[str] | None = None) -> 
     and for a line that does not end with such a class; with the line's number.
     """
     if not data.is_dir():
-        raise ValueError(f"data must be a folder, got {data}")
+        raise ValueError(f"data must be a folder of images, got {data}; --data names it")
     listed, folder = data / f"{part}_list.txt", data / part
     if listed.is_file():
         return _from_list(listed, classes)

@@ -28,6 +28,8 @@ from experiments.settings import UserError
 
 # How often another image is tried in the place of a damaged one.
 TRIES = 20
+# What a worker imports, because the command does: loaded once, in the process that they fork from.
+PRELOADED = ["experiments.command", "experiments.run_page", "experiments.images.command"]
 
 
 class Reads(Protocol):
@@ -139,14 +141,13 @@ class _Stacking:
 
 
 def _loader(dataset: Any, order: Iterable[list[Any]], workers: int, size: int) -> Iterator[Stack]:
-    # A process that is forked from one with threads or a GPU can hang, so a fresh one forks: it
-    # loads what the workers need, once, and then they start at once.
+    # A process that is forked from one with threads or a GPU can hang, so a fresh one forks.
     context: Any = None
     if workers:
         fresh = "forkserver" in multiprocessing.get_all_start_methods()
         context = multiprocessing.get_context("forkserver" if fresh else "spawn")
         if fresh:
-            context.set_forkserver_preload(["experiments.images.reading"])
+            context.set_forkserver_preload(PRELOADED)
     loader: DataLoader[Read] = DataLoader(
         dataset,
         batch_sampler=order,

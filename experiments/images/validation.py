@@ -8,21 +8,14 @@ of is filled up and not counted. Nor are damaged files.
 
 import time
 from collections.abc import Iterable
-from typing import Protocol
+from typing import Any
 
 import torch
+from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from experiments.images.augment import Normalisation
-
-
-class Processes(Protocol):
-    """What is asked of Fabric."""
-
-    @property
-    def device(self) -> torch.device: ...
-
-    def all_reduce(self, data: Tensor, *, reduce_op: str) -> Tensor: ...
+from experiments.settings import UserError
 
 
 def right(logits: Tensor, labels: Tensor, k: int) -> Tensor:
@@ -47,7 +40,7 @@ def validate(
     model: nn.Module,
     batches: Iterable[tuple[Tensor, Tensor, Tensor]],
     normalise: Normalisation,
-    processes: Processes,
+    fabric: Fabric,
 ) -> dict[str, float]:
     r"""
     ## Validation
@@ -58,9 +51,9 @@ def validate(
     Returns `error`, `top1` and `top5` in percent, `loss` in nats, the number of `images` and
     `images_per_second`, over all processes.
 
-    Raises `ValueError` where no image could be read.
+    Raises `UserError` where no image could be read.
     """
-    device, was_training = processes.device, model.training
+    device, was_training = fabric.device, model.training
     model.eval()
     totals = torch.zeros(4, dtype=torch.float64, device=device)
     began = time.perf_counter()
@@ -72,12 +65,12 @@ def validate(
         there = w > 0
         found = torch.stack([there, right(logits, y, 1), right(logits, y, 5), loss])
         totals += torch.where(there, found, 0.0).sum(dim=1)
-    totals = processes.all_reduce(totals, reduce_op="sum")
-    n, top1, top5, nats = totals.tolist()
+    summed: Any = fabric.all_reduce(totals, reduce_op="sum")
+    n, top1, top5, nats = summed.tolist()
     seconds = time.perf_counter() - began
     model.train(was_training)
     if n == 0:
-        raise ValueError("data must have images to validate, got none that can be read")
+        raise UserError("data must have images to validate, got none that can be read")
     return {
         "error": 100 * (1 - top1 / n),
         "top1": 100 * top1 / n,
