@@ -2,7 +2,10 @@
 
 import itertools
 import math
+import multiprocessing
+import os
 import random
+import signal
 import struct
 import zlib
 from pathlib import Path
@@ -354,6 +357,20 @@ def test_a_folder_of_nothing_but_damaged_files_ends_the_run(tmp_path):
         f"{path}: [Errno 2] No such file or directory: '{path}'"
     )
     assert_raises(lambda: next(reading(images, batch=1)), UserError, message)
+
+
+def test_a_worker_that_dies_ends_the_run_with_one_sentence(tmp_path):
+    images = read_images(image_tree(tmp_path), "train")
+    before = set(multiprocessing.active_children())
+    batches = reading(images, workers=1)
+    next(batches)
+    (worker,) = set(multiprocessing.active_children()) - before
+    os.kill(worker.pid, signal.SIGKILL)
+    message = (
+        "workers must live as long as the run, got one that died; fewer than 1 need less memory, "
+        "and --resume goes on from the last checkpoint"
+    )
+    assert_raises(lambda: list(itertools.islice(batches, 50)), UserError, message)
 
 
 # ## Validation

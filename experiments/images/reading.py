@@ -157,7 +157,15 @@ def _loader(dataset: Any, order: Iterable[list[Any]], workers: int, size: int) -
         # Otherwise a number would be drawn from the global one.
         generator=torch.Generator(),
     )
-    return iter(loader)
+    try:
+        yield from loader
+    except RuntimeError as e:
+        if "DataLoader worker" not in str(e):
+            raise
+        raise UserError(
+            f"workers must live as long as the run, got one that died; fewer than {workers} need "
+            f"less memory, and --resume goes on from the last checkpoint"
+        ) from e
 
 
 # ## Reading for training
