@@ -23,7 +23,8 @@ from experiments.images.decode import (
     Crop,
     centre_crop,
     crop_box,
-    open_rgb,
+    decoded,
+    opened,
     pixels_of,
     random_crop,
 )
@@ -62,6 +63,11 @@ def saved(folder: Path, image: Image.Image, name: str, **options: object) -> Pat
 def reading(images: Images, *, step: int = 0, share: Part = WHOLE, workers: int = 0, **changes):
     options = {"size": 16, "crop": Crop(), "batch": 4, "seed": 0, "damaged": Damaged(), **changes}
     return training_batches(images, step=step, share=share, workers=workers, **options)
+
+
+def open_rgb(path: Path, at_least: tuple[int, int] | None = None) -> Image.Image:
+    with opened(path) as image:
+        return decoded(image, at_least)
 
 
 def bomb(path: Path, side: int = 20_000) -> Path:

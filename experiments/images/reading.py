@@ -159,8 +159,9 @@ def _loader(dataset: Any, order: Iterable[list[Any]], workers: int, size: int) -
     )
     try:
         yield from loader
-    except RuntimeError as e:
-        if "DataLoader worker" not in str(e):
+    except (RuntimeError, OSError, EOFError) as e:
+        # torch finds the worker gone, or the socket that its pixels should come through.
+        if isinstance(e, RuntimeError) and "DataLoader worker (pid" not in str(e):
             raise
         raise UserError(
             f"workers must live as long as the run, got one that died; fewer than {workers} need "
