@@ -161,8 +161,9 @@ def test_area_and_ratio_of_crops_are_spread_as_asked():
     assert abs(ratio.mean()) < 0.01
     # A uniform distribution has the variance of its width squared, over 12.
     assert ratio.std() == pytest.approx(2 * math.log(4 / 3) / math.sqrt(12), rel=0.03)
-    lefts = np.array([box[0] for box in found]) / (1000 - sides[:, 0])
-    assert abs(lefts.mean() - 0.5) < 0.02
+    for axis in range(2):
+        places = np.array([box[axis] for box in found]) / (1000 - sides[:, axis])
+        assert abs(places.mean() - 0.5) < 0.02
 
 
 def test_the_middle_is_taken_where_no_crop_fits():

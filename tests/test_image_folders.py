@@ -52,7 +52,7 @@ def test_names_may_be_of_any_alphabet(tmp_path):
 
 def test_validation_takes_the_classes_of_training_and_may_lack_some(tmp_path):
     touch(tmp_path, "val/b/1.png")
-    (tmp_path / "val" / "a").mkdir()
+    (tmp_path / "val" / "c").mkdir()
     images = read_images(tmp_path, "val", ("a", "b", "c"))
     assert images.classes == ("a", "b", "c")
     assert images.labels.tolist() == [1]
