@@ -23,7 +23,7 @@ install: $(INSTALLED) ## make .venv and install everything, versions as in const
 $(INSTALLED): pyproject.toml mkdocs-annotated/pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt \
-		--editable ./mkdocs-annotated --editable ".[experiments,weights,hub,flax,docs,test,check]"
+		--editable ./mkdocs-annotated --editable ".[experiments,images,weights,hub,flax,docs,test,check]"
 	$(BIN)/python -m pip install --quiet --no-deps $(PEERS)
 	@touch $@
 

@@ -25,10 +25,12 @@ from torch import nn
 
 from experiments.autoregressive import Settings, train
 from experiments.checkpoint import State
-from experiments.corpus import Corpus, Vocabulary
+from experiments.corpus import Corpus
 from experiments.models import make_model
 from experiments.optimisation import make_optimizer
 from experiments.records import hardware
+from experiments.tokens import Tokens
+from experiments.vocabulary import Characters
 
 N_TOKENS = 65
 
@@ -56,8 +58,10 @@ def engine(settings: Settings, tokens: torch.Tensor) -> float:
     optimizer = make_optimizer(
         model, lr=settings.lr, betas=(0.9, 0.99), weight_decay=settings.weight_decay
     )
-    vocabulary = Vocabulary("".join(map(chr, range(33, 33 + N_TOKENS - 1))))
-    corpus = Corpus("benchmark", "", vocabulary, tokens, tokens[: settings.seq_len + 1])
+    vocabulary = Characters("".join(map(chr, range(33, 33 + N_TOKENS - 1))))
+    train_tokens = Tokens(tokens)
+    validation = train_tokens.part(0, settings.seq_len + 1)
+    corpus = Corpus("benchmark", "", vocabulary, train_tokens, validation, settings.seq_len)
     state = State({"settings": asdict(settings)}, model, optimizer)
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
         began = time.perf_counter()

@@ -15,14 +15,12 @@ second does to it is shown beside.
 import argparse
 from pathlib import Path
 
-import torch
+from lightning_fabric import Fabric
 
-from experiments.autoregressive import Settings
-from experiments.checkpoint import CheckpointError, load_run_checkpoint
+from experiments.autoregressive import trained
+from experiments.checkpoint import BEST, CheckpointError, load_run_checkpoint
 from experiments.corpus import load_corpus
 from experiments.evaluation import evaluate
-from experiments.models import make_model
-from experiments.settings import from_dict
 from labml_gmlp import extend, interpolate
 
 
@@ -32,14 +30,12 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder of the corpora")
     arguments = parser.parse_args()
     try:
-        checkpoint = load_run_checkpoint(arguments.run / "best.pt")
+        checkpoint = load_run_checkpoint(arguments.run / BEST)
     except (CheckpointError, OSError) as error:
         parser.error(f"run must be the folder of a run: {error}")
-    settings = from_dict(Settings, checkpoint["identity"]["settings"])
+    settings, _, model = trained(checkpoint)
     n = settings.seq_len
     corpus = load_corpus(settings.corpus, n, arguments.data)
-    model = make_model(settings, len(corpus.vocabulary))
-    model.load_state_dict(checkpoint["model"])
     models = {
         f"{n // 2} | corner of W": (model, n // 2),
         f"{n} | as trained": (model, n),
@@ -47,9 +43,10 @@ def main() -> None:
         f"{4 * n} | `extend`": (extend(model, 4 * n), 4 * n),
         f"{2 * n} | `interpolate`": (interpolate(model, 2 * n), 2 * n),
     }
+    fabric = Fabric(accelerator="cpu", devices=1)
     print("| tokens | W | nats/char |\n| --- | --- | --- |")
     for name, (resized, length) in models.items():
-        found = evaluate(resized, corpus.validation, length, torch.device("cpu"))
+        found = evaluate(resized, corpus.validation, corpus.validation_characters, length, fabric)
         print(f"| {name} | {found['nats_per_char']:.4f} |", flush=True)
 
 

@@ -10,7 +10,10 @@ They share functions, and no class to inherit:
 
 * [settings.py](settings.py): flags from the fields of a dataclass
 * [models.py](models.py): the two layers, and the encoders that stack them
-* [corpus.py](corpus.py): text to tokens, and the order in which they are read
+* [texts.py](texts.py): where a text comes from
+* [vocabulary.py](vocabulary.py): characters, bytes or pairs of bytes as tokens
+* [tokens.py](tokens.py): tokens in a file that is mapped to memory
+* [corpus.py](corpus.py): a text cut and encoded, and the order in which it is read
 * [optimisation.py](optimisation.py): what decays, and how the rate moves
 * [evaluation.py](evaluation.py): the loss over the whole validation part
 * [checkpoint.py](checkpoint.py): state that survives a kill

@@ -43,8 +43,8 @@ from experiments.settings import (
     user_errors,
 )
 from experiments.training import Batch, Task, Training
-from experiments.vocabulary import check_vocabulary, from_description
-from labml_gmlp import generate
+from experiments.vocabulary import Vocabulary, check_vocabulary, from_description
+from labml_gmlp import LanguageModel, generate
 from labml_gmlp.storage import write_aside
 
 
@@ -205,19 +205,11 @@ def loss(model: nn.Module, batch: Batch) -> Tensor:
     return nn.functional.cross_entropy(model(tokens).flatten(0, 1), targets.flatten())
 
 
-def sampling(checkpoint: dict[str, Any], sample: Sample, device: torch.device) -> Iterator[str]:
-    r"""
-    ## Sampling
-
-    The prompt, and then one token after another, from the model of a checkpoint.
-
-    Raises `ValueError` for a prompt with characters that are not in the training text.
-    """
+def trained(checkpoint: dict[str, Any]) -> tuple[Settings, Vocabulary, LanguageModel]:
+    """The settings, the vocabulary and the model of a checkpoint, with its best weights."""
     identity = checkpoint["identity"]
     settings, training = from_dict((Settings, Training), identity["settings"])
     vocabulary = from_description(identity["data"]["vocabulary"])
-    prompt = sample.prompt or vocabulary.start
-    start = vocabulary.encode_known(prompt).to(device)
     model = make_model(
         settings.layer,
         settings.shape(),
@@ -226,9 +218,23 @@ def sampling(checkpoint: dict[str, Any], sample: Sample, device: torch.device) -
         seed=training.seed,
         encoder=settings.encoder,
     )
-    model.to(device).eval().load_state_dict(best_weights(checkpoint))
+    model.load_state_dict(best_weights(checkpoint))
+    return settings, vocabulary, model.eval()
+
+
+def sampling(checkpoint: dict[str, Any], sample: Sample, device: torch.device) -> Iterator[str]:
+    r"""
+    ## Sampling
+
+    The prompt, and then one token after another, from the model of a checkpoint.
+
+    Raises `ValueError` for a prompt with characters that are not in the training text.
+    """
+    settings, vocabulary, model = trained(checkpoint)
+    prompt = sample.prompt or vocabulary.start
+    start = vocabulary.encode_known(prompt).to(device)
     tokens = generate(
-        model,
+        model.to(device),
         start,
         sample.characters,
         seq_len=settings.seq_len,

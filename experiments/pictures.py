@@ -13,7 +13,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from torch import Tensor
 
 FAINT = "#c3d0e3"
 COLOURS = ("#33557f", "#b3261e", "#2c6e49", "#8a5a00", "#6b4c9a", "#00707a", "#9a3d6b", "#555555")
@@ -89,7 +88,7 @@ def compare(runs: dict[str, list[dict[str, float]]], curve: Curve = NATS_PER_CHA
     return _svg(figure, axes)
 
 
-def spatial_matrices(weights: list[Tensor]) -> bytes:
+def spatial_matrices(weights: list[NDArray[np.float32]]) -> bytes:
     r"""
     ## The learned $W$
 
@@ -110,8 +109,8 @@ def spatial_matrices(weights: list[Tensor]) -> bytes:
     for block, weight in enumerate(weights):
         axes = grid.flat[block]
         axes.axis("on")
-        largest = float(weight.abs().max())
-        axes.imshow(weight.numpy(), cmap="RdBu_r", vmin=-largest or -1, vmax=largest or 1)
+        largest = float(np.abs(weight).max())
+        axes.imshow(weight, cmap="RdBu_r", vmin=-largest or -1, vmax=largest or 1)
         axes.set_title(f"block {block + 1}, max {largest:.2g}", fontsize=9)
         axes.tick_params(labelsize=7, length=2)
         axes.set_xlabel("$j$, read", fontsize=8)

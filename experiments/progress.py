@@ -7,6 +7,7 @@ over the whole run. All of it goes to standard error: standard output is for the
 
 import sys
 import time
+from collections.abc import Iterable, Iterator
 
 from torch import Tensor
 from tqdm import tqdm
@@ -14,6 +15,9 @@ from tqdm import tqdm
 # Plain lines over a whole run, and steps between two readings of the loss for the bar.
 LINES = 20
 SHOWN_EVERY = 10
+# Reading a file: seconds until the bar appears, and between two lines.
+SHOWN_AFTER = 2
+SAID_EVERY = 10
 
 
 class Progress:
@@ -61,3 +65,35 @@ class Progress:
             self._bar.write(text, file=sys.stderr)
         elif self.shown:
             print(text, file=sys.stderr, flush=True)
+
+
+def shown(chunks: Iterable[bytes], size: int, what: str) -> Iterator[bytes]:
+    r"""
+    ## Progress of reading
+
+    Hands on the `chunks` of a file and shows how far it is: on a terminal as a bar, else in a line
+    from time to time. What is over in a moment shows nothing.
+
+    * `chunks` are its bytes in order
+    * `size` is how many there are
+    * `what` is done to them
+    """
+    began, said, n = time.monotonic(), time.monotonic(), 0
+    with tqdm(
+        total=size,
+        desc=what,
+        unit="B",
+        unit_scale=True,
+        delay=SHOWN_AFTER,
+        leave=False,
+        disable=not sys.stderr.isatty(),
+        file=sys.stderr,
+    ) as bar:
+        for chunk in chunks:
+            yield chunk
+            bar.update(len(chunk))
+            n += len(chunk)
+            now = time.monotonic()
+            if bar.disable and now - said > SAID_EVERY:
+                said, left = now, (size - n) * (now - began) / n
+                print(f"{what}: {n / size:.0%}, {left:.0f} s left", file=sys.stderr, flush=True)

@@ -5,11 +5,14 @@ What a run did and found: its result as data, its pictures, and one Markdown pag
 together. The site shows the page; any Markdown viewer does too.
 """
 
+import io
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from experiments.checkpoint import State, best_weights
@@ -19,6 +22,8 @@ from experiments.vocabulary import UNKNOWN
 from labml_gmlp.storage import write_aside
 
 LOSS_CURVE, SPATIAL_MATRICES = "loss.svg", "spatial.png"
+# The matrices as numbers, from which the picture can be drawn again.
+SPATIAL_NUMBERS = "spatial.npz"
 # Where a gMLP model keeps its matrices $W$, by the end of their names.
 SPATIAL_WEIGHT = "sgu.projection.weight"
 # What may stand in a block of code besides printable characters.
@@ -103,8 +108,11 @@ def matrices(folder: Path, checkpoint: dict[str, Any], *, causal: bool) -> list[
     found = [best[name] for name in best if _is_matrix(name, best[name])]
     if not found:
         return []
-    pictures = [weight.tril() for weight in found] if causal else found
-    write_aside(folder / SPATIAL_MATRICES, spatial_matrices(pictures))
+    numbers = [(weight.tril() if causal else weight).numpy() for weight in found]
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, *numbers)
+    write_aside(folder / SPATIAL_NUMBERS, buffer.getvalue())
+    write_aside(folder / SPATIAL_MATRICES, spatial_matrices(numbers))
     future = " The upper triangle is the future, which a causal model does not read."
     return [
         "## What the blocks read",
@@ -112,6 +120,12 @@ def matrices(folder: Path, checkpoint: dict[str, Any], *, causal: bool) -> list[
         f"position $j$: red adds, blue subtracts.{future if causal else ''}",
         f"![the spatial matrices W, one for each block]({SPATIAL_MATRICES})",
     ]
+
+
+def read_matrices(folder: Path) -> list[NDArray[np.float32]]:
+    """The matrices that a run wrote, first block first."""
+    with np.load(folder / SPATIAL_NUMBERS) as numbers:
+        return [numbers[name] for name in numbers.files]
 
 
 # Other projections keep diagonals, kernels or several heads under the same name.

@@ -347,8 +347,7 @@ def _lines(pieces: Iterable[str]) -> Iterator[str]:
         for line in whole:
             line += "\n"
             yield from (line[i : i + LINE] for i in range(0, len(line), LINE))
-        # The last character of `rest` may still be followed by its line break.
-        full = max(0, len(rest) - 1) // LINE * LINE
+        full = len(rest) // LINE * LINE
         yield from (rest[i : i + LINE] for i in range(0, full, LINE))
         rest = rest[full:]
     if rest:

@@ -7,6 +7,7 @@ written.
 
 import contextlib
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +21,9 @@ def write_aside(path: Path, content: bytes) -> None:
 
 
 @contextlib.contextmanager
-def aside(path: Path, keep: Path | None = None) -> Iterator[BinaryIO]:
+def aside(
+    path: Path, keep: Path | None = None, *, shared: bool = False
+) -> Iterator[BinaryIO]:
     r"""
     ## All or nothing
 
@@ -28,10 +31,13 @@ def aside(path: Path, keep: Path | None = None) -> Iterator[BinaryIO]:
     is renamed. Who opens `path` at any moment finds the old content or the new one, never a part.
 
     * `keep` is where the old content stays
+    * `shared` gives the new file a name that no other process gives it: several may write `path` at
+      a time, and the last one stays
 
     Raises `OSError` if it cannot be written, and leaves no half file then.
     """
-    new = path.with_name(path.name + ".new")
+    own = f".{secrets.token_hex(8)}" if shared else ""
+    new = path.with_name(f"{path.name}{own}.new")
     try:
         with new.open("wb") as file:
             yield file

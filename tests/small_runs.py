@@ -10,6 +10,7 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,11 @@ ROOT = Path(__file__).parent.parent
 
 # Equality to the last bit holds for the same number of threads only.
 torch.set_num_threads(1)
+
+# Where small runs keep the tokens of their texts; one folder for all tests.
+_DATA = tempfile.TemporaryDirectory(prefix="gmlp-tests-", ignore_cleanup_errors=True)
+DATA = Path(_DATA.name)
+(DATA / "tokens").mkdir()
 
 # A step takes milliseconds, and each kind of file and of line is written several times.
 SMALL = {
@@ -64,7 +70,10 @@ def flags(**values: Any) -> list[str]:
 
 def small(corpus: Path, run: Path, /, **changes: Any) -> list[str]:
     """The command line of a small run without labml."""
-    return ["--no-labml", *flags(**{"corpus": corpus, "run": run, **SMALL, **changes})]
+    return [
+        "--no-labml",
+        *flags(**{"corpus": corpus, "run": run, "data": DATA, **SMALL, **changes}),
+    ]
 
 
 def experiment(*arguments: object) -> int:

@@ -14,6 +14,7 @@ import torch
 from helpers import assert_the_past_cannot_see_the_future, properties, randomised, seeds
 from hypothesis import given
 from hypothesis import strategies as st
+from lightning_fabric import Fabric
 from small_runs import (
     SMALL,
     command,
@@ -39,7 +40,6 @@ from experiments.pictures import spatial_matrices
 from experiments.records import read_metrics
 
 LAYERS = list(DEFAULTS)
-CPU = torch.device("cpu")
 
 
 @dataclass
@@ -136,7 +136,10 @@ def test_the_best_checkpoint_has_the_result_when_it_is_evaluated_again(finished)
     corpus = load_corpus(settings.corpus, settings.seq_len, finished.folder)
     model = make_model(settings, len(corpus.vocabulary))
     model.load_state_dict(checkpoint["model"])
-    found = evaluate(model, corpus.validation, settings.seq_len, CPU)
+    fabric = Fabric(accelerator="cpu", devices=1)
+    found = evaluate(
+        model, corpus.validation, corpus.validation_characters, settings.seq_len, fabric
+    )
     assert {"step": checkpoint["step"], **found} == result_of(finished.folder)
 
 

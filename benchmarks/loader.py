@@ -1,0 +1,91 @@
+r"""
+# What the loader costs
+
+```
+python -m benchmarks.loader
+```
+
+Reads batches of windows from a file of tokens and trains the default model on them, in turn. The
+time of reading a batch is set beside that of a step: forward, backward, clipping, update. The
+tokens lie in the file cache of the system, as they do after the first pass over a text that fits
+there.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from experiments.autoregressive import Settings
+from experiments.corpus import Windows, load_corpus
+from experiments.models import Shape, make_model
+from experiments.optimisation import make_optimizer
+from experiments.records import hardware
+
+# The default, and the batch and the context of labml-nn's experiment; there with the default's
+# model, which is smaller than labml-nn's, so that the loader's share shows.
+CASES = [(12, 64), (32, 256)]
+# A batch is read in microseconds: so many times as many are timed.
+READS = 50
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Time the loader and the step in turn.")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of both (default: 5)")
+    parser.add_argument("--steps", type=int, default=20, help="steps a round (default: 20)")
+    arguments = parser.parse_args()
+    print(f"{hardware(torch.device('cpu'))}; {arguments.steps} steps a round")
+    print("batch x context  reading ms  step ms  reading / step: min, median, max")
+    with tempfile.TemporaryDirectory() as folder:
+        for batch, seq_len in CASES:
+            shape = replace(Settings(), seq_len=seq_len).shape()
+            reading, stepping = measure(
+                shape, batch, Path(folder), arguments.rounds, arguments.steps
+            )
+            ratios = [a / b for a, b in zip(reading, stepping, strict=True)]
+            print(
+                f"{batch:5} x {seq_len:7}  {1e3 * statistics.median(reading):10.3f}  "
+                f"{1e3 * statistics.median(stepping):7.1f}  "
+                f"{min(ratios):.2%}, {statistics.median(ratios):.2%}, {max(ratios):.2%}",
+                flush=True,
+            )
+
+
+def measure(
+    shape: Shape, batch: int, data: Path, rounds: int, steps: int
+) -> tuple[list[float], list[float]]:
+    """Seconds of reading a batch and of a step on it, for each round."""
+    corpus = load_corpus("python", shape.seq_len, data)
+    windows = Windows(corpus.train, shape.seq_len, batch, seed=0)
+    model = make_model("gmlp", shape, len(corpus.vocabulary), causal=True, seed=0)
+    optimizer = make_optimizer(model, lr=1e-3, betas=(0.9, 0.99), weight_decay=0.1)
+
+    def read(n: int) -> float:
+        began = time.perf_counter()
+        for step in range(n):
+            windows.at(step)
+        return (time.perf_counter() - began) / n
+
+    def train(n: int) -> float:
+        x, y = windows.at(0)
+        began = time.perf_counter()
+        for _ in range(n):
+            loss = nn.functional.cross_entropy(model(x).flatten(0, 1), y.flatten())
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+        return (time.perf_counter() - began) / n
+
+    read(READS), train(2)
+    times = [(read(READS * steps), train(steps)) for _ in range(rounds)]
+    return [reading for reading, _ in times], [step for _, step in times]
+
+
+if __name__ == "__main__":
+    main()

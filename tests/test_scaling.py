@@ -1,0 +1,115 @@
+"""Depths to train, and what is made of the results."""
+
+import math
+import shlex
+from typing import Any
+
+import pytest
+import torch
+from helpers import assert_raises, properties
+from hypothesis import given
+from hypothesis import strategies as st
+
+from experiments import masked
+from experiments.models import Shape, make_model
+from experiments.scaling import D_FFN, DEPTHS, VARIANTS, Point, exponent, picture, points, table
+
+
+def run(layer: str, n_layers: int, parameters: int, perplexity: float) -> dict[str, Any]:
+    return {
+        "settings": {"layer": layer, "n_layers": n_layers},
+        "parameters": parameters,
+        "validation": {"perplexity": perplexity},
+    }
+
+
+RUNS = [
+    run("transformer", 1, 200_000, 8.0),
+    run("gmlp", 8, 900_000, 4.0),
+    run("gmlp", 2, 250_000, 7.0),
+    run("gmlp", 2, 250_000, 9.0),
+    run("gmlp", 16, 1_800_000, 3.0),
+]
+
+
+def test_the_variants_are_flags_of_the_masked_language_model():
+    assert list(VARIANTS) == [f"{layer}-{n}" for layer, depths in DEPTHS.items() for n in depths]
+    for name, flags in VARIANTS.items():
+        words = shlex.split(flags)
+        values = dict(zip(words[::2], words[1::2], strict=True))
+        layer, depth = name.split("-")
+        assert values == {"--layer": layer, "--n-layers": depth, "--d-ffn": str(D_FFN)}
+        masked.Settings(layer=layer, n_layers=int(depth), d_ffn=D_FFN)
+
+
+def test_both_layers_cover_the_same_sizes():
+    counts = {
+        layer: [
+            sum(
+                p.numel()
+                for p in make_model(
+                    layer,
+                    Shape(d_model=128, d_ffn=D_FFN, n_layers=depth, seq_len=128),
+                    67,
+                    causal=False,
+                    seed=0,
+                ).parameters()
+            )
+            for depth in depths
+        ]
+        for layer, depths in DEPTHS.items()
+    }
+    for small, large in zip(*counts.values(), strict=True):
+        assert 0.8 < small / large < 1.25
+    assert all(7 < line[-1] / line[0] < 9 for line in counts.values())
+
+
+def test_runs_of_one_size_are_one_point_and_the_smallest_comes_first():
+    found = points(RUNS)
+    assert found == {
+        "gmlp": [
+            Point(2, 250_000, (7.0, 9.0)),
+            Point(8, 900_000, (4.0,)),
+            Point(16, 1_800_000, (3.0,)),
+        ],
+        "transformer": [Point(1, 200_000, (8.0,))],
+    }
+    assert found["gmlp"][0].mean == 8
+    assert points([]) == {}
+
+
+def test_the_table_has_a_row_for_each_point():
+    assert table(points(RUNS)).splitlines()[2:] == [
+        "| gmlp | 2 | 250,000 | 8.000 | 7.000 to 9.000 | 2 |",
+        "| gmlp | 8 | 900,000 | 4.000 | 4.000 to 4.000 | 1 |",
+        "| gmlp | 16 | 1,800,000 | 3.000 | 3.000 to 3.000 | 1 |",
+        "| transformer | 1 | 200,000 | 8.000 | 8.000 to 8.000 | 1 |",
+    ]
+
+
+@properties
+@given(
+    alpha=st.floats(-0.5, 0.5),
+    factor=st.floats(2, 50),
+    sizes=st.lists(st.integers(10**4, 10**8), min_size=2, max_size=6, unique=True),
+)
+def test_the_slope_of_a_power_law_is_its_exponent(alpha, factor, sizes):
+    line = [Point(k, n, (factor * (n / 1e6) ** -alpha,)) for k, n in enumerate(sizes, 1)]
+    spread = max(sizes) / min(sizes)
+    assert exponent(line) == pytest.approx(alpha, abs=1e-9 / math.log(spread))
+
+
+def test_a_slope_needs_two_sizes():
+    message = "line must have points of at least 2 sizes, got 1 of 1"
+    assert_raises(lambda: exponent([Point(1, 9, (2.0,))]), ValueError, message)
+
+
+def test_the_picture_is_the_same_each_time_and_shows_each_line():
+    lines = points(RUNS)
+    drawn = picture(lines)
+    assert drawn.startswith(b"<?xml")
+    assert drawn == picture(lines)
+    torch.manual_seed(1)
+    for layer in lines:
+        assert picture({name: line for name, line in lines.items() if name != layer}) != drawn
+    assert picture({}).startswith(b"<?xml")
