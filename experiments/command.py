@@ -170,7 +170,8 @@ def read_flags(experiment: Experiment, arguments: Sequence[str]) -> tuple[Launch
     for name in (experiment.variant, "config"):
         first.add_argument("--" + name.replace("_", "-"), dest=name, nargs="?")
     early = vars(first.parse_known_args(arguments)[0])
-    filed = as_flags(read_config(Path(early["config"]))) if early["config"] else []
+    file, known = early["config"], (*experiment.classes, Launch)
+    filed = as_flags(read_config(Path(file), *known)) if file else []
     variant = vars(first.parse_known_args([*filed, *arguments])[0])[experiment.variant]
     fallback = next(iter(experiment.defaults.values()))
     defaults = experiment.defaults.get(variant, fallback)
@@ -205,12 +206,12 @@ def read_flags(experiment: Experiment, arguments: Sequence[str]) -> tuple[Launch
 
 
 def as_flags(values: dict[str, Any]) -> list[str]:
-    """What one would type for the values of a file. So both are read, and refused, in one way."""
+    """What one would type for the values of a file; nothing for `None`, as nobody can type it."""
     flags = []
     for name, value in values.items():
         flag = name.replace("_", "-")
         if isinstance(value, bool):
             flags.append(f"--{flag}" if value else f"--no-{flag}")
-        else:
+        elif value is not None:
             flags.append(f"--{flag}={value}")
     return flags

@@ -48,6 +48,7 @@ class Launch:
     * `accumulate` is the number of micro-batches that make up a step
     * `compile` runs the model through torch.compile
     * `checkpoint_layers` computes each layer a second time instead of keeping what is inside it
+    * `workers` is the number of processes that decode images, for each that trains
     * `data` is the folder of data
     * `labml` records the run with labml too
     """
@@ -62,11 +63,14 @@ class Launch:
     accumulate: int = 1
     compile: bool = False
     checkpoint_layers: bool = False
+    workers: int = 2
     data: Path = Path("data")
     labml: bool = True
 
     def __post_init__(self) -> None:
         check_positive(self, ("devices", "accumulate"))
+        if self.workers < 0:
+            raise ValueError(f"workers must be at least 0, got {self.workers}")
         if self.run is not None and self.resume is not None:
             raise ValueError(f"run must be left out beside resume, got {self.run}")
 
