@@ -37,7 +37,7 @@ from experiments.run_page import matrices, write_run
 from experiments.runs import Launch
 from experiments.settings import check_positive, from_dict
 from experiments.training import Batch, Task, Training
-from experiments.validation import sum_over_rows
+from experiments.sums import sum_over_rows
 
 VARIANTS = ("gmlp", "amlp", "transformer")
 # Tokens: what fills the room around the spans, what stands before the second, then the symbols,

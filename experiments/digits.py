@@ -35,7 +35,7 @@ from experiments.run_page import matrices, write_run
 from experiments.runs import Launch
 from experiments.settings import check_positive
 from experiments.training import Batch, Task, Training
-from experiments.validation import sum_over_rows
+from experiments.sums import sum_over_rows
 from labml_gmlp import Encoder, GMLPBlock, ImageClassifier, MixerBlock, n_patches
 
 

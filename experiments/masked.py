@@ -39,7 +39,7 @@ from experiments.runs import Launch
 from experiments.settings import check_positive
 from experiments.toeplitz_share import toeplitz_shares
 from experiments.training import Batch, Task, Training
-from experiments.validation import sum_over_rows
+from experiments.sums import sum_over_rows
 
 VARIANTS = ("gmlp", "linear", "additive", "multiplicative", "toeplitz", "transformer")
 # What the loss skips.

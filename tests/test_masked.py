@@ -42,7 +42,7 @@ from experiments.toeplitz_share import (
     toeplitz_shares,
 )
 from experiments.training import Task, Training
-from experiments.validation import rows_of
+from experiments.sums import rows_of
 from labml_gmlp import SpatialProjection
 
 FABRIC = Fabric(accelerator="cpu", devices=1)

@@ -1,7 +1,7 @@
 r"""
-# Validation
+# Sums over a validation set
 
-Sums over all rows of a validation set, shared out to the processes of a run.
+Over all its rows, shared out to the processes of a run.
 """
 
 from collections.abc import Callable
