@@ -63,3 +63,5 @@ def _second_name(path: Path, keep: Path) -> None:
         # Some file systems know no second names.
         shutil.copyfile(path, name)
     name.replace(keep)
+    # Nothing is renamed if both are names of one file already, as a kill right here leaves it.
+    name.unlink(missing_ok=True)
