@@ -9,6 +9,7 @@ or the new one.
 import dataclasses
 import hashlib
 import pickle
+import shutil
 import struct
 import sys
 from collections.abc import Callable, Iterator
@@ -103,6 +104,11 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         size, expected, found = _digests(path)
     except FileNotFoundError as e:
         raise CheckpointError(f"checkpoint {path} must exist, got no such file") from e
+    except OSError as e:
+        # A folder of that name, or a disk that is breaking.
+        raise CheckpointError(
+            f"checkpoint {path} must be a file that can be read, got: {e.strerror or e}"
+        ) from e
     if found != expected:
         raise CheckpointError(
             f"checkpoint {path} must match its checksum, got {size} bytes that do not: "
@@ -147,7 +153,7 @@ def resumable(run: Path, check: Callable[[Path], object]) -> Path | None:
     * `run` is the folder
     * `check` raises `CheckpointError` for a checkpoint that cannot be used
 
-    Raises `CheckpointError` if there are checkpoints and none can be used.
+    Raises `CheckpointError` if there are checkpoints and none can be used; it is about the newest.
     """
     last, previous = run / LAST, run / PREVIOUS
     if not last.exists() and not previous.exists():
@@ -155,12 +161,26 @@ def resumable(run: Path, check: Callable[[Path], object]) -> Path | None:
     try:
         check(last)
     except CheckpointError as e:
-        if not previous.exists():
-            raise
-        check(previous)
+        try:
+            check(previous)
+        except CheckpointError:
+            raise e from None
         print(f"{e}; going on from {previous}", file=sys.stderr)
         return previous
     return last
+
+
+def take_back(run: Path) -> None:
+    r"""
+    ## In the place of a damaged one
+
+    Makes the checkpoint before the newest the newest again. Otherwise the next to be saved would
+    move the damaged one over the whole one, and a kill in that moment would leave none.
+
+    * `run` is the folder
+    """
+    with (run / PREVIOUS).open("rb") as whole, aside(run / LAST) as file:
+        shutil.copyfileobj(whole, file)
 
 
 @dataclass
