@@ -61,7 +61,13 @@ def text_file(folder: Path, text: str | None = None) -> Path:
 
 
 def flags(**values: Any) -> list[str]:
-    return [f"--{name.replace('_', '-')}={value}" for name, value in values.items()]
+    """What one types for these values; a switch has none."""
+    typed = []
+    for name, value in values.items():
+        flag = name.replace("_", "-")
+        switch = f"--{flag}" if value is True else f"--no-{flag}"
+        typed.append(switch if isinstance(value, bool) else f"--{flag}={value}")
+    return typed
 
 
 # Where a run goes on any machine, so that a result does not depend on what hardware is there.

@@ -27,9 +27,7 @@ from experiments.settings import (
 )
 from experiments.training import Training
 
-ALL_LAYERS = (
-    "gmlp, amlp, toeplitz, convolution, linear, additive, multiplicative or transformer"
-)
+ALL_LAYERS = "gmlp, amlp, toeplitz, convolution, linear, additive, multiplicative or transformer"
 
 CLASSES = [Settings, Training, Launch, Sample]
 
