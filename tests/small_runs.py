@@ -1,5 +1,6 @@
 """Runs of the experiment that take a second, and processes to kill them in."""
 
+import errno
 import itertools
 import json
 import multiprocessing
@@ -138,6 +139,7 @@ def launch(
     *,
     die_at_flush: int = 0,
     die_at_rename: int = 0,
+    full_from_flush: int = 0,
     environment: dict[str, str] | None = None,
 ) -> Any:
     r"""
@@ -146,24 +148,27 @@ def launch(
     * `die_at_flush` is the number of the flush to disk, from 1, in whose middle the process kills
       itself; 0 means never
     * `die_at_rename` is the number of the renaming that it dies before
+    * `full_from_flush` is the number of the flush from which on the disk is full
     * `environment` has further variables
 
     Returns the started process.
     """
     assert _processes is not None
     _processes.set_forkserver_preload([*_LOADED, "experiments.autoregressive"])
+    moments = (die_at_flush, die_at_rename, full_from_flush)
     process = _processes.Process(
-        target=_child, args=(arguments, str(log), die_at_flush, die_at_rename, environment or {})
+        target=_child, args=(arguments, str(log), environment or {}, *moments)
     )
     process.start()
     return process
 
 
-def launch_ranks(arguments: list[str], logs: Path, world: int = 2) -> list[Any]:
+def launch_ranks(arguments: list[str], logs: Path, world: int = 2, **first: int) -> list[Any]:
     r"""
     Starts the processes of a run as torchrun does, each told by its environment who it is.
 
     * `logs` is a folder; what the process of rank 0 prints is in its file `0`, and so on
+    * `first` are moments of `launch`, for the process of rank 0
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -183,6 +188,7 @@ def launch_ranks(arguments: list[str], logs: Path, world: int = 2) -> list[Any]:
             arguments,
             logs / str(rank),
             environment={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            **(first if rank == 0 else {}),
         )
         for rank in range(world)
     ]
@@ -191,9 +197,10 @@ def launch_ranks(arguments: list[str], logs: Path, world: int = 2) -> list[Any]:
 def _child(
     arguments: list[str],
     log: str,
+    environment: dict[str, str],
     die_at_flush: int,
     die_at_rename: int,
-    environment: dict[str, str],
+    full_from_flush: int,
 ) -> None:
     with Path(log).open("ab") as file:
         os.dup2(file.fileno(), 1)
@@ -205,7 +212,10 @@ def _child(
 
     # The worst moment: the file is there, and half of it has reached the disk.
     def fsync(fd: int) -> None:
-        if next(flushes) == die_at_flush:
+        number = next(flushes)
+        if 0 < full_from_flush <= number:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if number == die_at_flush:
             if stat.S_ISREG(os.fstat(fd).st_mode):
                 os.ftruncate(fd, os.fstat(fd).st_size // 2)
             os.kill(os.getpid(), signal.SIGKILL)

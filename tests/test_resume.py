@@ -217,6 +217,7 @@ def test_a_run_with_a_damaged_last_checkpoint_goes_on_from_the_one_before(
     run = copy_of(reference.folder, tmp_path)
     damage(run / "last.pt")
     assert load_checkpoint(run / "previous.pt")["step"] == 55
+    capsys.readouterr()
     assert experiment(*resuming(run)) == 0
     assert capsys.readouterr().err.splitlines()[0] == (
         f"checkpoint {run / 'last.pt'} must match its checksum, got "
