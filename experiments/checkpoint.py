@@ -21,6 +21,7 @@ from typing import Any, BinaryIO
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from experiments.devices import on_rank_zero
@@ -268,19 +269,21 @@ class State:
             self.average = {name: p.detach().clone() for name, p in weights.items()}
             return
         change = 1 - min(decay, (1 + self.step) / (10 + self.step))
-        own = [p.detach() for p in weights.values()]
-        torch._foreach_lerp_(list(self.average.values()), own, change)
+        own = [_held(p.detach()) for p in weights.values()]
+        torch._foreach_lerp_([_held(average) for average in self.average.values()], own, change)
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
         """Within, the model has the averages for its weights."""
         assert self.average is not None
-        weights = [p.detach() for p in self.model.parameters()]
+        _let_go(self.model)
+        weights = [_held(p.detach()) for p in self.model.parameters()]
         own = [p.clone() for p in weights]
-        torch._foreach_copy_(weights, list(self.average.values()))
+        torch._foreach_copy_(weights, [_held(average) for average in self.average.values()])
         try:
             yield
         finally:
+            _let_go(self.model)
             torch._foreach_copy_(weights, own)
 
 
@@ -297,11 +300,24 @@ def _map(change: Callable[[Any], Any], values: Any) -> Any:
     return change(values)
 
 
+# With the strategy fsdp an evaluation leaves weights that it has collected from all processes; the
+# next forward pass would take them for those that the model has by then.
+def _let_go(model: nn.Module) -> None:
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
+
+
 # A weight that the processes hold in parts is a `DTensor`; all of them work to make it whole.
 def _whole(value: Any) -> Any:
     if isinstance(value, DTensor):
         value = value.full_tensor()
     return value.detach().cpu() if isinstance(value, Tensor) else value
+
+
+# What this process holds of it; the memory is the same.
+def _held(value: Tensor) -> Tensor:
+    return value.to_local() if isinstance(value, DTensor) else value
 
 
 def _like(value: Any, weight: Tensor) -> Any:
