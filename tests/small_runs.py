@@ -228,6 +228,6 @@ def _child(
 
     os.fsync, Path.replace = fsync, replace  # type: ignore[assignment]
     status = run(EXPERIMENT, arguments)
-    loaded = "imported labml\n" if "labml" in sys.modules else "never imported labml\n"
+    loaded = "imported labml" if "labml" in sys.modules else "never imported labml"
     print(loaded, file=sys.stderr, flush=True)
     sys.exit(status)
