@@ -15,11 +15,12 @@ second does to it is shown beside.
 import argparse
 from pathlib import Path
 
-from lightning_fabric import Fabric
+import torch
 
 from experiments.autoregressive import trained
 from experiments.checkpoint import BEST, CheckpointError, load_run_checkpoint
 from experiments.corpus import load_corpus
+from experiments.devices import make_fabric
 from experiments.evaluation import evaluate
 from labml_gmlp import extend, interpolate
 
@@ -43,7 +44,7 @@ def main() -> None:
         f"{4 * n} | `extend`": (extend(model, 4 * n), 4 * n),
         f"{2 * n} | `interpolate`": (interpolate(model, 2 * n), 2 * n),
     }
-    fabric = Fabric(accelerator="cpu", devices=1)
+    fabric = make_fabric(torch.device("cpu"), 1, "ddp", "float32")
     print("| tokens | W | nats/char |\n| --- | --- | --- |")
     for name, (resized, length) in models.items():
         found = evaluate(resized, corpus.validation, corpus.validation_characters, length, fabric)

@@ -31,11 +31,11 @@ from torch import Tensor, nn
 
 from experiments.autoregressive import Settings, loss
 from experiments.checkpoint import State
-from experiments.devices import has_bf16, make_fabric
+from experiments.devices import Share, has_bf16, make_fabric
 from experiments.models import make_model
 from experiments.optimisation import make_optimizer
 from experiments.records import environment, write_json
-from experiments.training import Share, Task, Training, train
+from experiments.training import Task, Training, train
 
 N_TOKENS = 65
 SIZES = Settings(d_model=512, d_ffn=2048, n_layers=6, seq_len=256)

@@ -36,8 +36,8 @@ from experiments.pictures import Curve
 from experiments.run_page import matrices, write_run
 from experiments.runs import Launch
 from experiments.settings import check_positive, from_dict
-from experiments.training import Batch, Task, Training
 from experiments.sums import sum_over_rows
+from experiments.training import Batch, Task, Training
 
 VARIANTS = ("gmlp", "amlp", "transformer")
 # Tokens: what fills the room around the spans, what stands before the second, then the symbols,

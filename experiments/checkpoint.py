@@ -9,6 +9,7 @@ or the new one.
 import dataclasses
 import hashlib
 import pickle
+import shutil
 import struct
 import sys
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from typing import Any, BinaryIO
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from experiments.devices import on_rank_zero
@@ -103,6 +105,11 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         size, expected, found = _digests(path)
     except FileNotFoundError as e:
         raise CheckpointError(f"checkpoint {path} must exist, got no such file") from e
+    except OSError as e:
+        # A folder of that name, or a disk that is breaking.
+        raise CheckpointError(
+            f"checkpoint {path} must be a file that can be read, got: {e.strerror or e}"
+        ) from e
     if found != expected:
         raise CheckpointError(
             f"checkpoint {path} must match its checksum, got {size} bytes that do not: "
@@ -147,7 +154,7 @@ def resumable(run: Path, check: Callable[[Path], object]) -> Path | None:
     * `run` is the folder
     * `check` raises `CheckpointError` for a checkpoint that cannot be used
 
-    Raises `CheckpointError` if there are checkpoints and none can be used.
+    Raises `CheckpointError` if there are checkpoints and none can be used; it is about the newest.
     """
     last, previous = run / LAST, run / PREVIOUS
     if not last.exists() and not previous.exists():
@@ -155,12 +162,26 @@ def resumable(run: Path, check: Callable[[Path], object]) -> Path | None:
     try:
         check(last)
     except CheckpointError as e:
-        if not previous.exists():
-            raise
-        check(previous)
+        try:
+            check(previous)
+        except CheckpointError:
+            raise e from None
         print(f"{e}; going on from {previous}", file=sys.stderr)
         return previous
     return last
+
+
+def take_back(run: Path) -> None:
+    r"""
+    ## In the place of a damaged one
+
+    Makes the checkpoint before the newest the newest again. Otherwise the next to be saved would
+    move the damaged one over the whole one, and a kill in that moment would leave none.
+
+    * `run` is the folder
+    """
+    with (run / PREVIOUS).open("rb") as whole, aside(run / LAST) as file:
+        shutil.copyfileobj(whole, file)
 
 
 @dataclass
@@ -248,19 +269,21 @@ class State:
             self.average = {name: p.detach().clone() for name, p in weights.items()}
             return
         change = 1 - min(decay, (1 + self.step) / (10 + self.step))
-        own = [p.detach() for p in weights.values()]
-        torch._foreach_lerp_(list(self.average.values()), own, change)
+        own = [_held(p.detach()) for p in weights.values()]
+        torch._foreach_lerp_([_held(average) for average in self.average.values()], own, change)
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
         """Within, the model has the averages for its weights."""
         assert self.average is not None
-        weights = [p.detach() for p in self.model.parameters()]
+        _let_go(self.model)
+        weights = [_held(p.detach()) for p in self.model.parameters()]
         own = [p.clone() for p in weights]
-        torch._foreach_copy_(weights, list(self.average.values()))
+        torch._foreach_copy_(weights, [_held(average) for average in self.average.values()])
         try:
             yield
         finally:
+            _let_go(self.model)
             torch._foreach_copy_(weights, own)
 
 
@@ -277,11 +300,24 @@ def _map(change: Callable[[Any], Any], values: Any) -> Any:
     return change(values)
 
 
+# With the strategy fsdp an evaluation leaves weights that it has collected from all processes; the
+# next forward pass would take them for those that the model has by then.
+def _let_go(model: nn.Module) -> None:
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
+
+
 # A weight that the processes hold in parts is a `DTensor`; all of them work to make it whole.
 def _whole(value: Any) -> Any:
     if isinstance(value, DTensor):
         value = value.full_tensor()
     return value.detach().cpu() if isinstance(value, Tensor) else value
+
+
+# What this process holds of it; the memory is the same.
+def _held(value: Tensor) -> Tensor:
+    return value.to_local() if isinstance(value, DTensor) else value
 
 
 def _like(value: Any, weight: Tensor) -> Any:

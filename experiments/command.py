@@ -16,9 +16,10 @@ from typing import Any
 
 from lightning_fabric import Fabric
 
-from experiments.checkpoint import BEST, State, resumable
+from experiments.checkpoint import BEST, PREVIOUS, State, resumable, take_back
 from experiments.configuration import read_config
 from experiments.devices import (
+    Share,
     compiled,
     make_fabric,
     on_rank_zero,
@@ -36,6 +37,7 @@ from experiments.settings import (
     from_dict,
     given,
     run_command,
+    told_once,
     user_errors,
 )
 from experiments.tracking import tracking
@@ -96,7 +98,7 @@ def train_command(experiment: Experiment, arguments: Sequence[str]) -> None:
 
     Raises `UserError` for it.
     """
-    with user_errors():
+    with told_once(), user_errors():
         launch, written = read_flags(experiment, arguments)
         settings, training = from_dict(experiment.classes, written)
         device = pick_device(launch.device)
@@ -104,6 +106,7 @@ def train_command(experiment: Experiment, arguments: Sequence[str]) -> None:
         launch = dataclasses.replace(launch, precision=precision)
         fabric = make_fabric(device, launch.devices, launch.strategy, precision)
         launch = dataclasses.replace(launch, devices=fabric.world_size)
+        Share(world=fabric.world_size, accumulate=launch.accumulate).rows(training.batch)
     fabric.launch()
 
     with user_errors():
@@ -121,12 +124,15 @@ def train_command(experiment: Experiment, arguments: Sequence[str]) -> None:
         )
         state = State({"settings": written, "data": task.data}, task.model, optimizer)
         # A run that was killed before its first checkpoint starts again.
-        if launch.resume is not None and (start := resumable(folder, state.check)):
+        start = None
+        if launch.resume is not None:
+            start = on_rank_zero(fabric, lambda: resumable(folder, state.check))
+        if start is not None:
             state.load(start)
             # The report at the end needs the best checkpoint: better to miss it now.
             if state.best is not None:
-                state.check(folder / BEST)
-        check_space(folder, task.model, averaged=training.ema > 0)
+                on_rank_zero(fabric, lambda: bool(state.check(folder / BEST)))
+        on_rank_zero(fabric, lambda: check_space(folder, task.model, averaged=training.ema > 0))
         new = {
             "settings": written,
             "data": task.data,
@@ -137,6 +143,8 @@ def train_command(experiment: Experiment, arguments: Sequence[str]) -> None:
         }
         if launch.resume is None:
             on_rank_zero(fabric, lambda: make_folder(folder, new))
+        elif start == folder / PREVIOUS:
+            on_rank_zero(fabric, lambda: take_back(folder))
         record = read_record(folder)
 
     if fabric.is_global_zero:

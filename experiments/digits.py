@@ -34,8 +34,8 @@ from experiments.pictures import Curve
 from experiments.run_page import matrices, write_run
 from experiments.runs import Launch
 from experiments.settings import check_positive
-from experiments.training import Batch, Task, Training
 from experiments.sums import sum_over_rows
+from experiments.training import Batch, Task, Training
 from labml_gmlp import Encoder, GMLPBlock, ImageClassifier, MixerBlock, n_patches
 
 

@@ -37,9 +37,9 @@ from experiments.pictures import Curve
 from experiments.run_page import matrices, write_run
 from experiments.runs import Launch
 from experiments.settings import check_positive
+from experiments.sums import sum_over_rows
 from experiments.toeplitz_share import toeplitz_shares
 from experiments.training import Batch, Task, Training
-from experiments.sums import sum_over_rows
 
 VARIANTS = ("gmlp", "linear", "additive", "multiplicative", "toeplitz", "transformer")
 # What the loss skips.

@@ -133,9 +133,9 @@ def _is_matrix(name: str, weight: Tensor) -> bool:
     return name.endswith(SPATIAL_WEIGHT) and weight.dim() == 2 and len(set(weight.shape)) == 1
 
 
-# A vocabulary has as many entries as it has; the page says its kind.
+# A vocabulary has as many entries as it has; the page says its name.
 def _short(value: Any) -> Any:
-    return value.get("kind", "") if isinstance(value, dict) else value
+    return value.get("name", "") if isinstance(value, dict) else value
 
 
 # A fence longer than any run of backticks in the text cannot be closed by it.

@@ -1,9 +1,8 @@
 r"""
 # Scaling
 
-Does gMLP get better with size as a Transformer does? The paper lets the depth of its masked
-language models grow and finds that gMLP follows the Transformer (as remembered; none of its figures
-is printed here). This is the same question, small: [masked language models](masked.py) at depths
+Does gMLP get better with size as a Transformer does? The paper asks it of masked language models
+whose depth grows. This is the same question, small: [masked language models](masked.py) at depths
 that double, all else as it is there. The rate is that of the default depth for all, which favours
 neither the shallow nor the deep ones.
 
@@ -26,7 +25,7 @@ from experiments.pictures import COLOURS
 
 # At equal width and `d_ffn` a layer of the Transformer has nearly twice the parameters, so that
 # half the depth makes about the same size.
-DEPTHS = {"gmlp": (2, 4, 8, 16), "transformer": (1, 2, 4, 8)}
+DEPTHS = {"gmlp": (2, 4, 8), "transformer": (1, 2, 4)}
 D_FFN = 512
 # The flags of `experiments.masked` for each run, by its name.
 VARIANTS = {

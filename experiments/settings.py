@@ -48,6 +48,22 @@ def user_errors() -> Iterator[None]:
         raise UserError(f"model must fit into memory, got: {str(e).splitlines()[0]}") from e
 
 
+def is_first_process() -> bool:
+    """Of those that torchrun or Fabric has started, by what they were told of themselves."""
+    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK"))
+
+
+@contextmanager
+def told_once() -> Iterator[None]:
+    """What all processes find wrong, the first one says; the others end with the same status."""
+    try:
+        yield
+    except UserError:
+        if is_first_process():
+            raise
+        raise SystemExit(2) from None
+
+
 def run_command(command: Callable[[Sequence[str]], None], arguments: Sequence[str]) -> int:
     r"""
     ## A command and its status
@@ -74,7 +90,8 @@ def run_command(command: Callable[[Sequence[str]], None], arguments: Sequence[st
         print(f"error: {e.filename or 'output'}: {e.strerror or e}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("stopped; --resume RUN goes on from the last checkpoint", file=sys.stderr)
+        if is_first_process():
+            print("stopped; --resume RUN goes on from the last checkpoint", file=sys.stderr)
         return 130
     return 0
 
@@ -86,7 +103,8 @@ class Parser(argparse.ArgumentParser):
         super().__init__(prog, f"{prog} {usage}", description, allow_abbrev=False)
 
     def error(self, message: str) -> NoReturn:
-        print(f"{self.prog}: error: {message} (--help lists the arguments)", file=sys.stderr)
+        if is_first_process():
+            print(f"{self.prog}: error: {message} (--help lists the arguments)", file=sys.stderr)
         sys.exit(2)
 
 

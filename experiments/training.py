@@ -23,7 +23,7 @@ from experiments.devices import Share, mean_over_processes
 from experiments.optimisation import rate
 from experiments.progress import Progress
 from experiments.records import Metrics
-from experiments.settings import LATER, UserError, check_positive
+from experiments.settings import LATER, UserError, check_positive, told_once
 from experiments.tracking import Track
 
 Batch = tuple[Tensor, ...]
@@ -180,14 +180,16 @@ def train(
             if logs or saves:
                 mean = mean_over_processes(fabric, loss).item()
                 values = {"loss": mean, "lr": lr, "grad_norm": norm.item()}
-                check_finite(values, settings, state.step)
+                with told_once():
+                    check_finite(values, settings, state.step)
             if logs:
                 write(values, seconds=round(state.seconds, 3))
             progress.update(state.step, loss=loss)
 
             if evaluates:
                 found = evaluate(task, state, model, fabric)
-                check_finite(found, settings, state.step)
+                with told_once():
+                    check_finite(found, settings, state.step)
                 write(found)
                 progress.say(f"step {state.step}: validation {task.in_words(found)}")
                 if state.best is None or found[task.monitor] < state.best[task.monitor]:

@@ -21,9 +21,7 @@ def write_aside(path: Path, content: bytes) -> None:
 
 
 @contextlib.contextmanager
-def aside(
-    path: Path, keep: Path | None = None, *, shared: bool = False
-) -> Iterator[BinaryIO]:
+def aside(path: Path, keep: Path | None = None, *, shared: bool = False) -> Iterator[BinaryIO]:
     r"""
     ## All or nothing
 
@@ -69,3 +67,5 @@ def _second_name(path: Path, keep: Path) -> None:
         # Some file systems know no second names.
         shutil.copyfile(path, name)
     name.replace(keep)
+    # Nothing is renamed if both are names of one file already, as a kill right here leaves it.
+    name.unlink(missing_ok=True)

@@ -1,5 +1,6 @@
 """Runs of the experiment that take a second, and processes to kill them in."""
 
+import errno
 import itertools
 import json
 import multiprocessing
@@ -7,6 +8,7 @@ import os
 import random
 import shutil
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -16,7 +18,8 @@ from typing import Any
 
 import torch
 
-from experiments.autoregressive import main
+from experiments.autoregressive import EXPERIMENT
+from experiments.command import run
 from experiments.records import read_metrics
 
 ROOT = Path(__file__).parent.parent
@@ -30,7 +33,7 @@ DATA = Path(_DATA.name)
 (DATA / "tokens").mkdir()
 
 # A step takes milliseconds, and each kind of file and of line is written several times.
-SMALL = {
+SMALL: dict[str, Any] = {
     "d_model": 16,
     "d_ffn": 32,
     "n_layers": 2,
@@ -65,21 +68,29 @@ def text_file(folder: Path, text: str | None = None) -> Path:
 
 
 def flags(**values: Any) -> list[str]:
-    return [f"--{name.replace('_', '-')}={value}" for name, value in values.items()]
+    """What one types for these values; a switch has none."""
+    typed = []
+    for name, value in values.items():
+        flag = name.replace("_", "-")
+        switch = f"--{flag}" if value is True else f"--no-{flag}"
+        typed.append(switch if isinstance(value, bool) else f"--{flag}={value}")
+    return typed
+
+
+# Where a run goes on any machine, so that a result does not depend on what hardware is there.
+PLAIN = {"device": "cpu", "precision": "float32"}
 
 
 def small(corpus: Path, run: Path, /, **changes: Any) -> list[str]:
     """The command line of a small run without labml."""
-    return [
-        "--no-labml",
-        *flags(**{"corpus": corpus, "run": run, "data": DATA, **SMALL, **changes}),
-    ]
+    given = {"corpus": corpus, "run": run, "data": DATA, **SMALL, **PLAIN, **changes}
+    return ["--no-labml", *flags(**given)]
 
 
 def experiment(*arguments: object) -> int:
     """The exit status of the command, run in this process."""
     try:
-        return main([str(argument) for argument in arguments])
+        return run(EXPERIMENT, [str(argument) for argument in arguments])
     except SystemExit as e:
         return int(e.code or 0)
 
@@ -129,39 +140,101 @@ _processes = multiprocessing.get_context("forkserver") if os.name == "posix" els
 _LOADED = ["torch", "torch._dynamo", "matplotlib.backends.backend_svg"]
 
 
-def launch(arguments: list[str], log: Path, die_at_flush: int = 0) -> Any:
+def launch(
+    arguments: list[str],
+    log: Path,
+    *,
+    die_at_flush: int = 0,
+    die_at_rename: int = 0,
+    full_from_flush: int = 0,
+    environment: dict[str, str] | None = None,
+) -> Any:
     r"""
     * `arguments` are those of the command
     * `log` receives what it prints
     * `die_at_flush` is the number of the flush to disk, from 1, in whose middle the process kills
       itself; 0 means never
+    * `die_at_rename` is the number of the renaming that it dies before
+    * `full_from_flush` is the number of the flush from which on the disk is full
+    * `environment` has further variables
 
     Returns the started process.
     """
     assert _processes is not None
     _processes.set_forkserver_preload([*_LOADED, "experiments.autoregressive"])
-    process = _processes.Process(target=_child, args=(arguments, str(log), die_at_flush))
+    moments = (die_at_flush, die_at_rename, full_from_flush)
+    process = _processes.Process(
+        target=_child, args=(arguments, str(log), environment or {}, *moments)
+    )
     process.start()
     return process
 
 
-def _child(arguments: list[str], log: str, die_at_flush: int) -> None:
+def launch_ranks(arguments: list[str], logs: Path, world: int = 2, **first: int) -> list[Any]:
+    r"""
+    Starts the processes of a run as torchrun does, each told by its environment who it is.
+
+    * `logs` is a folder; what the process of rank 0 prints is in its file `0`, and so on
+    * `first` are moments of `launch`, for the process of rank 0
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    logs.mkdir(exist_ok=True)
+    common = {
+        "TORCHELASTIC_RUN_ID": "tests",
+        "WORLD_SIZE": str(world),
+        "LOCAL_WORLD_SIZE": str(world),
+        "GROUP_RANK": "0",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "OMP_NUM_THREADS": "1",
+    }
+    return [
+        launch(
+            arguments,
+            logs / str(rank),
+            environment={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            **(first if rank == 0 else {}),
+        )
+        for rank in range(world)
+    ]
+
+
+def _child(
+    arguments: list[str],
+    log: str,
+    environment: dict[str, str],
+    die_at_flush: int,
+    die_at_rename: int,
+    full_from_flush: int,
+) -> None:
     with Path(log).open("ab") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
+    os.environ.update(environment)
     torch.set_num_threads(1)
-    flush, count = os.fsync, itertools.count(1)
+    flush, flushes = os.fsync, itertools.count(1)
+    rename, renamings = Path.replace, itertools.count(1)
 
     # The worst moment: the file is there, and half of it has reached the disk.
     def fsync(fd: int) -> None:
-        if next(count) == die_at_flush:
+        number = next(flushes)
+        if 0 < full_from_flush <= number:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if number == die_at_flush:
             if stat.S_ISREG(os.fstat(fd).st_mode):
                 os.ftruncate(fd, os.fstat(fd).st_size // 2)
             os.kill(os.getpid(), signal.SIGKILL)
         flush(fd)
 
-    os.fsync = fsync
-    status = main(arguments)
-    loaded = "imported labml\n" if "labml" in sys.modules else "never imported labml\n"
+    def replace(path: Path, target: Path) -> Path:
+        if next(renamings) == die_at_rename:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return rename(path, target)
+
+    os.fsync, Path.replace = fsync, replace  # type: ignore[assignment]
+    status = run(EXPERIMENT, arguments)
+    loaded = "imported labml" if "labml" in sys.modules else "never imported labml"
     print(loaded, file=sys.stderr, flush=True)
     sys.exit(status)

@@ -1,11 +1,13 @@
 """The experiment from its command line to its report."""
 
 import contextlib
+import dataclasses
 import io
 import itertools
 import json
 import re
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,7 +16,6 @@ import torch
 from helpers import assert_the_past_cannot_see_the_future, properties, randomised, seeds
 from hypothesis import given
 from hypothesis import strategies as st
-from lightning_fabric import Fabric
 from small_runs import (
     SMALL,
     command,
@@ -29,17 +30,21 @@ from small_runs import (
 )
 from torch import Tensor, nn
 
-from experiments import autoregressive
-from experiments.autoregressive import DEFAULTS, Settings
-from experiments.checkpoint import load_checkpoint
+from experiments import autoregressive, models
+from experiments.autoregressive import DEFAULTS, EXPERIMENT, Settings, build
+from experiments.checkpoint import best_weights, load_checkpoint
 from experiments.corpus import Windows, load_corpus
-from experiments.evaluation import evaluate
+from experiments.devices import Share, make_fabric
 from experiments.models import make_model
 from experiments.optimisation import make_optimizer, rate
 from experiments.pictures import spatial_matrices
 from experiments.records import read_metrics
+from experiments.runs import Launch
+from experiments.settings import from_dict
+from experiments.training import Task, Training
 
 LAYERS = list(DEFAULTS)
+FABRIC = make_fabric(torch.device("cpu"), 1, "ddp", "float32")
 
 
 @dataclass
@@ -59,6 +64,23 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     return Finished(run, corpus, out.getvalue(), err.getvalue())
 
 
+def written(run: Path) -> tuple[Settings, Training]:
+    """The settings that a run wrote down."""
+    record = json.loads((run / "settings.json").read_text())
+    settings, training = from_dict((Settings, Training), record["settings"])
+    return settings, training
+
+
+def task_of(run: Path) -> Task:
+    settings, training = written(run)
+    return build(settings, training, Launch(), FABRIC)
+
+
+def without_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    unreported = dataclasses.replace(EXPERIMENT, finish=lambda *_: None)
+    monkeypatch.setattr("small_runs.EXPERIMENT", unreported)
+
+
 def result_of(run: Path) -> dict[str, float]:
     return json.loads((run / "result.json").read_text())["validation"]
 
@@ -73,9 +95,11 @@ def test_a_run_leaves_these_files_and_no_others(finished):
         "last.pt",
         "loss.svg",
         "metrics.jsonl",
+        "previous.pt",
         "result.json",
         "sample.txt",
         "settings.json",
+        "spatial.npz",
         "spatial.png",
     ]
 
@@ -93,7 +117,7 @@ def test_the_result_goes_to_stdout_and_progress_to_stderr(finished):
     parameters = json.loads((finished.folder / "result.json").read_text())["parameters"]
     assert progress[0].startswith(
         f"gmlp, {parameters:,} parameters, on {finished.corpus}: "
-        f"3,600 characters to train, 400 to validate, 19 tokens, "
+        f"3,600 tokens to train, 400 to validate, 19 in the vocabulary; float32, "
     )
     assert [line.split()[1] for line in progress[1:] if "steps/s" in line] == [
         f"{step}/12" for step in range(1, 13)
@@ -107,10 +131,23 @@ def test_the_result_goes_to_stdout_and_progress_to_stderr(finished):
 
 def test_the_settings_say_all_that_the_result_depends_on(finished):
     record = json.loads((finished.folder / "settings.json").read_text())
-    want = {**asdict(DEFAULTS["gmlp"]), **SMALL, "corpus": str(finished.corpus)}
+    settings, training = DEFAULTS["gmlp"]
+    want = {**asdict(settings), **asdict(training), **SMALL, "corpus": str(finished.corpus)}
     assert record["settings"] == want
     corpus = load_corpus(str(finished.corpus), 16, finished.folder)
-    assert record["corpus"] == {"name": corpus.name, "sha256": corpus.sha256}
+    assert record["data"] == {
+        "name": corpus.name,
+        "sha256": corpus.sha256,
+        "vocabulary": corpus.vocabulary.description(),
+    }
+    assert record["launch"] == {
+        "devices": 1,
+        "strategy": "ddp",
+        "precision": "float32",
+        "accumulate": 1,
+        "compile": False,
+        "checkpoint_layers": False,
+    }
     assert record["environment"]["command"].startswith(
         f"python -m experiments.autoregressive --no-labml --corpus={finished.corpus} "
     )
@@ -130,17 +167,31 @@ def test_the_result_is_the_best_evaluation(finished):
     assert result_of(finished.folder) == best
 
 
+def evaluated_again(run: Path) -> dict[str, float]:
+    """The result of the best weights of a run, in a new model."""
+    checkpoint, task = load_checkpoint(run / "best.pt"), task_of(run)
+    task.model.load_state_dict(best_weights(checkpoint))
+    return {"step": checkpoint["step"], **task.evaluate(task.model, FABRIC)}
+
+
 def test_the_best_checkpoint_has_the_result_when_it_is_evaluated_again(finished):
-    checkpoint = load_checkpoint(finished.folder / "best.pt")
-    settings = Settings(**checkpoint["identity"]["settings"])
-    corpus = load_corpus(settings.corpus, settings.seq_len, finished.folder)
-    model = make_model(settings, len(corpus.vocabulary))
-    model.load_state_dict(checkpoint["model"])
-    fabric = Fabric(accelerator="cpu", devices=1)
-    found = evaluate(
-        model, corpus.validation, corpus.validation_characters, settings.seq_len, fabric
-    )
-    assert {"step": checkpoint["step"], **found} == result_of(finished.folder)
+    assert evaluated_again(finished.folder) == result_of(finished.folder)
+
+
+def test_the_result_of_a_run_that_averages_is_that_of_the_averages(finished, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert experiment(*small(finished.corpus, run, ema=0.5)) == 0
+    found = result_of(run)
+    itself = {name: found.pop(f"last_{name}") for name in list(found) if f"last_{name}" in found}
+    assert found == evaluated_again(run)
+    # The average follows the weights, and does not lead them.
+    first = next(m for m in measured(run) if "nats_per_char" in m)
+    plain = next(m for m in measured(finished.folder) if "nats_per_char" in m)
+    assert first["last_nats_per_char"] == plain["nats_per_char"] < first["nats_per_char"]
+    assert itself.keys() == found.keys() - {"step"}
+    # The sample is drawn from the averages too.
+    capsys.readouterr()
+    assert sample(run, capsys) == (run / "sample.txt").read_text() + "\n"
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +220,9 @@ def test_sample_and_matrices_are_those_of_the_best_checkpoint(worse_at_last, tmp
     model = load_checkpoint(run / "best.pt")["model"]
     weights = [p for name, p in model.items() if name.endswith("projection.weight")]
     assert len(weights) == 2
-    assert (run / "spatial.png").read_bytes() == spatial_matrices([w.tril() for w in weights])
+    assert (run / "spatial.png").read_bytes() == spatial_matrices(
+        [w.tril().numpy() for w in weights]
+    )
 
 
 def test_the_page_shows_pictures_that_are_there(finished):
@@ -183,21 +236,21 @@ def test_the_page_shows_pictures_that_are_there(finished):
 
 
 @pytest.mark.parametrize("layer", LAYERS)
-def test_the_losses_are_those_of_a_plain_loop(layer, tmp_path, monkeypatch):
-    monkeypatch.setattr(autoregressive, "finish", lambda *_: None)
+@pytest.mark.parametrize("accumulate", [1, 4])
+def test_the_losses_are_those_of_a_plain_loop(layer, accumulate, tmp_path, monkeypatch):
+    without_report(monkeypatch)
     run, corpus_path = tmp_path / "run", text_file(tmp_path)
-    changes = {"layer": layer, "clip": 0.5, "log_every": 1}
+    changes = {"layer": layer, "clip": 0.5, "log_every": 1, "accumulate": accumulate}
     assert experiment(*small(corpus_path, run, **changes)) == 0
 
-    s = Settings(**json.loads((run / "settings.json").read_text())["settings"])
+    s, t = written(run)
     corpus = load_corpus(s.corpus, s.seq_len, tmp_path)
-    model = make_model(s, len(corpus.vocabulary))
-    optimizer = make_optimizer(model, lr=s.lr, betas=(s.beta1, s.beta2), weight_decay=0.1)
-    windows = Windows(corpus.train, s.seq_len, s.batch, s.seed)
+    model = make_model(layer, s.shape(), len(corpus.vocabulary), causal=True, seed=t.seed)
+    optimizer = make_optimizer(model, lr=t.lr, betas=(t.beta1, t.beta2), weight_decay=0.1)
+    batches = Windows(corpus.train, s.seq_len, t.batch, t.seed).batches(0, Share())
     wanted = []
-    for step in range(s.steps):
-        x, y = windows.at(step)
-        lr = rate(step, lr=s.lr, warmup=s.warmup, steps=s.steps)
+    for step, (x, y) in zip(range(t.steps), batches, strict=False):
+        lr = rate(step, lr=t.lr, warmup=t.warmup, steps=t.steps)
         optimizer.param_groups[0]["lr"] = optimizer.param_groups[1]["lr"] = lr
         loss = nn.functional.cross_entropy(model(x).transpose(1, 2), y)
         for p in model.parameters():
@@ -227,22 +280,22 @@ def test_training_learns_what_can_be_learned(layer, tmp_path, capsys):
     assert capsys.readouterr().out == "ca" + "bca" * 10 + "\n"
 
 
-def test_both_layers_read_the_same_windows_in_the_same_order(tmp_path, monkeypatch):
+def test_all_layers_read_the_same_windows_in_the_same_order(tmp_path, monkeypatch):
     read: list[list[Tensor]] = []
 
     class Recorded(Windows):
-        def at(self, step: int) -> tuple[Tensor, Tensor]:
-            x, y = super().at(step)
-            read[-1].append(torch.stack([x, y]))
-            return x, y
+        def batches(self, step: int, share: Share) -> Iterator[tuple[Tensor, Tensor]]:
+            for x, y in super().batches(step, share):
+                read[-1].append(torch.stack([x, y]))
+                yield x, y
 
     monkeypatch.setattr(autoregressive, "Windows", Recorded)
     corpus = text_file(tmp_path)
     for layer in LAYERS:
         read.append([])
         assert experiment(*small(corpus, tmp_path / layer, layer=layer)) == 0
-    for a, b in zip(*read, strict=True):
-        assert torch.equal(a, b)
+    for first, *others in zip(*read, strict=True):
+        assert all(torch.equal(first, other) for other in others)
     assert len(read[0]) == SMALL["steps"]
     assert "spatial.png" in files(tmp_path / "gmlp")
     assert "spatial.png" not in files(tmp_path / "transformer")
@@ -250,18 +303,44 @@ def test_both_layers_read_the_same_windows_in_the_same_order(tmp_path, monkeypat
 
 
 def test_the_layer_brings_its_defaults_unless_a_flag_says_otherwise(tmp_path, monkeypatch):
-    monkeypatch.setattr(autoregressive, "train", lambda *_: None)
-    monkeypatch.setattr(autoregressive, "finish", lambda *_: None)
+    monkeypatch.setattr("experiments.command.train", lambda *_: None)
+    without_report(monkeypatch)
     common = [f"--corpus={text_file(tmp_path)}", "--no-labml", "--layer=transformer"]
     assert experiment(*common, f"--run={tmp_path / 'a'}") == 0
     assert experiment(*common, f"--run={tmp_path / 'b'}", f"--d-ffn={Settings().d_ffn}") == 0
     a, b = (json.loads((tmp_path / run / "settings.json").read_text())["settings"] for run in "ab")
-    assert a == {**asdict(DEFAULTS["transformer"]), "corpus": a["corpus"]}
+    settings, training = DEFAULTS["transformer"]
+    assert a == {**asdict(settings), **asdict(training), "corpus": a["corpus"]}
     assert b == {**a, "d_ffn": Settings().d_ffn}
 
 
+def test_bf16_rounds_the_same_training(finished, tmp_path, monkeypatch):
+    without_report(monkeypatch)
+    assert experiment(*small(finished.corpus, tmp_path / "run", precision="bf16")) == 0
+    rounded, plain = (
+        [m["loss"] for m in measured(run) if "loss" in m]
+        for run in (tmp_path / "run", finished.folder)
+    )
+    assert rounded != plain
+    # A number has 8 bits, so a loss near 3 differs by a few times 3 * 2**-9.
+    assert rounded == pytest.approx(plain, abs=0.03)
+    # The weights themselves are not rounded.
+    weights = load_checkpoint(tmp_path / "run" / "last.pt")["model"].values()
+    assert {weight.dtype for weight in weights} == {torch.float32}
+    assert not all(torch.equal(weight, weight.bfloat16()) for weight in weights)
+
+
+def test_checkpointed_layers_give_the_same_losses_and_the_same_dropout(tmp_path, monkeypatch):
+    without_report(monkeypatch)
+    corpus = text_file(tmp_path)
+    for run, checkpointed in (("kept", False), ("again", True)):
+        changes = {"dropout": 0.3, "checkpoint_layers": checkpointed}
+        assert experiment(*small(corpus, tmp_path / run, **changes)) == 0
+    assert measured(tmp_path / "kept") == measured(tmp_path / "again")
+
+
 def test_a_seed_decides_everything(finished, tmp_path, monkeypatch):
-    monkeypatch.setattr(autoregressive, "finish", lambda *_: None)
+    without_report(monkeypatch)
     torch.manual_seed(123)
     assert experiment(*small(finished.corpus, tmp_path / "same")) == 0
     assert experiment(*small(finished.corpus, tmp_path / "other", seed=1)) == 0
@@ -270,12 +349,12 @@ def test_a_seed_decides_everything(finished, tmp_path, monkeypatch):
 
 
 @properties
-@given(layer=st.sampled_from(LAYERS), n=st.integers(2, 6), data=st.data(), seed=seeds)
+@given(layer=st.sampled_from(list(models.LAYERS)), n=st.integers(2, 6), data=st.data(), seed=seeds)
 def test_a_later_token_does_not_change_what_is_predicted_before_it(layer, n, data, seed):
     torch.manual_seed(seed)
     t = data.draw(st.integers(1, n - 1))
-    sizes = {"d_model": 8, "d_ffn": 12, "n_layers": 2, "n_heads": 2, "seq_len": 6}
-    model = randomised(make_model(Settings(layer=layer, **sizes), n_tokens=5))
+    shape = Settings(d_model=8, d_ffn=12, n_layers=2, n_heads=2, seq_len=6).shape()
+    model = randomised(make_model(layer, shape, 5, causal=True, seed=0))
     tokens = torch.randint(5, (2, n))
     later = tokens.clone()
     later[:, t:] = (tokens[:, t:] + 1) % 5
@@ -390,4 +469,4 @@ def test_the_command_as_it_is_typed_prints_the_result_alone_and_tracks(finished,
     assert done.stdout == finished.out.replace(str(finished.folder), str(run))
     assert "labml" not in done.stderr
     assert any(path.stat().st_size for path in (run / "labml").rglob("*") if path.is_file())
-    assert len(list(itertools.chain(run.glob("*.pt"), run.glob("*.new")))) == 2
+    assert len(list(itertools.chain(run.glob("*.pt"), run.glob("*.new")))) == 3

@@ -122,9 +122,10 @@ def test_a_damaged_download_is_refused(tmp_path, capsys):
 
 # ## Numbers
 
+ALL_LAYERS = "gmlp, amlp, toeplitz, convolution, linear, additive, multiplicative or transformer"
 SIZES = [
-    *("d_model", "d_ffn", "n_layers", "n_heads", "seq_len", "batch", "steps"),
-    *("evaluate_every", "save_every", "log_every"),
+    *("d_model", "d_ffn", "n_layers", "n_heads", "d_attn", "kernel", "seq_len", "n_tokens"),
+    *("batch", "steps", "evaluate_every", "save_every", "log_every", "devices", "accumulate"),
 ]
 
 
@@ -143,7 +144,7 @@ def test_a_size_is_a_whole_number(name, value, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf", "-0.5"])
-@pytest.mark.parametrize("name", ["lr", "clip", "weight_decay", "beta1", "beta2"])
+@pytest.mark.parametrize("name", ["lr", "clip", "weight_decay", "beta1", "beta2", "eps", "ema"])
 def test_a_rate_is_a_number_in_its_range(name, value, tmp_path, capsys):
     message = refused_training(tmp_path, capsys, **{name: value})
     assert re.fullmatch(rf"{name} must (be|lie) .+, got {re.escape(value)}", message)
@@ -159,8 +160,22 @@ def test_a_rate_is_a_number_in_its_range(name, value, tmp_path, capsys):
             {"layer": "transformer", "n_heads": 3},
             "n_heads must divide d_model=16, got 3",
         ),
-        ({"layer": "rnn"}, "layer must be gmlp or transformer, got 'rnn'"),
-        ({"layer": ""}, "layer must be gmlp or transformer, got ''"),
+        ({"layer": "rnn"}, f"layer must be {ALL_LAYERS}, got 'rnn'"),
+        ({"layer": ""}, f"layer must be {ALL_LAYERS}, got ''"),
+        ({"dropout": 1}, "dropout must lie in [0, 1), got 1.0"),
+        ({"encoder": "keras"}, "encoder must be labml_gmlp or labml_nn, got 'keras'"),
+        ({"vocabulary": "words"}, "vocabulary must be characters, bytes or bpe, got 'words'"),
+        (
+            {"encoder": "labml_nn", "checkpoint_layers": True},
+            "checkpoint_layers must be false with encoder='labml_nn', got True",
+        ),
+        ({"precision": "half"}, "precision must be auto, float32 or bf16, got 'half'"),
+        ({"strategy": "dp"}, "strategy must be ddp or fsdp, got 'dp'"),
+        ({"devices": 0}, "devices must be above 0, got 0"),
+        (
+            {"accumulate": 3},
+            "batch must be a multiple of 3 for 1 processes that accumulate 3 micro-batches, got 4",
+        ),
         ({"warmup": 12}, "warmup must lie in [0, steps=12), got 12"),
         ({"steps": 2}, "warmup must lie in [0, steps=2), got 2"),
         ({"seed": 2**31}, "seed must lie in [0, 2**31), got 2147483648"),
@@ -228,18 +243,21 @@ def test_a_folder_that_must_not_be_written_to_is_refused(tmp_path, capsys, monke
     assert "Permission denied" in message
 
 
-@pytest.mark.parametrize("free", [0, 1_000, 94_000])
+@pytest.mark.parametrize(("ema", "free"), [(0, 0), (0, 1_000), (0, 126_000), (0.5, 168_000)])
 def test_a_disk_without_room_for_the_checkpoints_is_refused(
-    free, finished, tmp_path, capsys, monkeypatch
+    ema, free, finished, tmp_path, capsys, monkeypatch
 ):
-    # 2,640 parameters of 4 bytes with AdamW's two averages of each, three times.
-    assert json.loads((finished / "result.json").read_text())["parameters"] * 4 * 9 == 95_040
+    # 2,640 parameters of 4 bytes with AdamW's two averages of each, and perhaps their own, four
+    # times: the last, the one before, the best, and one that is written.
+    assert json.loads((finished / "result.json").read_text())["parameters"] * 4 * 12 == 126_720
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Disk(10**9, 10**9 - free, free))
-    message = refused_training(tmp_path, capsys)
+    message = refused_training(tmp_path, capsys, ema=ema)
     assert message == (
-        f"run must have 0.1 MB free on its disk for checkpoints, "
+        f"run must have {0.2 if ema else 0.1} MB free on its disk for checkpoints, "
         f"got {free / 1e6:.1f} MB in {tmp_path}"
     )
+    if ema:
+        return
     run = copy_of(finished, tmp_path)
     assert "MB free on its disk" in refusal(tmp_path, capsys, f"--resume={run}")
 
@@ -314,9 +332,12 @@ DAMAGES: dict[str, Damage] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_last_checkpoint_is_not_resumed(damage, finished, tmp_path, capsys):
+def test_a_run_with_damaged_checkpoints_alone_is_not_resumed(damage, finished, tmp_path, capsys):
     run = copy_of(finished, tmp_path)
-    DAMAGES[damage](run / "last.pt")
+    for name in ("previous.pt", "last.pt"):
+        DAMAGES[damage](run / name)
+    assert str(run / "last.pt") in refusal(tmp_path, capsys, "--no-labml", f"--resume={run}")
+    shutil.rmtree(run / "previous.pt") if damage == "a folder" else (run / "previous.pt").unlink()
     assert str(run / "last.pt") in refusal(tmp_path, capsys, "--no-labml", f"--resume={run}")
 
 

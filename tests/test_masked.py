@@ -36,13 +36,13 @@ from experiments.masked import (
 )
 from experiments.models import make_model
 from experiments.runs import Launch
+from experiments.sums import rows_of
 from experiments.toeplitz_share import (
     toeplitz_share,
     toeplitz_share_of_noise,
     toeplitz_shares,
 )
 from experiments.training import Task, Training
-from experiments.sums import rows_of
 from labml_gmlp import SpatialProjection
 
 FABRIC = Fabric(accelerator="cpu", devices=1)

@@ -10,20 +10,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from experiments.autoregressive import Settings
-from experiments.models import make_model
+from experiments.models import Shape, make_model
 from experiments.optimisation import make_optimizer, rate
 
 LAYERS = ["gmlp", "transformer"]
-TINY = {"d_model": 8, "d_ffn": 12, "n_layers": 2, "n_heads": 2, "seq_len": 5}
+TINY = Shape(d_model=8, d_ffn=12, n_layers=2, n_heads=2, seq_len=5)
 
 
 def model_of(layer: str) -> nn.Module:
-    return randomised(make_model(Settings(layer=layer, **TINY), n_tokens=7))
+    return randomised(make_model(layer, TINY, 7, causal=True, seed=0))
 
 
 def optimizer_of(model: nn.Module) -> torch.optim.AdamW:
-    return make_optimizer(model, lr=0.1, betas=(0.9, 0.99), weight_decay=0.5)
+    return make_optimizer(model, lr=0.1, betas=(0.9, 0.99), weight_decay=0.5, eps=1e-7)
 
 
 def linear_weights(model: nn.Module) -> set[str]:
@@ -67,6 +66,7 @@ def test_the_optimizer_has_the_rates_and_averages_it_was_given():
     for group in (decay, rest):
         assert group["lr"] == 0.1
         assert group["betas"] == (0.9, 0.99)
+        assert group["eps"] == 1e-7
 
 
 schedules = st.integers(1, 500).flatmap(

@@ -220,6 +220,16 @@ def test_a_short_run_and_a_resumed_one_say_each_step(monkeypatch):
     assert [line.split()[1] for line in lines[:-1]] == ["6/7", "7/7"]
 
 
+def test_all_processes_but_one_show_no_progress(monkeypatch, capsys):
+    for stream in (io.StringIO(), Terminal()):
+        monkeypatch.setattr(sys, "stderr", stream)
+        with Progress(0, 5, shown=False) as progress:
+            progress.update(5, torch.tensor(1.25))
+            progress.say("said")
+        assert stream.getvalue() == ""
+    assert capsys.readouterr().out == ""
+
+
 def test_on_a_terminal_progress_is_a_bar_with_rate_and_time_left(monkeypatch):
     shown = progress_of(1_000, monkeypatch, Terminal())
     assert "\r" in shown

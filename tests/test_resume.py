@@ -1,12 +1,14 @@
 """Kill a run at any time: it goes on, and ends as if nothing had happened."""
 
 import errno
+import functools
 import itertools
 import json
 import os
 import random
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +42,14 @@ LONGER = {
     "save_every": 5,
     "log_every": 1,
 }
+# With random numbers in each step, averages of the weights, and gradients that are summed up.
+KINDS: dict[str, dict[str, Any]] = {
+    "plain": LONGER,
+    "drawn": {**LONGER, "dropout": 0.1, "ema": 0.9, "accumulate": 2},
+    "bf16": {**LONGER, "precision": "bf16", "layer": "transformer"},
+}
+
+CHECKPOINTS = ("last.pt", "previous.pt", "best.pt")
 
 needs_fork_server = pytest.mark.skipif(os.name != "posix", reason="needs a fork server")
 
@@ -48,16 +58,31 @@ needs_fork_server = pytest.mark.skipif(os.name != "posix", reason="needs a fork 
 class Reference:
     folder: Path
     corpus: Path
+    changes: dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def reference(tmp_path_factory: pytest.TempPathFactory) -> Reference:
-    """A run that nobody interrupts, by the command as it is typed."""
-    folder = tmp_path_factory.mktemp("reference")
-    corpus = text_file(folder)
-    done = command(*small(corpus, folder / "whole", **LONGER))
-    assert done.returncode == 0, done.stderr
-    return Reference(folder / "whole", corpus)
+def references(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Reference]:
+    """A run of each kind that nobody interrupts, the plain one by the command as it is typed."""
+
+    @functools.cache
+    def run_of(kind: str) -> Reference:
+        folder, changes = tmp_path_factory.mktemp(kind), KINDS[kind]
+        corpus = text_file(folder)
+        arguments = small(corpus, folder / "whole", **changes)
+        if kind == "plain":
+            done = command(*arguments)
+            assert done.returncode == 0, done.stderr
+        else:
+            assert experiment(*arguments) == 0
+        return Reference(folder / "whole", corpus, changes)
+
+    return run_of
+
+
+@pytest.fixture(scope="module")
+def reference(references: Callable[[str], Reference]) -> Reference:
+    return references("plain")
 
 
 def equal(a: Any, b: Any) -> bool:
@@ -73,15 +98,20 @@ def equal(a: Any, b: Any) -> bool:
 
 def assert_ended_like(run: Path, reference: Path) -> None:
     assert measured(run) == measured(reference)
-    for name in ("last.pt", "best.pt"):
+    for name in CHECKPOINTS:
         got, want = (load_checkpoint(folder / name) for folder in (run, reference))
-        for part in ("identity", "model", "optimizer", "step", "best"):
+        for part in ("identity", "model", "optimizer", "step", "best", "average"):
             assert equal(got[part], want[part]), f"{part} of {name}"
     results = [json.loads((folder / "result.json").read_text()) for folder in (run, reference)]
     assert results[0]["validation"] == results[1]["validation"]
     for name in ("sample.txt", "loss.svg", "spatial.png"):
-        assert (run / name).read_bytes() == (reference / name).read_bytes()
+        if name != "spatial.png" or (reference / name).exists():
+            assert (run / name).read_bytes() == (reference / name).read_bytes()
     assert not list(run.glob("*.new"))
+
+
+def resuming(run: Path) -> list[str]:
+    return ["--no-labml", f"--resume={run}"]
 
 
 def lines_in(run: Path) -> int:
@@ -113,11 +143,18 @@ def killed_at_random(arguments: list[str], run: Path, log: Path, generator: rand
 
 @needs_fork_server
 @pytest.mark.parametrize(
-    ("seed", "n_kills"), [(0, 6), *(pytest.param(s, 30, marks=pytest.mark.slow) for s in (1, 2))]
+    ("kind", "seed", "n_kills"),
+    [
+        *[("plain", 0, 7), ("drawn", 1, 7), ("bf16", 2, 5)],
+        *(pytest.param(kind, 3, 30, marks=pytest.mark.slow) for kind in KINDS),
+    ],
 )
-def test_a_run_killed_at_random_ends_like_the_one_that_was_not(seed, n_kills, reference, tmp_path):
+def test_a_run_killed_at_random_ends_like_the_one_that_was_not(
+    kind, seed, n_kills, references, tmp_path
+):
+    reference = references(kind)
     generator, run, log = random.Random(seed), tmp_path / "run", tmp_path / "log"
-    first, again = small(reference.corpus, run, **LONGER), ["--no-labml", f"--resume={run}"]
+    first, again = small(reference.corpus, run, **reference.changes), resuming(run)
     exits = [killed_at_random(first, run, log, generator)]
     while exits[-1] != 0 and len(exits) < n_kills:
         exits.append(killed_at_random(again, run, log, generator))
@@ -134,9 +171,13 @@ def test_a_run_killed_at_random_ends_like_the_one_that_was_not(seed, n_kills, re
 # metrics.jsonl (1, 2), and from step 5 its checkpoints are of 10 (3, 4), of 15 the best (5, 6) and
 # the last (7, 8).
 @needs_fork_server
-def test_a_run_killed_in_the_middle_of_a_write_ends_like_the_one_that_was_not(reference, tmp_path):
+@pytest.mark.parametrize("kind", ["drawn"])
+def test_a_run_killed_in_the_middle_of_a_write_ends_like_the_one_that_was_not(
+    kind, references, tmp_path
+):
+    reference = references(kind)
     run, log = tmp_path / "run", tmp_path / "log"
-    first, again = small(reference.corpus, run, **LONGER), ["--no-labml", f"--resume={run}"]
+    first, again = small(reference.corpus, run, **reference.changes), resuming(run)
     assert ended(launch(first, log, die_at_flush=5), log) == -signal.SIGKILL
     assert not list(run.glob("*.pt"))
     steps = []
@@ -156,9 +197,47 @@ def test_a_run_killed_while_it_writes_its_report_writes_it_again(flush, referenc
     run, log = copy_of(reference.folder, tmp_path), tmp_path / "log"
     for name in ("result.json", "sample.txt", "loss.svg", "spatial.png", "index.md"):
         (run / name).unlink()
-    again = ["--no-labml", f"--resume={run}"]
+    again = resuming(run)
     assert ended(launch(again, log, die_at_flush=flush), log) == -signal.SIGKILL
     assert ended(launch(again, log), log) == 0
+    assert_ended_like(run, reference.folder)
+
+
+def damage(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("kind", ["drawn", "bf16"])
+def test_a_run_with_a_damaged_last_checkpoint_goes_on_from_the_one_before(
+    kind, references, tmp_path, capsys
+):
+    reference = references(kind)
+    run = copy_of(reference.folder, tmp_path)
+    damage(run / "last.pt")
+    assert load_checkpoint(run / "previous.pt")["step"] == 55
+    capsys.readouterr()
+    assert experiment(*resuming(run)) == 0
+    assert capsys.readouterr().err.splitlines()[0] == (
+        f"checkpoint {run / 'last.pt'} must match its checksum, got "
+        f"{(reference.folder / 'last.pt').stat().st_size} bytes that do not: it was cut short or "
+        f"altered; going on from {run / 'previous.pt'}"
+    )
+    assert_ended_like(run, reference.folder)
+
+
+# When a run goes on, the first to be renamed is the metrics. Before that, what was damaged is
+# replaced; and then a checkpoint is saved: the last becomes the one before, the new one the last.
+@needs_fork_server
+@pytest.mark.parametrize("rename", [1, 2, 3, 4, 5])
+def test_after_a_damaged_checkpoint_no_kill_leaves_a_run_without_one(rename, reference, tmp_path):
+    run, log = copy_of(reference.folder, tmp_path), tmp_path / "log"
+    damage(run / "last.pt")
+    killed = launch(resuming(run), log, die_at_rename=rename)
+    assert ended(killed, log) == -signal.SIGKILL
+    assert load_checkpoint(run / "previous.pt")["step"] == 55
+    assert ended(launch(resuming(run), log), log) == 0
     assert_ended_like(run, reference.folder)
 
 
@@ -288,10 +367,11 @@ def test_a_text_that_changed_is_refused(change, reference, tmp_path, capsys):
     edit_settings(run, corpus=str(path))
     checkpoint = load_checkpoint(run / "last.pt")
     checkpoint["identity"]["settings"]["corpus"] = str(path)
+    checkpoint["identity"]["data"]["name"] = str(path)
     save_checkpoint(run / "last.pt", checkpoint)
     message = refuses(run, capsys)
-    assert message.startswith(f"checkpoint {run / 'last.pt'} must be of this run with corpus='")
-    assert checkpoint["identity"]["corpus"] in message
+    assert message.startswith(f"checkpoint {run / 'last.pt'} must be of this run with sha256='")
+    assert checkpoint["identity"]["data"]["sha256"] in message
 
 
 # ## settings.json
@@ -307,7 +387,7 @@ def test_settings_that_are_no_settings_are_not_resumed(content, reference, tmp_p
     assert "settings" in refuses(run, capsys)
 
 
-@pytest.mark.parametrize("part", ["settings", "corpus", "environment"])
+@pytest.mark.parametrize("part", ["settings", "data", "launch", "environment"])
 def test_a_record_without_one_of_its_parts_is_not_resumed(part, reference, tmp_path, capsys):
     run = copy_of(reference.folder, tmp_path)
     record = json.loads((run / "settings.json").read_text())
@@ -332,12 +412,14 @@ def test_missing_and_unknown_settings_are_named(reference, tmp_path, capsys):
     [
         *[("d_model", "16"), ("d_model", 16.5), ("batch", 2.5), ("lr", "fast"), ("lr", -1)],
         *[("corpus", 5), ("layer", ["gmlp"]), ("d_ffn", 33)],
+        *[("ema", 1), ("dropout", "0.1"), ("n_tokens", 2.0)],
     ],
 )
 def test_a_setting_of_a_wrong_type_or_range_is_named(name, value, reference, tmp_path, capsys):
     run = copy_of(reference.folder, tmp_path)
     # Without a checkpoint, nothing else contradicts it.
-    (run / "last.pt").unlink()
+    for checkpoint in CHECKPOINTS:
+        (run / checkpoint).unlink()
     edit_settings(run, **{name: value})
     message = refuses(run, capsys)
     assert message.startswith(f"{name} must ")

@@ -6,6 +6,7 @@ import xml.etree.ElementTree as ET
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from helpers import properties
@@ -14,9 +15,20 @@ from hypothesis import strategies as st
 from matplotlib.image import imread
 
 from experiments.autoregressive import Settings
-from experiments.checkpoint import State
-from experiments.pictures import loss_curve, spatial_matrices
-from experiments.report import LOSS_CURVE, SPATIAL_MATRICES, page, write_report
+from experiments.checkpoint import State, load_checkpoint
+from experiments.devices import make_fabric
+from experiments.pictures import NATS_PER_CHARACTER, Curve, loss_curve, spatial_matrices
+from experiments.run_page import (
+    LOSS_CURVE,
+    SPATIAL_MATRICES,
+    SPATIAL_NUMBERS,
+    fenced,
+    matrices,
+    page,
+    read_matrices,
+    write_run,
+)
+from experiments.training import Training
 from labml_gmlp import (
     ConvolutionProjection,
     Encoder,
@@ -27,13 +39,19 @@ from labml_gmlp import (
     WindowedProjection,
 )
 
+CPU = torch.device("cpu")
 SVG = "{http://www.w3.org/2000/svg}"
 
 
 def record_of(corpus: str = "python", command: str = "python -m this") -> dict[str, Any]:
     return {
-        "settings": asdict(Settings(corpus=corpus)),
-        "corpus": {"name": corpus, "sha256": "ab" * 32},
+        "settings": {**asdict(Settings(corpus=corpus)), **asdict(Training())},
+        "data": {
+            "name": corpus,
+            "sha256": "ab" * 32,
+            "vocabulary": {"name": "letters", "characters": "abc"},
+        },
+        "launch": {"devices": 2, "precision": "bf16"},
         "environment": {"command": command, "commit": "", "torch": "2.13.0"},
     }
 
@@ -50,8 +68,9 @@ RESULT = {
 }
 
 
-def page_of(sample: str = "a sample", has_spatial: bool = True, **record: str) -> str:
-    return page(record_of(**record), RESULT, sample, has_spatial)
+def page_of(sample: str = "a sample", title: str = "gmlp on python", **record: str) -> str:
+    parts = ["## Sample", fenced(sample)]
+    return page(record_of(**record), RESULT, title, "**1.6695 nats per character**", parts)
 
 
 def fenced_blocks(markdown: str) -> tuple[list[str], list[str]]:
@@ -75,24 +94,35 @@ def fenced_blocks(markdown: str) -> tuple[list[str], list[str]]:
     return blocks, outside
 
 
-def reported(folder, monkeypatch, projections) -> list[torch.Tensor] | None:
+def reported(folder, monkeypatch, projections, causal=True) -> list[torch.Tensor] | None:
     """The matrices in the picture of a run whose blocks have these projections."""
     drawn = []
-    monkeypatch.setattr("experiments.report.spatial_matrices", lambda w: drawn.extend(w) or b"")
+    monkeypatch.setattr("experiments.run_page.spatial_matrices", lambda w: drawn.extend(w) or b"")
     encoder = Encoder(
         lambda i: GMLPBlock(4, 6, causal=True, projection=projections[i]), len(projections)
     )
     model = LanguageModel(9, encoder)
     state = State({}, model, torch.optim.AdamW(model.parameters()), best=RESULT["validation"])
-    state.save(folder / "best.pt")
+    state.save(folder / "best.pt", make_fabric(CPU, 1, "ddp", "float32"))
     (folder / "metrics.jsonl").write_text('{"step": 1, "loss": 2.0}\n')
-    write_report(folder, record_of(), state, "a sample")
+    parts = matrices(folder, load_checkpoint(folder / "best.pt"), causal=causal)
+    described = {"title": "a run", "headline": "a result", "curve": NATS_PER_CHARACTER}
+    write_run(folder, record_of(), state, **described, parts=parts)
     has = (folder / SPATIAL_MATRICES).exists()
-    assert (SPATIAL_MATRICES in (folder / "index.md").read_text()) == has
-    return drawn if has else None
+    text = (folder / "index.md").read_text()
+    assert (SPATIAL_MATRICES in text) == has
+    assert ("the future" in text) == (has and causal)
+    assert (folder / SPATIAL_NUMBERS).exists() == has
+    if not has:
+        return None
+    # The numbers that are kept are those that are drawn.
+    for kept, shown in zip(read_matrices(folder), drawn, strict=True):
+        assert np.array_equal(kept, shown)
+    return [torch.from_numpy(weight) for weight in drawn]
 
 
-def test_only_square_matrices_are_drawn(tmp_path, monkeypatch):
+@pytest.mark.parametrize("causal", [True, False])
+def test_only_square_matrices_are_drawn(causal, tmp_path, monkeypatch):
     free = SpatialProjection(5, causal=True)
     others = [
         ToeplitzProjection(5, causal=True),
@@ -100,8 +130,20 @@ def test_only_square_matrices_are_drawn(tmp_path, monkeypatch):
         WindowedProjection(2, causal=True),
         SpatialProjection(5, causal=True, n_heads=3),
     ]
-    [weight] = reported(tmp_path, monkeypatch, [others[0], free, *others[1:]])
-    assert torch.equal(weight, free.weight.detach().tril())
+    torch.nn.init.normal_(free.weight)
+    [weight] = reported(tmp_path, monkeypatch, [others[0], free, *others[1:]], causal)
+    want = free.weight.detach()
+    assert torch.equal(weight, want.tril() if causal else want)
+
+
+def test_the_matrices_of_averaged_weights_are_drawn(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr("experiments.run_page.spatial_matrices", lambda w: drawn.extend(w) or b"")
+    name = "encoder.layers.0.sgu.projection.weight"
+    itself, average = torch.randn(2, 4, 4)
+    checkpoint = {"model": {name: itself}, "average": {name: average}}
+    assert matrices(tmp_path, checkpoint, causal=False)
+    assert torch.equal(torch.from_numpy(drawn[0]), average)
 
 
 def test_a_run_with_other_projections_alone_has_no_picture_of_them(tmp_path, monkeypatch):
@@ -112,20 +154,20 @@ def test_a_run_with_other_projections_alone_has_no_picture_of_them(tmp_path, mon
 
 
 def test_the_page_names_its_pictures_and_they_are_those_that_are_written():
-    assert re.findall(r"!\[.+?\]\((.+?)\)", page_of()) == [LOSS_CURVE, SPATIAL_MATRICES]
+    assert re.findall(r"!\[.+?\]\((.+?)\)", page_of()) == [LOSS_CURVE]
 
 
-def test_a_run_without_spatial_matrices_does_not_speak_of_them():
-    text = page_of(has_spatial=False)
-    assert re.findall(r"!\[.+?\]\((.+?)\)", text) == [LOSS_CURVE]
-    assert "$W$" not in text
+def test_a_run_without_spatial_matrices_does_not_speak_of_them(tmp_path):
+    assert matrices(tmp_path, {"model": {}, "average": None}, causal=True) == []
+    assert list(tmp_path.iterdir()) == []
+    assert "$W$" not in page_of()
 
 
 def test_the_page_states_the_result_with_its_units():
     text = page_of()
     for part in (
         "# gmlp on python\n",
-        "**1.6695 nats per character** (2.4086 bits, perplexity 5.309)",
+        "**1.6695 nats per character**",
         "at step 1500 of 2000; 806,400 parameters, 61 s.",
     ):
         assert part in text
@@ -133,9 +175,11 @@ def test_the_page_states_the_result_with_its_units():
 
 def test_the_page_has_every_setting_and_leaves_out_what_is_empty():
     rows = dict(re.findall(r"^\| (.+?) \| `(.*)` \|$", page_of(), re.MULTILINE))
-    for name, value in asdict(Settings()).items():
+    for name, value in {**asdict(Settings()), **asdict(Training())}.items():
         assert rows[name] == str(value)
-    assert rows["corpus SHA-256"] == "ab" * 32
+    assert rows["data, sha256"] == "ab" * 32
+    assert rows["data, vocabulary"] == "letters"
+    assert (rows["devices"], rows["precision"]) == ("2", "bf16")
     assert rows["torch"] == "2.13.0"
     assert "commit" not in rows
 
@@ -148,7 +192,6 @@ def test_no_sample_leaves_its_fence(sample):
     assert [line for line in outside if line.startswith("#")] == [
         "# gmlp on python",
         "## Loss",
-        "## What the blocks read",
         "## Sample",
         "## Settings",
         "## Where it ran",
@@ -175,7 +218,7 @@ def test_letters_of_all_scripts_reach_the_page():
 
 def test_no_control_character_of_a_file_name_reaches_the_page():
     name = "a\x0cb\x1bc\rd\u2028e.txt"
-    shown = page_of(corpus=name, command=f"python -m this --corpus '{name}'")
+    shown = page_of(corpus=name, command=f"python -m this --corpus '{name}'", title=name)
     assert not set(shown) & set("\x0c\x1b\r\u2028")
 
 
@@ -234,6 +277,13 @@ def test_the_loss_curve_names_the_best_evaluation_only():
     assert "best" not in loss_curve([{"step": 1, "loss": 2.0}]).decode()
 
 
+def test_the_loss_curve_shows_the_value_that_is_judged():
+    metrics = [{"step": 1, "loss": 2.0}, {"step": 1, "error": 0.25, "nats_per_char": 0.125}]
+    shown = loss_curve(metrics, Curve("error", "share of images")).decode()
+    assert "validation, best 0.2500 at step 1" in shown
+    assert "share of images" in shown
+
+
 def test_another_run_has_another_curve():
     assert loss_curve(metrics_of(40)) != loss_curve(metrics_of(41))
 
@@ -241,7 +291,8 @@ def test_another_run_has_another_curve():
 def test_the_matrices_are_a_png_with_rows_of_up_to_four():
     torch.manual_seed(0)
     for n, columns, rows in ((1, 1, 1), (5, 4, 2)):
-        pixels = imread(io.BytesIO(spatial_matrices([torch.randn(6, 6).tril() for _ in range(n)])))
+        matrices = [torch.randn(6, 6).tril().numpy() for _ in range(n)]
+        pixels = imread(io.BytesIO(spatial_matrices(matrices)))
         height, width = pixels.shape[:2]
         # Inches a panel, at 130 dots an inch.
         assert width == pytest.approx(130 * 2.3 * columns, abs=2)
@@ -249,12 +300,12 @@ def test_the_matrices_are_a_png_with_rows_of_up_to_four():
 
 
 def test_the_same_matrices_give_the_same_picture():
-    matrices = [torch.arange(9.0).reshape(3, 3)]
+    matrices = [np.arange(9.0).reshape(3, 3)]
     assert spatial_matrices(matrices) == spatial_matrices(matrices)
 
 
 def test_red_adds_and_blue_subtracts():
-    png = spatial_matrices([torch.diag(torch.tensor([3.0, -3.0]))])
+    png = spatial_matrices([np.diag([3.0, -3.0])])
     red, _, blue = imread(io.BytesIO(png))[..., :3].transpose(2, 0, 1)
     # The first row of the matrix is the upper one, its first column the left one.
     red_at, blue_at = ((red - blue) > 0.2).nonzero(), ((blue - red) > 0.2).nonzero()
@@ -265,4 +316,4 @@ def test_red_adds_and_blue_subtracts():
 
 
 def test_a_matrix_of_zeros_is_drawn_too():
-    assert imread(io.BytesIO(spatial_matrices([torch.zeros(4, 4)]))).ndim == 3
+    assert imread(io.BytesIO(spatial_matrices([np.zeros((4, 4))]))).ndim == 3

@@ -3,7 +3,9 @@
 import dataclasses
 import math
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ from small_runs import experiment
 from experiments.autoregressive import DEFAULTS, Sample, Settings
 from experiments.runs import Launch
 from experiments.settings import (
+    LATER,
     Parser,
     UserError,
     add_flags,
@@ -22,8 +25,11 @@ from experiments.settings import (
     given,
     user_errors,
 )
+from experiments.training import Training
 
-CLASSES = [Settings, Launch, Sample]
+ALL_LAYERS = "gmlp, amlp, toeplitz, convolution, linear, additive, multiplicative or transformer"
+
+CLASSES = [Settings, Training, Launch, Sample]
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,11 @@ class Example:
     high: float = 1.5
     maybe: int | None = None
     loud: bool = True
+
+
+def both(layer: str) -> dict[str, Any]:
+    """The defaults of a layer as they are written down."""
+    return {name: v for values in DEFAULTS[layer] for name, v in asdict(values).items()}
 
 
 def parser_of(cls: type, defaults: object = None) -> Parser:
@@ -99,17 +110,17 @@ def test_a_field_is_a_flag_of_its_type_and_one_without_a_default_is_positional()
 
 
 def test_a_given_flag_is_told_from_a_default_even_if_it_has_the_same_value():
-    parser = parser_of(Settings)
-    assert given(Settings, parser.parse_args([])) == {}
-    asked = given(Settings, parser.parse_args(["--steps", str(Settings.steps)]))
-    assert asked == {"steps": Settings.steps}
+    parser = parser_of(Training)
+    assert given(Training, parser.parse_args([])) == {}
+    asked = given(Training, parser.parse_args(["--steps", str(Training.steps)]))
+    assert asked == {"steps": Training.steps}
 
 
 def test_given_takes_the_fields_of_its_class_only():
-    parser = parser_of(Settings)
+    parser = parser_of(Training)
     add_flags(parser, Launch)
     namespace = parser.parse_args(["--steps", "5", "--device", "cpu"])
-    assert given(Settings, namespace) == {"steps": 5}
+    assert given(Training, namespace) == {"steps": 5}
     assert given(Launch, namespace) == {"device": "cpu"}
 
 
@@ -126,7 +137,7 @@ def test_the_help_shows_the_defaults_of_the_instance_or_else_those_of_the_class(
 def test_the_help_shows_the_defaults_of_the_layer_asked_for(layer, given_as, capsys):
     assert experiment(*given_as.format(layer).split(), "--help") == 0
     shown = shown_defaults(capsys.readouterr().out)
-    want = {name: str(value) for name, value in asdict(DEFAULTS[layer]).items()}
+    want = {name: str(value) for name, value in both(layer).items()}
     assert {name: shown[name] for name in want} == want
 
 
@@ -136,15 +147,16 @@ def test_without_a_layer_the_help_shows_the_defaults_of_gmlp(capsys):
 
 
 def test_the_layers_differ_in_their_other_defaults():
-    assert DEFAULTS["gmlp"] == Settings()
+    assert DEFAULTS["gmlp"] == (Settings(), Training())
+    assert list(DEFAULTS) == [settings.layer for settings, _ in DEFAULTS.values()]
     differing = {
-        name
-        for name, value in asdict(DEFAULTS["transformer"]).items()
-        if value != asdict(DEFAULTS["gmlp"])[name]
+        layer: {name for name, value in both(layer).items() if value != both("gmlp")[name]}
+        for layer in DEFAULTS
     }
-    assert {"layer", "d_ffn", "n_layers", "lr"} <= differing
+    assert {"layer", "d_ffn", "n_layers", "lr"} <= differing["transformer"]
     # The same data, in the same order, for the same number of steps.
-    assert not differing & {"corpus", "seq_len", "batch", "steps", "seed", "evaluate_every"}
+    common = {"corpus", "vocabulary", "seq_len", "batch", "steps", "seed", "evaluate_every", "ema"}
+    assert not any(names & common for names in differing.values())
 
 
 @pytest.mark.parametrize(
@@ -170,7 +182,26 @@ def test_a_bad_flag_exits_with_status_2_and_one_line(line, message, capsys):
 
 @pytest.mark.parametrize("layer", DEFAULTS)
 def test_settings_survive_the_way_through_a_dict(layer):
-    assert from_dict(Settings, asdict(DEFAULTS[layer])) == DEFAULTS[layer]
+    assert from_dict((Settings, Training), both(layer)) == list(DEFAULTS[layer])
+
+
+def test_a_setting_that_came_later_may_be_missing_and_no_other():
+    @dataclass
+    class Grown:
+        old: int = 1
+        new: int = field(default=5, metadata=LATER)
+
+    assert from_dict([Grown], {"old": 3}) == [Grown(old=3, new=5)]
+    message = "settings must be those of Grown, got unknown [], missing ['old']"
+    assert_raises(lambda: from_dict([Grown], {"new": 3}), ValueError, message)
+
+
+def test_settings_of_older_runs_are_read_as_what_was_done_then():
+    values = both("gmlp")
+    later = {f.name for f in dataclasses.fields(Training) if f.metadata == LATER}
+    assert later == {"eps", "ema"}
+    kept = {name: value for name, value in values.items() if name not in later}
+    assert from_dict((Settings, Training), kept)[1] == Training(eps=1e-8, ema=0.0)
 
 
 def test_from_dict_names_what_is_missing_and_what_is_unknown():
@@ -179,20 +210,39 @@ def test_from_dict_names_what_is_missing_and_what_is_unknown():
         "settings must be those of Example, got unknown ['colour', 'width'], "
         "missing ['high', 'low', 'maybe']"
     )
-    assert_raises(lambda: from_dict(Example, values), ValueError, message)
+    assert_raises(lambda: from_dict([Example], values), ValueError, message)
+    message = "settings must be those of Example and Training, got unknown ['colour', 'width'], "
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+        from_dict((Example, Training), values)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "kind"),
+    [
+        *[("size", "3", "int"), ("size", 3.0, "int"), ("size", True, "int"), ("size", None, "int")],
+        *[("low", "0.5", "float"), ("place", 5, "str"), ("loud", 1, "bool"), ("maybe", "5", "int")],
+    ],
+)
+def test_from_dict_names_a_value_of_another_type(name, value, kind):
+    values = {**asdict(Example("here")), name: value}
+    message = f"{name} must be of type {kind}, got {value!r}"
+    assert_raises(lambda: from_dict([Example], values), ValueError, message)
+
+
+def test_from_dict_takes_a_whole_number_for_a_float_and_none_where_it_may_stand():
+    values = {**asdict(Example("here")), "low": 2, "maybe": None}
+    assert from_dict([Example], values) == [Example("here", low=2)]
 
 
 def test_changed_finds_the_first_field_that_differs_and_none_if_all_are_equal():
-    example = Example("here")
-    assert changed({"place": "here", "size": 3}, example) is None
-    assert changed({"place": "here", "size": 4, "low": 9.0}, example) == ("size", 4, 3)
+    present = asdict(Example("here"))
+    assert changed({"place": "here", "size": 3}, present) is None
+    assert changed({"place": "here", "size": 4, "low": 9.0}, present) == ("size", 4, 3)
 
 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"layer": "rnn"}, "layer must be gmlp or transformer, got 'rnn'"),
-        ({"d_model": 0}, "d_model must be above 0, got 0"),
         ({"batch": -4}, "batch must be above 0, got -4"),
         ({"evaluate_every": 0}, "evaluate_every must be above 0, got 0"),
         ({"lr": math.nan}, "lr must be above 0, got nan"),
@@ -206,14 +256,51 @@ def test_changed_finds_the_first_field_that_differs_and_none_if_all_are_equal():
         ({"beta2": math.nan}, "beta2 must lie in [0, 1), got nan"),
         ({"seed": 2**31}, "seed must lie in [0, 2**31), got 2147483648"),
         ({"seed": -1}, "seed must lie in [0, 2**31), got -1"),
+        ({"ema": 1.0}, "ema must lie in [0, 1), got 1.0"),
+        ({"ema": -0.1}, "ema must lie in [0, 1), got -0.1"),
+        ({"eps": 0.0}, "eps must be above 0, got 0.0"),
+        ({"eps": math.inf}, "eps must be finite, got inf"),
+    ],
+)
+def test_training_out_of_range_is_refused(values, message):
+    assert_raises(lambda: Training(**values), ValueError, message)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"layer": "rnn"}, f"layer must be {ALL_LAYERS}, got 'rnn'"),
+        ({"encoder": "keras"}, "encoder must be labml_gmlp or labml_nn, got 'keras'"),
+        ({"d_model": 0}, "d_model must be above 0, got 0"),
+        ({"n_tokens": -1}, "n_tokens must be above 0, got -1"),
+        ({"vocabulary": "words"}, "vocabulary must be characters, bytes or bpe, got 'words'"),
+        ({"dropout": 1.0}, "dropout must lie in [0, 1), got 1.0"),
+        ({"dropout": math.nan}, "dropout must lie in [0, 1), got nan"),
     ],
 )
 def test_settings_out_of_range_are_refused(values, message):
     assert_raises(lambda: Settings(**values), ValueError, message)
 
 
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"devices": 0}, "devices must be above 0, got 0"),
+        ({"accumulate": -1}, "accumulate must be above 0, got -1"),
+        (
+            {"run": Path("here"), "resume": Path("there")},
+            "run must be left out beside resume, got here",
+        ),
+    ],
+)
+def test_a_launch_that_makes_no_sense_is_refused(values, message):
+    assert_raises(lambda: Launch(**values), ValueError, message)
+
+
 def test_settings_at_the_edge_of_their_range_are_accepted():
-    Settings(steps=1, warmup=0, weight_decay=0, beta1=0, beta2=0, seed=2**31 - 1, d_model=1)
+    Training(steps=1, warmup=0, weight_decay=0, beta1=0, beta2=0, seed=2**31 - 1, ema=0, eps=1e-300)
+    Settings(d_model=1, dropout=0)
+    Launch(devices=1, accumulate=1)
 
 
 @pytest.mark.parametrize(
