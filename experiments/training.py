@@ -160,7 +160,8 @@ def train(
             for k in range(accumulate):
                 batch = fabric.to_device(next(batches))
                 # Between processes the gradient travels once a step, with the last micro-batch.
-                with fabric.no_backward_sync(model, enabled=k + 1 < accumulate):
+                more = k + 1 < accumulate
+                with fabric.no_backward_sync(model, enabled=more):  # type: ignore[arg-type]
                     part = task.loss(model, batch) / accumulate
                     fabric.backward(part)
                 loss += part.detach()
