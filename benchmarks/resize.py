@@ -14,15 +14,18 @@ second does to it is shown beside.
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from experiments.autoregressive import Settings
-from experiments.checkpoint import CheckpointError, load_run_checkpoint
+from experiments.autoregressive import Settings, build
+from experiments.checkpoint import CheckpointError, best_weights, load_run_checkpoint
 from experiments.corpus import load_corpus
+from experiments.devices import make_fabric
 from experiments.evaluation import evaluate
-from experiments.models import make_model
+from experiments.runs import Launch
 from experiments.settings import from_dict
+from experiments.training import Training
 from labml_gmlp import extend, interpolate
 
 
@@ -35,11 +38,19 @@ def main() -> None:
         checkpoint = load_run_checkpoint(arguments.run / "best.pt")
     except (CheckpointError, OSError) as error:
         parser.error(f"run must be the folder of a run: {error}")
-    settings = from_dict(Settings, checkpoint["identity"]["settings"])
+    settings, training = from_dict((Settings, Training), checkpoint["identity"]["settings"])
     n = settings.seq_len
-    corpus = load_corpus(settings.corpus, n, arguments.data)
-    model = make_model(settings, len(corpus.vocabulary))
-    model.load_state_dict(checkpoint["model"])
+    fabric = make_fabric(torch.device("cpu"), 1, "ddp", "float32")
+    task = build(settings, training, Launch(data=arguments.data), fabric)
+    corpus = load_corpus(
+        settings.corpus,
+        n,
+        arguments.data,
+        vocabulary=settings.vocabulary,
+        n_tokens=settings.n_tokens,
+    )
+    model: Any = task.model
+    model.load_state_dict(best_weights(checkpoint))
     models = {
         f"{n // 2} | corner of W": (model, n // 2),
         f"{n} | as trained": (model, n),
@@ -49,7 +60,7 @@ def main() -> None:
     }
     print("| tokens | W | nats/char |\n| --- | --- | --- |")
     for name, (resized, length) in models.items():
-        found = evaluate(resized, corpus.validation, length, torch.device("cpu"))
+        found = evaluate(resized, corpus.validation, corpus.validation_characters, length, fabric)
         print(f"| {name} | {found['nats_per_char']:.4f} |", flush=True)
 
 
