@@ -78,7 +78,9 @@ def engine(settings: Settings, training: Training, tokens: Tensor) -> float:
     )
     stepper: Any = fabric.setup_optimizers(optimizer)
     state = State({"settings": asdict(settings)}, task.model, optimizer)
-    with tempfile.TemporaryDirectory() as name, contextlib.redirect_stderr(io.StringIO()):
+    # labml goes on writing for a moment after the end, also while the folder is removed.
+    temporary = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+    with temporary as name, contextlib.redirect_stderr(io.StringIO()):
         folder = Path(name)
         with tracking(True, "benchmark", folder, asdict(settings)) as track:
             began = time.perf_counter()
