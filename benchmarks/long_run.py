@@ -89,7 +89,8 @@ def main() -> None:
     arguments = parser.parse_args()
     check_positive(arguments, ["steps"])
     print(f"{hardware(torch.device('cpu'))}; labml {'on' if arguments.labml else 'off'}")
-    with tempfile.TemporaryDirectory() as folder:
+    # labml goes on writing for a moment after the end, also while the folder is removed.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         long_run(arguments.steps, arguments.labml, Path(folder))
 
 

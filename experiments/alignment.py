@@ -225,8 +225,6 @@ def build(settings: Settings, training: Training, launch: Launch, fabric: Fabric
 
     Raises `ValueError` for sizes that will not do.
     """
-    # Its error belongs here, not to the first step.
-    Share(fabric.global_rank, fabric.world_size, launch.accumulate).rows(training.batch)
     model = make_model(
         settings.layer,
         settings.shape,

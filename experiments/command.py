@@ -158,7 +158,10 @@ def train_command(experiment: Experiment, arguments: Sequence[str]) -> None:
     labml = launch.labml and fabric.is_global_zero
     with tracking(labml, experiment.name, folder, written) as track:
         stepper: Any = fabric.setup_optimizers(optimizer)
-        train(task, training, state, model, stepper, fabric, launch.accumulate, folder, track)
+        try:
+            train(task, training, state, model, stepper, fabric, launch.accumulate, folder, track)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(str(folder)) from None
     on_rank_zero(fabric, lambda: experiment.finish(folder, record, state, fabric))
 
 

@@ -225,8 +225,6 @@ def build(settings: Settings, training: Training, launch: Launch, fabric: Fabric
 
     Raises `ValueError` or `OSError` for images or sizes that will not do.
     """
-    # Its error belongs here, not to the first step.
-    Share(fabric.global_rank, fabric.world_size, launch.accumulate).rows(training.batch)
     images = load_images(settings.images, settings.labels, settings.train, launch.data)
     reading = Reading(images, settings.shift, training.batch, training.seed)
     n, height, width = images.pixels.shape

@@ -286,8 +286,6 @@ def build(settings: Settings, training: Training, launch: Launch, fabric: Fabric
     """
     corpus = load_corpus(settings.corpus, settings.seq_len, launch.data)
     rows = validation_rows(corpus, settings)
-    # Its error belongs here, not to the first step.
-    Share(fabric.global_rank, fabric.world_size, launch.accumulate).rows(training.batch)
     model = make_model(
         settings.layer,
         settings.shape,

@@ -89,9 +89,11 @@ def run_command(command: Callable[[Sequence[str]], None], arguments: Sequence[st
         # A full disk, most of all. What was written before is whole.
         print(f"error: {e.filename or 'output'}: {e.strerror or e}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as e:
         if is_first_process():
-            print("stopped; --resume RUN goes on from the last checkpoint", file=sys.stderr)
+            # A run that has begun says which it is.
+            run = e.args[0] if e.args else "RUN"
+            print(f"stopped; --resume {run} goes on from the last checkpoint", file=sys.stderr)
         return 130
     return 0
 

@@ -137,7 +137,6 @@ def train(
     Raises `UserError` if the loss is no longer a number, before anything is saved of it, and if
     another process of this run is lost.
     """
-    coat: Any = model
     share = Share(fabric.global_rank, fabric.world_size, accumulate)
     batches = task.batches(state.step, share)
     first = fabric.is_global_zero
@@ -161,7 +160,8 @@ def train(
             for k in range(accumulate):
                 batch = fabric.to_device(next(batches))
                 # Between processes the gradient travels once a step, with the last micro-batch.
-                with fabric.no_backward_sync(coat, enabled=k + 1 < accumulate):
+                more = k + 1 < accumulate
+                with fabric.no_backward_sync(model, enabled=more):  # type: ignore[arg-type]
                     part = task.loss(model, batch) / accumulate
                     fabric.backward(part)
                 loss += part.detach()

@@ -166,6 +166,8 @@ def test_without_a_compiler_there_is_nothing_to_compile_with(monkeypatch):
 @pytest.mark.skipif(
     not any(map(shutil.which, ("c++", "g++", "clang++"))), reason="needs a C++ compiler"
 )
+# torch itself uses what it warns of.
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script_method:DeprecationWarning")
 @pytest.mark.slow
 def test_a_compiled_model_has_the_same_losses(references, tmp_path):
     run = tmp_path / "run"

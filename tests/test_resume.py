@@ -274,7 +274,7 @@ def test_a_run_stopped_from_the_keyboard_says_how_to_go_on(
     with monkeypatch.context() as patch:
         patch.setattr("experiments.autoregressive.evaluate", interrupted)
         assert experiment(*small(reference.corpus, run, **LONGER)) == 130
-    assert "--resume" in capsys.readouterr().err.splitlines()[-1]
+    assert f"--resume {run} " in capsys.readouterr().err.splitlines()[-1]
     assert load_checkpoint(run / "last.pt")["step"] == 10
     assert experiment("--no-labml", "--resume", run) == 0
     assert_ended_like(run, reference.folder)
