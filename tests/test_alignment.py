@@ -246,13 +246,3 @@ def test_the_variants_have_about_as_many_parameters():
 )
 def test_a_bad_setting_is_refused(change, message):
     assert_raises(lambda: Settings(**change), ValueError, message)
-
-
-def test_a_batch_that_cannot_be_shared_is_refused_before_the_first_step():
-    with pytest.raises(ValueError, match=r"batch must be a multiple of 4 .* got 6"):
-        build(
-            Settings(**SMALL),
-            Training(batch=6, steps=10, warmup=1),
-            Launch(accumulate=4),
-            FABRIC,
-        )

@@ -438,13 +438,3 @@ def test_every_variant_starts_undecided_and_learns_the_digits_of_scikit_learn(la
 )
 def test_a_bad_setting_is_refused(change, message):
     assert_raises(lambda: Settings(**change), ValueError, message)
-
-
-def test_a_batch_that_cannot_be_shared_is_refused_before_the_first_step(tmp_path):
-    with pytest.raises(ValueError, match=r"batch must be a multiple of 3 .* got 4"):
-        build(
-            Settings(),
-            Training(batch=4, steps=10, warmup=1),
-            Launch(data=tmp_path, accumulate=3),
-            FABRIC,
-        )

@@ -444,17 +444,6 @@ def test_a_validation_part_must_fill_a_window(tmp_path):
     assert_raises(lambda: task_of(small(path), tmp_path), ValueError, message)
 
 
-def test_a_batch_that_cannot_be_shared_is_refused_before_the_first_step(tmp_path):
-    path = text_file(tmp_path)
-    with pytest.raises(ValueError, match=r"batch must be a multiple of 3 .* got 4"):
-        build(
-            small(path),
-            Training(batch=4, steps=10, warmup=1),
-            Launch(data=tmp_path, accumulate=3),
-            FABRIC,
-        )
-
-
 def test_training_batches_start_anywhere(tmp_path):
     path = text_file(tmp_path)
     corpus = load_corpus(str(path), 16, tmp_path)

@@ -54,6 +54,15 @@ def test_a_run_is_trained_resumed_and_reported(
         ("masked", "--chosen=2", "chosen must lie in (0, 1], got 2.0"),
         ("alignment", "--symbols=0", "symbols must be above 0, got 0"),
         ("digits", "--shift=-1", "shift must be at least 0, got -1"),
+        *[
+            (
+                module,
+                "--accumulate=7",
+                "batch must be a multiple of 7 for 1 processes that accumulate 7 micro-batches, "
+                f"got {batch}",
+            )
+            for module, batch in (("masked", 12), ("alignment", 48), ("digits", 64))
+        ],
     ],
 )
 def test_a_mistake_is_one_line_and_status_2(module, bad, message, tmp_path, capsys):
