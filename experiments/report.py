@@ -10,7 +10,6 @@ the runs under `experiments/results/`. What stands between a `begin` and an `end
 this command; the prose around it is written by hand.
 """
 
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -77,8 +76,9 @@ def tiny_shakespeare(folder: Path) -> Page:
     """
     groups = grouped(load_runs(folder))
     marks, pictures = common(groups, NATS, NATS_PER_CHARACTER)
-    sweep = (folder / "sweep.jsonl").read_text(encoding="utf-8").splitlines()
-    marks["sweep"] = sweep_table([json.loads(line) for line in sweep], NATS)
+    others = load_runs(RESULTS / "rates")
+    marks["sweep"] = sweep_table([*others, *(runs[0] for runs in groups.values())], NATS)
+    marks["sweep provenance"] = provenance_table(others, NATS)
     first = groups["gmlp"][0]
     marks["sample"] = fenced((first["folder"] / "sample.txt").read_text(encoding="utf-8"))
     pictures["loss.svg"] = loss_curve(first["metrics"])

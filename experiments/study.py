@@ -79,6 +79,16 @@ T10K = (
 # The name of a study is that of its folder under `experiments/results`.
 STUDIES: dict[str, list[Run]] = {
     "tiny_shakespeare": _each("autoregressive", _layers(TEXT, autoregressive.DEFAULTS)),
+    # Half and twice the rate that each has by default.
+    "rates": _each(
+        "autoregressive",
+        {
+            f"{layer}-{rate:g}": f"{TEXT} --layer {layer} --lr {rate:g}"
+            for layer, (_, training) in autoregressive.DEFAULTS.items()
+            for rate in (training.lr / 2, 2 * training.lr)
+        },
+        seeds=(0,),
+    ),
     "masked": _each("masked", _layers(TEXT, masked.DEFAULTS)),
     "alignment": _each("alignment", _layers("", alignment.DEFAULTS)),
     "digits": _each("digits", _layers("", digits.DEFAULTS)),

@@ -142,15 +142,15 @@ def provenance_table(runs: list[Run], measure: Measure) -> str:
     return "\n".join(rows)
 
 
-def sweep_table(lines: list[dict[str, Any]], measure: Measure) -> str:
-    """Validation loss against the peak rate, a row for each layer."""
-    rates = sorted({line["lr"] for line in lines})
+def sweep_table(runs: list[Run], measure: Measure) -> str:
+    """The measure against the peak rate, a row for each layer."""
+    rates = sorted({run["settings"]["lr"] for run in runs})
     rows = [
         "| model | " + " | ".join(f"{rate:g}" for rate in rates) + " |",
         "| --- |" + " --- |" * len(rates),
     ]
-    for layer in sorted({line["layer"] for line in lines}, key=list(NAMES).index):
-        found = {line["lr"]: line[measure.name] for line in lines if line["layer"] == layer}
+    for layer, mine in grouped(runs).items():
+        found = {run["settings"]["lr"]: measure.of(run) for run in mine}
         best = min(found.values())
         cells = [
             f"{'**' if found[rate] == best else ''}{found[rate]:.4f}"

@@ -2,7 +2,6 @@
 
 import dataclasses
 import importlib
-import json
 
 import pytest
 
@@ -65,8 +64,9 @@ def test_each_result_is_the_lowest_evaluation_of_its_own_metrics(study):
 
 
 def test_the_default_rate_of_each_layer_is_the_best_of_the_sweep():
-    lines = (RESULTS / "tiny_shakespeare" / "sweep.jsonl").read_text().splitlines()
-    sweep = [json.loads(line) for line in lines]
+    runs = [run for name in ("rates", "tiny_shakespeare") for run in load_runs(RESULTS / name)]
     for layer, (_, training) in DEFAULTS.items():
-        mine = [line for line in sweep if line["layer"] == layer]
-        assert min(mine, key=lambda line: line["nats_per_char"])["lr"] == training.lr
+        mine = [run for run in runs if run["settings"]["layer"] == layer]
+        first = [run for run in mine if run["settings"]["seed"] == 0]
+        best = min(first, key=lambda run: run["validation"]["nats_per_char"])
+        assert best["settings"]["lr"] == training.lr

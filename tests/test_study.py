@@ -48,10 +48,13 @@ def test_a_run_that_fails_ends_the_study_with_what_it_said(small_study, monkeypa
         perform("small", small_study / "runs", jobs=1)
 
 
-def test_each_run_has_a_name_of_its_own_and_three_seeds():
-    for runs in STUDIES.values():
+def test_each_run_has_a_name_of_its_own_and_each_result_three_seeds():
+    for study_name, runs in STUDIES.items():
         names = [run.name for run in runs]
         assert len(set(names)) == len(names)
+        # The search for a rate is no result.
+        if study_name == "rates":
+            continue
         groups = {name.rpartition("-")[0] for name in names}
         assert all(f"{group}-{seed}" in names for group in groups for seed in (0, 1, 2))
 

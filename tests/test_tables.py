@@ -31,8 +31,7 @@ def run(layer: str, nats: float, seed: int = 0, **more: object) -> dict:
         "validation": {"step": 5, "nats": nats, "error": nats / 10},
         "parameters": 1_234_567,
         "seconds": 10.0 + seed,
-        **more,
-    }
+    } | more
 
 
 RUNS = [
@@ -99,12 +98,12 @@ def test_each_run_says_where_it_comes_from():
 
 
 def test_the_best_rate_of_each_layer_is_bold_and_a_rate_not_tried_is_empty():
-    lines = [
-        {"layer": "transformer", "lr": 0.001, "nats": 1.8},
-        {"layer": "gmlp", "lr": 0.001, "nats": 1.7},
-        {"layer": "gmlp", "lr": 0.004, "nats": 1.6},
+    runs = [
+        run("transformer", 1.8, settings={"layer": "transformer", "lr": 0.001}),
+        run("gmlp", 1.7, settings={"layer": "gmlp", "lr": 0.001}),
+        run("gmlp", 1.6, settings={"layer": "gmlp", "lr": 0.004}),
     ]
-    head, _, gmlp, transformer = sweep_table(lines, NATS).splitlines()
+    head, _, gmlp, transformer = sweep_table(runs, NATS).splitlines()
     assert cells(head) == ["model", "0.001", "0.004"]
     assert cells(gmlp) == ["gMLP", "1.7000", "**1.6000**"]
     assert cells(transformer) == ["Transformer", "**1.8000**", ""]
