@@ -25,12 +25,12 @@ import torch
 from torch import Tensor, nn
 
 from experiments.autoregressive import Settings, loss
-from experiments.checkpoint import State
 from experiments.corpus import Windows
 from experiments.devices import make_fabric
 from experiments.models import make_model
 from experiments.optimisation import make_optimizer
 from experiments.records import hardware
+from experiments.state import State
 from experiments.tokens import Tokens
 from experiments.training import Task, Training, train
 

@@ -23,12 +23,12 @@ from typing import Any
 import torch
 
 from experiments.autoregressive import Settings, build
-from experiments.checkpoint import State
 from experiments.devices import make_fabric
 from experiments.optimisation import make_optimizer
 from experiments.records import hardware
 from experiments.runs import Launch
 from experiments.settings import check_positive
+from experiments.state import State
 from experiments.tracking import tracking
 from experiments.training import Training, train
 

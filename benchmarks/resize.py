@@ -18,10 +18,11 @@ from pathlib import Path
 import torch
 
 from experiments.autoregressive import trained
-from experiments.checkpoint import BEST, CheckpointError, load_run_checkpoint
+from experiments.checkpoint import BEST, CheckpointError
 from experiments.corpus import load_corpus
 from experiments.devices import make_fabric
 from experiments.evaluation import evaluate
+from experiments.state import load_run_checkpoint
 from labml_gmlp import extend, interpolate
 
 

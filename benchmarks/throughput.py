@@ -30,11 +30,11 @@ from labml_nn.transformers.models import EmbeddingsWithPositionalEncoding, Encod
 from torch import Tensor, nn
 
 from experiments.autoregressive import Settings, loss
-from experiments.checkpoint import State
 from experiments.devices import Share, has_bf16, make_fabric
 from experiments.models import make_model
 from experiments.optimisation import make_optimizer
 from experiments.records import environment, write_json
+from experiments.state import State
 from experiments.training import Task, Training, train
 
 N_TOKENS = 65

@@ -16,7 +16,7 @@ They share the engine, functions and no class to inherit:
 * [command.py](command.py): flags, processes, a run made or resumed, training, report
 * [training.py](training.py): the loop, and what it has to know of an experiment
 * [devices.py](devices.py): processes, precision, shares of a batch
-* [checkpoint.py](checkpoint.py): state that survives a kill
+* [checkpoint.py](checkpoint.py), [state.py](state.py): state that survives a kill
 * [optimisation.py](optimisation.py): what decays, and how the rate moves
 * [settings.py](settings.py), [configuration.py](configuration.py): flags from the fields of a
   dataclass, and files of them

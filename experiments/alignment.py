@@ -28,7 +28,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from experiments.checkpoint import BEST, State, load_run_checkpoint
+from experiments.checkpoint import BEST
 from experiments.command import Experiment, run
 from experiments.devices import Share
 from experiments.models import Shape, check_choice, make_model
@@ -36,6 +36,7 @@ from experiments.pictures import Curve
 from experiments.run_page import matrices, write_run
 from experiments.runs import Launch
 from experiments.settings import check_positive, from_dict
+from experiments.state import State, load_run_checkpoint
 from experiments.sums import sum_over_rows
 from experiments.training import Batch, Task, Training
 

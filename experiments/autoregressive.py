@@ -24,7 +24,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from experiments.checkpoint import BEST, State, best_weights, load_run_checkpoint
+from experiments.checkpoint import BEST
 from experiments.command import Experiment, run
 from experiments.corpus import Windows, load_corpus
 from experiments.devices import pick_device
@@ -42,6 +42,7 @@ from experiments.settings import (
     given,
     user_errors,
 )
+from experiments.state import State, best_weights, load_run_checkpoint
 from experiments.training import Batch, Task, Training
 from experiments.vocabulary import Vocabulary, check_vocabulary, from_description
 from labml_gmlp import LanguageModel, generate

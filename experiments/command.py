@@ -16,7 +16,7 @@ from typing import Any
 
 from lightning_fabric import Fabric
 
-from experiments.checkpoint import BEST, PREVIOUS, State, resumable, take_back
+from experiments.checkpoint import BEST, PREVIOUS, resumable, take_back
 from experiments.configuration import read_config
 from experiments.devices import (
     Share,
@@ -40,6 +40,7 @@ from experiments.settings import (
     told_once,
     user_errors,
 )
+from experiments.state import State
 from experiments.tracking import tracking
 from experiments.training import Task, Training, train
 

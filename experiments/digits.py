@@ -25,7 +25,7 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from experiments.checkpoint import BEST, State, load_run_checkpoint
+from experiments.checkpoint import BEST
 from experiments.command import Experiment, run
 from experiments.devices import Share
 from experiments.digit_images import N_CLASSES, Images, load_images
@@ -34,6 +34,7 @@ from experiments.pictures import Curve
 from experiments.run_page import matrices, write_run
 from experiments.runs import Launch
 from experiments.settings import check_positive
+from experiments.state import State, load_run_checkpoint
 from experiments.sums import sum_over_rows
 from experiments.training import Batch, Task, Training
 from labml_gmlp import Encoder, GMLPBlock, ImageClassifier, MixerBlock, n_patches

@@ -23,7 +23,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from experiments.checkpoint import BEST, State, best_weights, load_run_checkpoint
+from experiments.checkpoint import BEST
 from experiments.command import Experiment, run
 from experiments.devices import Share
 from experiments.images.augment import Normalisation, augment
@@ -40,6 +40,7 @@ from experiments.pictures import Curve
 from experiments.run_page import matrices, write_run
 from experiments.runs import Launch
 from experiments.settings import from_dict
+from experiments.state import State, best_weights, load_run_checkpoint
 from experiments.training import Batch, Task, Training
 from labml_gmlp.models.sizes import multiply_adds
 from labml_gmlp.weights.pretrained import save_pretrained

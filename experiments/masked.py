@@ -28,7 +28,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from experiments.checkpoint import BEST, State, load_run_checkpoint
+from experiments.checkpoint import BEST
 from experiments.command import Experiment, run
 from experiments.corpus import Corpus, Windows, load_corpus
 from experiments.devices import Share
@@ -37,6 +37,7 @@ from experiments.pictures import Curve
 from experiments.run_page import matrices, write_run
 from experiments.runs import Launch
 from experiments.settings import check_positive
+from experiments.state import State, load_run_checkpoint
 from experiments.sums import sum_over_rows
 from experiments.toeplitz_share import toeplitz_shares
 from experiments.training import Batch, Task, Training

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from experiments.checkpoint import State, best_weights
 from experiments.pictures import Curve, loss_curve, spatial_matrices
 from experiments.records import read_metrics, write_json
+from experiments.state import State, best_weights
 from experiments.vocabulary import UNKNOWN
 from labml_gmlp.storage import write_aside
 

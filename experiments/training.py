@@ -18,12 +18,13 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from experiments.checkpoint import BEST, LAST, State
+from experiments.checkpoint import BEST, LAST
 from experiments.devices import Share, mean_over_processes
 from experiments.optimisation import rate
 from experiments.progress import Progress
 from experiments.records import Metrics
 from experiments.settings import LATER, UserError, check_positive, told_once
+from experiments.state import State
 from experiments.tracking import Track
 
 Batch = tuple[Tensor, ...]

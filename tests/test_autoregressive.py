@@ -32,7 +32,7 @@ from torch import Tensor, nn
 
 from experiments import autoregressive, models
 from experiments.autoregressive import DEFAULTS, EXPERIMENT, Settings, build
-from experiments.checkpoint import best_weights, load_checkpoint
+from experiments.checkpoint import load_checkpoint
 from experiments.corpus import Windows, load_corpus
 from experiments.devices import Share, make_fabric
 from experiments.models import make_model
@@ -41,6 +41,7 @@ from experiments.pictures import spatial_matrices
 from experiments.records import read_metrics
 from experiments.runs import Launch
 from experiments.settings import from_dict
+from experiments.state import best_weights
 from experiments.training import Task, Training
 
 LAYERS = list(DEFAULTS)

@@ -20,10 +20,7 @@ from small_runs import files
 from experiments import checkpoint
 from experiments.checkpoint import (
     CheckpointError,
-    State,
-    best_weights,
     load_checkpoint,
-    load_run_checkpoint,
     resumable,
     save_checkpoint,
     take_back,
@@ -31,6 +28,7 @@ from experiments.checkpoint import (
 from experiments.devices import make_fabric
 from experiments.models import Shape, make_model
 from experiments.optimisation import make_optimizer
+from experiments.state import State, best_weights, load_run_checkpoint
 from labml_gmlp.storage import write_aside
 
 FABRIC = make_fabric(torch.device("cpu"), 1, "ddp", "float32")

@@ -17,7 +17,6 @@ from lightning_fabric import Fabric
 from PIL import Image
 from torch import nn
 
-from experiments.checkpoint import best_weights, load_run_checkpoint
 from experiments.configuration import read_config
 from experiments.imagenet import EXPERIMENT, build, main, make_loss, teacher_of
 from experiments.images.augment import Normalisation
@@ -27,6 +26,7 @@ from experiments.images.settings import DEFAULTS, SIZES, Settings
 from experiments.optimisation import make_optimizer
 from experiments.records import read_metrics
 from experiments.runs import Launch
+from experiments.state import best_weights, load_run_checkpoint
 from experiments.training import Training
 from labml_gmlp import Encoder, GMLPBlock, LanguageModel, MixerBlock
 from labml_gmlp.blocks.stochastic_depth import StochasticDepth

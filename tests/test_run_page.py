@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from matplotlib.image import imread
 
 from experiments.autoregressive import Settings
-from experiments.checkpoint import State, load_checkpoint
+from experiments.checkpoint import load_checkpoint
 from experiments.devices import make_fabric
 from experiments.pictures import NATS_PER_CHARACTER, Curve, loss_curve, spatial_matrices
 from experiments.run_page import (
@@ -28,6 +28,7 @@ from experiments.run_page import (
     read_matrices,
     write_run,
 )
+from experiments.state import State
 from experiments.training import Training
 from labml_gmlp import (
     ConvolutionProjection,

@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from small_runs import files
 from torch import Tensor, nn
 
-from experiments.checkpoint import State, load_checkpoint
+from experiments.checkpoint import load_checkpoint
 from experiments.devices import Share, make_fabric
 from experiments.optimisation import make_optimizer
 from experiments.records import read_metrics
 from experiments.settings import UserError
+from experiments.state import State
 from experiments.training import (
     Task,
     Training,

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from torch import nn
 
-from experiments.checkpoint import BEST, best_weights, load_run_checkpoint
+from experiments.checkpoint import BEST
 from experiments.devices import make_fabric, pick_device, pick_precision
 from experiments.images.folders import Images, read_images
 from experiments.images.models import Pretrained, load_pretrained, model_of
@@ -30,6 +30,7 @@ from experiments.settings import (
     given,
     user_errors,
 )
+from experiments.state import best_weights, load_run_checkpoint
 from experiments.training import Training
 from labml_gmlp.models.sizes import multiply_adds
 
