@@ -25,7 +25,6 @@ from torch import Tensor, nn
 
 from experiments.checkpoint import BEST
 from experiments.command import Experiment, run
-from experiments.devices import Share
 from experiments.images.augment import Normalisation, augment
 from experiments.images.command import validate_command
 from experiments.images.decode import Crop
@@ -52,8 +51,6 @@ def build(settings: Settings, training: Training, launch: Launch, fabric: Fabric
 
     Raises `ValueError` or `OSError` for images, weights or sizes that cannot be used.
     """
-    # Its error belongs here, not to the first step.
-    Share(fabric.global_rank, fabric.world_size, launch.accumulate).rows(training.batch)
     train = read_images(launch.data, "train")
     held_out = read_images(launch.data, "val", train.classes)
     n_classes = len(train.classes)
@@ -194,7 +191,7 @@ def finish(folder: Path, record: dict[str, Any], state: State, fabric: Fabric) -
             f"**top-1 {found['top1']:.2f} %** (top-5 {found['top5']:.2f} %) over the whole "
             f"validation part; {rate:,.0f} images a second in training"
         ),
-        curve=Curve("loss", "nats per image"),
+        curve=Curve("nats", "nats per image"),
         parts=matrices(folder, best, causal=False),
     )
     print(f"validation: {in_words(found)} at step {found['step']}")

@@ -78,7 +78,7 @@ def test_numbers_are_those_of_all_images_but_for_those_without_weight():
     for row, label in [(rows[0], 0), (rows[1], 6), (rows[2], 0), (rows[1], 1)]:
         e = np.exp(np.array(row, dtype=float))
         losses.append(-math.log(e[label] / e.sum()))
-    assert found["loss"] == pytest.approx(sum(losses) / 4, rel=1e-5)
+    assert found["nats"] == pytest.approx(sum(losses) / 4, rel=1e-5)
     assert found["images_per_second"] > 0
 
 
@@ -91,7 +91,7 @@ def test_what_has_no_weight_may_be_no_number():
             return torch.where(logits[:, :1] == 255, math.nan, logits)
 
     found = validate(Broken().eval(), [batch(rows, [2, 0], [1, 0])], AS_THEY_ARE, Alone())
-    assert math.isfinite(found["loss"])
+    assert math.isfinite(found["nats"])
     assert found["top1"] == 100
 
 
@@ -114,6 +114,6 @@ def test_no_image_at_all_is_an_error():
 
 
 def test_a_validation_is_one_line():
-    found = {"top1": 79.6, "top5": 94.6, "loss": 0.9, "images": 50_000, "images_per_second": 1_234}
+    found = {"top1": 79.6, "top5": 94.6, "nats": 0.9, "images": 50_000, "images_per_second": 1_234}
     want = "top-1 79.60 %, top-5 94.60 %, loss 0.9000, 50,000 images, 1,234 a second"
     assert in_words(found) == want

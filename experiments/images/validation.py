@@ -48,7 +48,7 @@ def validate(
     * `model` maps images to logits; it is left in the mode in which it was
     * `batches` are those of this process: images, labels and weights
 
-    Returns `error`, `top1` and `top5` in percent, `loss` in nats, the number of `images` and
+    Returns `error`, `top1` and `top5` in percent, `nats` per image, the number of `images` and
     `images_per_second`, over all processes.
 
     Raises `UserError` where no image could be read.
@@ -75,7 +75,7 @@ def validate(
         "error": 100 * (1 - top1 / n),
         "top1": 100 * top1 / n,
         "top5": 100 * top5 / n,
-        "loss": nats / n,
+        "nats": nats / n,
         "images": n,
         "images_per_second": n / seconds,
     }
@@ -84,6 +84,6 @@ def validate(
 def in_words(found: dict[str, float]) -> str:
     """One line for a validation."""
     return (
-        f"top-1 {found['top1']:.2f} %, top-5 {found['top5']:.2f} %, loss {found['loss']:.4f}, "
+        f"top-1 {found['top1']:.2f} %, top-5 {found['top5']:.2f} %, loss {found['nats']:.4f}, "
         f"{found['images']:,.0f} images, {found['images_per_second']:,.0f} a second"
     )
