@@ -289,7 +289,7 @@ def test_a_run_trains_validates_and_leaves_its_best_model(tree, tmp_path, capsys
         rest = {"data": tree, "workers": 0, "batch": 7, "precision": "float32", **source}
         assert main(["validate", *flags(rest)]) == 0
         said = capsys.readouterr().out
-        want = f"top-1 {best['top1']:.2f} %, top-5 100.00 %, loss {best['loss']:.4f}, 12 images"
+        want = f"top-1 {best['top1']:.2f} %, top-5 100.00 %, loss {best['nats']:.4f}, 12 images"
         assert said.startswith(want)
 
 
