@@ -33,6 +33,7 @@ from torch import Tensor, nn
 from experiments import autoregressive, models
 from experiments.autoregressive import DEFAULTS, EXPERIMENT, Settings, build
 from experiments.checkpoint import load_checkpoint
+from experiments.command import read_flags
 from experiments.corpus import Windows, load_corpus
 from experiments.devices import Share, make_fabric
 from experiments.models import make_model
@@ -471,3 +472,13 @@ def test_the_command_as_it_is_typed_prints_the_result_alone_and_tracks(finished,
     assert "labml" not in done.stderr
     assert any(path.stat().st_size for path in (run / "labml").rglob("*") if path.is_file())
     assert len(list(itertools.chain(run.glob("*.pt"), run.glob("*.new")))) == 3
+
+
+def test_the_settings_for_a_gpu_stay_within_nanogpts_size():
+    path = "experiments/configs/tiny_shakespeare_gpu.yml"
+    _, written = read_flags(autoregressive.EXPERIMENT, ["--config", path])
+    settings, training = from_dict((Settings, Training), written)
+    assert (settings.seq_len, training.batch, training.steps) == (256, 64, 5_000)
+    with torch.device("meta"):
+        model = make_model(settings.layer, settings.shape(), 66, causal=True, seed=0)
+    assert sum(p.numel() for p in model.parameters()) <= 10_700_000

@@ -10,7 +10,9 @@ from helpers import (
     randomised,
     with_another_future,
 )
+from small_runs import DATA, command, small, text_file
 
+from experiments.records import read_metrics
 from labml_gmlp import (
     Encoder,
     GMLPBlock,
@@ -87,3 +89,28 @@ def test_a_seed_writes_on_cuda_what_it_writes_on_the_cpu(name):
         pairs = generate_batch(model.to(device), prompts, 20, seq_len=6, slide=2, seed=0, top_p=0.9)
         texts.append(list(pairs))
     assert texts[0] == texts[1]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        [],
+        ["--precision=float32"],
+        ["--compile"],
+        [f"--devices={torch.cuda.device_count()}"],
+        [f"--devices={torch.cuda.device_count()}", "--strategy=fsdp"],
+    ],
+)
+def test_a_run_on_cuda_begins_with_the_loss_of_the_cpu_and_goes_on(more, tmp_path):
+    corpus, losses = text_file(tmp_path), []
+    batch = 4 * max(1, torch.cuda.device_count())
+    for device, flags in (("cpu", ["--precision=float32"]), ("cuda", more)):
+        run = tmp_path / device
+        arguments = small(corpus, run, device=device, batch=batch, log_every=1)
+        done = command(*(a for a in arguments if not a.startswith("--precision")), *flags)
+        assert done.returncode == 0, done.stderr
+        losses.append(read_metrics(run / "metrics.jsonl")[0]["loss"])
+    # bfloat16 has 8 bits.
+    assert losses[0] == pytest.approx(losses[1], rel=2e-2)
+    again = command("--no-labml", f"--resume={tmp_path / 'cuda'}", f"--data={DATA}")
+    assert again.returncode == 0, again.stderr
