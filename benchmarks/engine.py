@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from experiments.autoregressive import Settings, loss
 from experiments.corpus import Windows
 from experiments.devices import make_fabric
-from experiments.models import make_model
+from experiments.models import make_model, shape_of
 from experiments.optimisation import make_optimizer
 from experiments.records import hardware
 from experiments.state import State
@@ -39,7 +39,7 @@ CPU = torch.device("cpu")
 
 
 def model_of(settings: Settings, training: Training) -> nn.Module:
-    return make_model(settings.layer, settings.shape(), N_TOKENS, causal=True, seed=training.seed)
+    return make_model(settings.layer, shape_of(settings), N_TOKENS, causal=True, seed=training.seed)
 
 
 def plain_loop(settings: Settings, training: Training, tokens: Tensor) -> float:

@@ -23,7 +23,7 @@ from torch import nn
 
 from experiments.autoregressive import Settings
 from experiments.corpus import Windows, load_corpus
-from experiments.models import Shape, make_model
+from experiments.models import Shape, make_model, shape_of
 from experiments.optimisation import make_optimizer
 from experiments.records import hardware
 
@@ -43,7 +43,7 @@ def main() -> None:
     print("batch x context  reading ms  step ms  reading / step: min, median, max")
     with tempfile.TemporaryDirectory() as folder:
         for batch, seq_len in CASES:
-            shape = replace(Settings(), seq_len=seq_len).shape()
+            shape = shape_of(replace(Settings(), seq_len=seq_len))
             reading, stepping = measure(
                 shape, batch, Path(folder), arguments.rounds, arguments.steps
             )

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from experiments.autoregressive import Settings, loss
 from experiments.devices import Share, has_bf16, make_fabric
-from experiments.models import make_model
+from experiments.models import make_model, shape_of
 from experiments.optimisation import make_optimizer
 from experiments.records import environment, write_json
 from experiments.state import State
@@ -86,7 +86,7 @@ def labml() -> tuple[nn.Module, Steps]:
 
 def ours(precision: str) -> tuple[nn.Module, Steps]:
     fabric = make_fabric(CPU, 1, "ddp", precision)
-    model = make_model("gmlp", SIZES.shape(), N_TOKENS, causal=True, seed=0)
+    model = make_model("gmlp", shape_of(SIZES), N_TOKENS, causal=True, seed=0)
     coat = fabric.setup_module(model)
     optimizer = make_optimizer(model, lr=1e-4, betas=(0.9, 0.99), weight_decay=0.1)
     stepper: Any = fabric.setup_optimizers(optimizer)

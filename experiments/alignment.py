@@ -20,23 +20,19 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from experiments.checkpoint import BEST
 from experiments.command import Experiment, run
 from experiments.devices import Share
-from experiments.models import Shape, check_choice, make_model
+from experiments.models import check_choice, make_model, shape_of
 from experiments.pictures import Curve
-from experiments.run_page import matrices, write_run
+from experiments.run_page import plain_report
 from experiments.runs import Launch
 from experiments.settings import check_positive, from_dict
-from experiments.state import State, load_run_checkpoint
 from experiments.sums import sum_over_rows
 from experiments.training import Batch, Task, Training
 
@@ -89,17 +85,6 @@ class Settings:
                 f"longest must lie in [shortest={self.shortest}, {most}] with "
                 f"symbols={self.symbols} and seq_len={self.seq_len}, got {self.longest}"
             )
-
-    @property
-    def shape(self) -> Shape:
-        return Shape(
-            d_model=self.d_model,
-            d_ffn=self.d_ffn,
-            n_layers=self.n_layers,
-            seq_len=self.seq_len,
-            n_heads=self.n_heads,
-            d_attn=self.d_attn,
-        )
 
     @property
     def n_tokens(self) -> int:
@@ -228,7 +213,7 @@ def build(settings: Settings, training: Training, launch: Launch, fabric: Fabric
     """
     model = make_model(
         settings.layer,
-        settings.shape,
+        shape_of(settings),
         settings.n_tokens,
         causal=False,
         seed=training.seed,
@@ -250,23 +235,6 @@ def build(settings: Settings, training: Training, launch: Launch, fabric: Fabric
     )
 
 
-def finish(folder: Path, record: dict[str, Any], state: State, fabric: Fabric) -> None:
-    """Writes the report, with the matrices of the best weights, and prints the result."""
-    best = load_run_checkpoint(folder / BEST)
-    found = best["best"]
-    words = in_words(from_dict((Settings, Training), record["settings"])[0], found)
-    write_run(
-        folder,
-        record,
-        state,
-        title=f"{record['settings']['layer']} on alignment",
-        headline=f"**{words}**",
-        curve=CURVE,
-        parts=matrices(folder, best, causal=False),
-    )
-    print(f"validation: {words} at step {found['step']}\n\nrun: {folder}")
-
-
 CURVE = Curve("nats", "nats per question")
 EXPERIMENT = Experiment(
     name="alignment",
@@ -275,7 +243,13 @@ EXPERIMENT = Experiment(
     defaults=DEFAULTS,
     label=lambda settings: f"alignment-{settings.layer}",
     build=build,
-    finish=finish,
+    finish=plain_report(
+        lambda record: f"{record['settings']['layer']} on alignment",
+        lambda record, found: in_words(
+            from_dict((Settings, Training), record["settings"])[0], found
+        ),
+        CURVE,
+    ),
 )
 main = partial(run, EXPERIMENT)
 

@@ -29,7 +29,7 @@ from experiments.command import Experiment, run
 from experiments.corpus import Windows, load_corpus
 from experiments.devices import pick_device
 from experiments.evaluation import evaluate, in_words
-from experiments.models import ENCODERS, LAYERS, Shape, check_choice, make_model
+from experiments.models import ENCODERS, LAYERS, check_choice, make_model, shape_of
 from experiments.pictures import NATS_PER_CHARACTER
 from experiments.run_page import fenced, matrices, write_run
 from experiments.runs import Launch, read_record
@@ -93,20 +93,7 @@ class Settings:
         sizes = ("d_model", "d_ffn", "n_layers", "n_heads", "d_attn", "kernel", "seq_len")
         check_positive(self, ("n_tokens", *sizes))
         check_vocabulary(self.vocabulary, self.n_tokens)
-        self.shape()
-
-    def shape(self) -> Shape:
-        """The sizes of the model."""
-        return Shape(
-            d_model=self.d_model,
-            d_ffn=self.d_ffn,
-            n_layers=self.n_layers,
-            seq_len=self.seq_len,
-            n_heads=self.n_heads,
-            d_attn=self.d_attn,
-            kernel=self.kernel,
-            dropout=self.dropout,
-        )
+        shape_of(self)
 
 
 @dataclass(frozen=True)
@@ -174,7 +161,7 @@ def build(settings: Settings, training: Training, launch: Launch, fabric: Fabric
     return Task(
         model=make_model(
             settings.layer,
-            settings.shape(),
+            shape_of(settings),
             n_tokens,
             causal=True,
             seed=training.seed,
@@ -213,7 +200,7 @@ def trained(checkpoint: dict[str, Any]) -> tuple[Settings, Vocabulary, LanguageM
     vocabulary = from_description(identity["data"]["vocabulary"])
     model = make_model(
         settings.layer,
-        settings.shape(),
+        shape_of(settings),
         len(vocabulary),
         causal=True,
         seed=training.seed,

@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,16 +24,14 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from experiments.checkpoint import BEST
 from experiments.command import Experiment, run
 from experiments.devices import Share
 from experiments.digit_images import N_CLASSES, Images, load_images
 from experiments.models import check_choice
 from experiments.pictures import Curve
-from experiments.run_page import matrices, write_run
+from experiments.run_page import plain_report
 from experiments.runs import Launch
 from experiments.settings import check_positive
-from experiments.state import State, load_run_checkpoint
 from experiments.sums import sum_over_rows
 from experiments.training import Batch, Task, Training
 from labml_gmlp import Encoder, GMLPBlock, ImageClassifier, MixerBlock, n_patches
@@ -256,23 +253,6 @@ def build(settings: Settings, training: Training, launch: Launch, fabric: Fabric
     )
 
 
-def finish(folder: Path, record: dict[str, Any], state: State, fabric: Fabric) -> None:
-    """Writes the report, with the matrices of the best weights, and prints the result."""
-    best = load_run_checkpoint(folder / BEST)
-    found = best["best"]
-    words = in_words(found)
-    write_run(
-        folder,
-        record,
-        state,
-        title=f"{record['settings']['layer']} on {record['data']['name']}",
-        headline=f"**{words}**",
-        curve=CURVE,
-        parts=matrices(folder, best, causal=False),
-    )
-    print(f"validation: {words} at step {found['step']}\n\nrun: {folder}")
-
-
 # The curve of training is that of the smoothed targets, and lies higher.
 CURVE = Curve("nats", "nats per image")
 EXPERIMENT = Experiment(
@@ -282,7 +262,11 @@ EXPERIMENT = Experiment(
     defaults=DEFAULTS,
     label=lambda settings: f"{Path(settings.images).stem}-{settings.layer}",
     build=build,
-    finish=finish,
+    finish=plain_report(
+        lambda record: f"{record['settings']['layer']} on {record['data']['name']}",
+        lambda record, found: in_words(found),
+        CURVE,
+    ),
 )
 main = partial(run, EXPERIMENT)
 

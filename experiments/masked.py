@@ -21,23 +21,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from experiments.checkpoint import BEST
 from experiments.command import Experiment, run
 from experiments.corpus import Corpus, Windows, load_corpus
 from experiments.devices import Share
-from experiments.models import Shape, check_choice, make_model
+from experiments.models import check_choice, make_model, shape_of
 from experiments.pictures import Curve
-from experiments.run_page import matrices, write_run
+from experiments.run_page import plain_report
 from experiments.runs import Launch
 from experiments.settings import check_positive
-from experiments.state import State, load_run_checkpoint
 from experiments.sums import sum_over_rows
 from experiments.toeplitz_share import toeplitz_shares
 from experiments.training import Batch, Task, Training
@@ -103,19 +100,7 @@ class Settings:
                 f"maskings must be at most {most}, where each character has been hidden with "
                 f"seq_len={self.seq_len} and chosen={self.chosen}, got {self.maskings}"
             )
-        # Its own checks.
-        _ = self.shape
-
-    @property
-    def shape(self) -> Shape:
-        return Shape(
-            d_model=self.d_model,
-            d_ffn=self.d_ffn,
-            n_layers=self.n_layers,
-            seq_len=self.seq_len,
-            n_heads=self.n_heads,
-            dropout=self.dropout,
-        )
+        shape_of(self)
 
 
 # ## The variants
@@ -289,7 +274,7 @@ def build(settings: Settings, training: Training, launch: Launch, fabric: Fabric
     rows = validation_rows(corpus, settings)
     model = make_model(
         settings.layer,
-        settings.shape,
+        shape_of(settings),
         # The last token is `[MASK]`.
         len(corpus.vocabulary) + 1,
         causal=False,
@@ -316,22 +301,6 @@ def build(settings: Settings, training: Training, launch: Launch, fabric: Fabric
     )
 
 
-def finish(folder: Path, record: dict[str, Any], state: State, fabric: Fabric) -> None:
-    """Writes the report, with the matrices of the best weights, and prints the result."""
-    best = load_run_checkpoint(folder / BEST)
-    found = best["best"]
-    write_run(
-        folder,
-        record,
-        state,
-        title=f"{record['settings']['layer']}, masked, on {record['data']['name']}",
-        headline=f"**{in_words(found)}**",
-        curve=CURVE,
-        parts=matrices(folder, best, causal=False),
-    )
-    print(f"validation: {in_words(found)} at step {found['step']}\n\nrun: {folder}")
-
-
 CURVE = Curve("nats_per_char", "nats per hidden character")
 EXPERIMENT = Experiment(
     name="masked",
@@ -340,7 +309,11 @@ EXPERIMENT = Experiment(
     defaults=DEFAULTS,
     label=lambda settings: f"masked-{Path(settings.corpus).stem}-{settings.layer}",
     build=build,
-    finish=finish,
+    finish=plain_report(
+        lambda record: f"{record['settings']['layer']}, masked, on {record['data']['name']}",
+        lambda record, found: in_words(found),
+        CURVE,
+    ),
 )
 main = partial(run, EXPERIMENT)
 

@@ -5,9 +5,11 @@ From the name of a layer and its sizes to a model: a stack of that layer, by one
 between the same embedding and head.
 """
 
+import dataclasses
 import warnings
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -62,6 +64,12 @@ class Shape:
     def make_dropout(self) -> nn.Module | None:
         """A layer of its own for each that asks; `None` where nothing is dropped."""
         return nn.Dropout(self.dropout) if self.dropout else None
+
+
+def shape_of(settings: Any) -> Shape:
+    """The sizes among the settings of an experiment; what they leave out is as above."""
+    names = [field.name for field in dataclasses.fields(Shape)]
+    return Shape(**{name: getattr(settings, name) for name in names if hasattr(settings, name)})
 
 
 # ## Layers

@@ -7,17 +7,19 @@ together. The site shows the page; any Markdown viewer does too.
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor
 
+from experiments.checkpoint import BEST
 from experiments.pictures import Curve, loss_curve, spatial_matrices
 from experiments.records import read_metrics, write_json
-from experiments.state import State, best_weights
+from experiments.state import State, best_weights, load_run_checkpoint
 from experiments.vocabulary import UNKNOWN
 from labml_gmlp.storage import write_aside
 
@@ -126,6 +128,39 @@ def read_matrices(folder: Path) -> list[NDArray[np.float32]]:
     """The matrices that a run wrote, first block first."""
     with np.load(folder / SPATIAL_NUMBERS) as numbers:
         return [numbers[name] for name in numbers.files]
+
+
+def plain_report(
+    title: Callable[[dict[str, Any]], str],
+    in_words: Callable[[dict[str, Any], dict[str, float]], str],
+    curve: Curve,
+) -> Callable[[Path, dict[str, Any], State, Fabric], None]:
+    r"""
+    ## The report of most experiments
+
+    * `title` names a run by its record
+    * `in_words` writes its best evaluation in a line, from the record and the evaluation
+    * `curve` is what is drawn beside the training loss
+
+    Returns what an experiment does at the end: it writes the report, with the matrices of the best
+    weights, and prints the result.
+    """
+
+    def finish(folder: Path, record: dict[str, Any], state: State, fabric: Fabric) -> None:
+        best = load_run_checkpoint(folder / BEST)
+        words = in_words(record, best["best"])
+        write_run(
+            folder,
+            record,
+            state,
+            title=title(record),
+            headline=f"**{words}**",
+            curve=curve,
+            parts=matrices(folder, best, causal=False),
+        )
+        print(f"validation: {words} at step {best['best']['step']}\n\nrun: {folder}")
+
+    return finish
 
 
 # Other projections keep diagonals, kernels or several heads under the same name.

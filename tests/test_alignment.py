@@ -28,7 +28,7 @@ from experiments.alignment import (
     in_words,
 )
 from experiments.devices import Share
-from experiments.models import make_model
+from experiments.models import make_model, shape_of
 from experiments.runs import Launch
 from experiments.training import Task, Training
 
@@ -216,7 +216,7 @@ def test_the_variants_have_about_as_many_parameters():
     counts = {}
     for layer, (settings, training) in DEFAULTS.items():
         with torch.device("meta"):
-            model = make_model(layer, settings.shape, settings.n_tokens, causal=False, seed=0)
+            model = make_model(layer, shape_of(settings), settings.n_tokens, causal=False, seed=0)
         counts[layer] = sum(p.numel() for p in model.parameters())
         assert settings.layer == layer
         assert (training.batch, training.steps) == (48, 2_000)

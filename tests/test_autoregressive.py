@@ -36,7 +36,7 @@ from experiments.checkpoint import load_checkpoint
 from experiments.command import read_flags
 from experiments.corpus import Windows, load_corpus
 from experiments.devices import Share, make_fabric
-from experiments.models import make_model
+from experiments.models import make_model, shape_of
 from experiments.optimisation import make_optimizer, rate
 from experiments.pictures import spatial_matrices
 from experiments.records import read_metrics
@@ -247,7 +247,7 @@ def test_the_losses_are_those_of_a_plain_loop(layer, accumulate, tmp_path, monke
 
     s, t = written(run)
     corpus = load_corpus(s.corpus, s.seq_len, tmp_path)
-    model = make_model(layer, s.shape(), len(corpus.vocabulary), causal=True, seed=t.seed)
+    model = make_model(layer, shape_of(s), len(corpus.vocabulary), causal=True, seed=t.seed)
     optimizer = make_optimizer(model, lr=t.lr, betas=(t.beta1, t.beta2), weight_decay=0.1)
     batches = Windows(corpus.train, s.seq_len, t.batch, t.seed).batches(0, Share())
     wanted = []
@@ -355,7 +355,7 @@ def test_a_seed_decides_everything(finished, tmp_path, monkeypatch):
 def test_a_later_token_does_not_change_what_is_predicted_before_it(layer, n, data, seed):
     torch.manual_seed(seed)
     t = data.draw(st.integers(1, n - 1))
-    shape = Settings(d_model=8, d_ffn=12, n_layers=2, n_heads=2, seq_len=6).shape()
+    shape = shape_of(Settings(d_model=8, d_ffn=12, n_layers=2, n_heads=2, seq_len=6))
     model = randomised(make_model(layer, shape, 5, causal=True, seed=0))
     tokens = torch.randint(5, (2, n))
     later = tokens.clone()
@@ -480,5 +480,5 @@ def test_the_settings_for_a_gpu_stay_within_nanogpts_size():
     settings, training = from_dict((Settings, Training), written)
     assert (settings.seq_len, training.batch, training.steps) == (256, 64, 5_000)
     with torch.device("meta"):
-        model = make_model(settings.layer, settings.shape(), 66, causal=True, seed=0)
+        model = make_model(settings.layer, shape_of(settings), 66, causal=True, seed=0)
     assert sum(p.numel() for p in model.parameters()) <= 10_700_000

@@ -34,7 +34,7 @@ from experiments.masked import (
     training_batches,
     validation_rows,
 )
-from experiments.models import make_model
+from experiments.models import make_model, shape_of
 from experiments.runs import Launch
 from experiments.sums import rows_of
 from experiments.toeplitz_share import (
@@ -72,7 +72,7 @@ def test_all_variants_have_about_as_many_parameters_and_read_as_many_characters(
     for layer, (settings, training) in DEFAULTS.items():
         with torch.device("meta"):
             # 65 characters, the unknown one, [MASK]
-            model = make_model(settings.layer, settings.shape, 67, causal=False, seed=0)
+            model = make_model(settings.layer, shape_of(settings), 67, causal=False, seed=0)
         counts[layer] = sum(p.numel() for p in model.parameters())
         assert settings.layer == layer
         assert training.batch * settings.seq_len == 1_536
