@@ -137,8 +137,9 @@ def images_of_digits(folder: Path) -> Page:
 
 
 def depths(folder: Path) -> Page:
-    """### Depth scaling"""
-    runs = load_runs(folder)
+    """### Depth scaling, with the masked models of the default depth"""
+    default = grouped(load_runs(RESULTS / "masked"))
+    runs = [*load_runs(folder), *default["gmlp"], *default["transformer"]]
     lines = {NAMES[layer]: line for layer, line in scaling.points(runs).items()}
     slopes = [f"{name} {scaling.exponent(line):.3f}" for name, line in lines.items()]
     marks = {

@@ -21,17 +21,19 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
+from experiments import masked
 from experiments.pictures import COLOURS
 
-# At equal width and `d_ffn` a layer of the Transformer has nearly twice the parameters, so that
-# half the depth makes about the same size.
-DEPTHS = {"gmlp": (2, 4, 8), "transformer": (1, 2, 4)}
-D_FFN = 512
-# The flags of `experiments.masked` for each run, by its name.
+# A layer of the Transformer has nearly half as many parameters again, so that two thirds of the
+# depth make about the same size.
+DEPTHS = {"gmlp": (2, 3, 6, 12), "transformer": (1, 2, 4, 8)}
+# The flags of `experiments.masked` for each run, by its name. Those of the default depth are in the
+# study of masked models already.
 VARIANTS = {
-    f"{layer}-{depth}": f"--layer {layer} --n-layers {depth} --d-ffn {D_FFN}"
+    f"{layer}-{depth}": f"--layer {layer} --n-layers {depth}"
     for layer, depths in DEPTHS.items()
     for depth in depths
+    if depth != masked.DEFAULTS[layer][0].n_layers
 }
 
 
