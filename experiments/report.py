@@ -79,11 +79,22 @@ def tiny_shakespeare(folder: Path) -> Page:
     others = load_runs(RESULTS / "rates")
     marks["sweep"] = sweep_table([*others, *(runs[0] for runs in groups.values())], NATS)
     marks["sweep provenance"] = provenance_table(others, NATS)
+    timed = grouped(load_runs(RESULTS / "equal_time"), averaging)
+    marks["equal time"] = results_table(timed, NATS)
+    marks["equal time provenance"] = provenance_table(
+        [run for runs in timed.values() for run in runs], NATS
+    )
     first = groups["gmlp"][0]
     marks["sample"] = fenced((first["folder"] / "sample.txt").read_text(encoding="utf-8"))
     pictures["loss.svg"] = loss_curve(first["metrics"])
     pictures["spatial.png"] = spatial_matrices(read_matrices(first["folder"]))
     return marks, pictures
+
+
+def averaging(run: Run) -> str:
+    """The layer of a run, and whether its weights were averaged."""
+    layer = str(run["settings"]["layer"])
+    return f"{layer}, averaged weights" if run["settings"]["ema"] else layer
 
 
 def masked_text(folder: Path) -> Page:

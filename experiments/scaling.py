@@ -26,7 +26,7 @@ from experiments.pictures import COLOURS
 
 # A layer of the Transformer has nearly half as many parameters again, so that two thirds of the
 # depth make about the same size.
-DEPTHS = {"gmlp": (2, 3, 6, 12), "transformer": (1, 2, 4, 8)}
+DEPTHS = {"gmlp": (2, 3, 6), "transformer": (1, 2, 4)}
 # The flags of `experiments.masked` for each run, by its name. Those of the default depth are in the
 # study of masked models already.
 VARIANTS = {

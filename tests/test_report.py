@@ -48,10 +48,10 @@ def test_each_run_is_what_its_command_gives_today(study):
             for name, value in dataclasses.asdict(part).items()
         }
         flags = dict(zip(command.flags[::2], command.flags[1::2], strict=True))
-        asked = {flag[2:].replace("-", "_") for flag in flags}
-        assert {name for name in settings if settings[name] != defaults[name]} <= asked
-        for flag, value in flags.items():
-            assert str(settings[flag[2:].replace("-", "_")]) == value
+        asked = {flag[2:].replace("-", "_"): value for flag, value in flags.items()}
+        assert {name for name in settings if settings[name] != defaults[name]} <= asked.keys()
+        for name, value in asked.items():
+            assert str({**run["launch"], **settings}[name]) == value
 
 
 @studies

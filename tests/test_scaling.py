@@ -67,7 +67,7 @@ def test_both_layers_cover_the_same_sizes():
     }
     for small, large in zip(*counts.values(), strict=True):
         assert 0.8 < small / large < 1.25
-    assert all(line[-1] / line[0] > 5 for line in counts.values())
+    assert all(line[-1] / line[0] > 2.5 for line in counts.values())
 
 
 def test_runs_of_one_size_are_one_point_and_the_smallest_comes_first():

@@ -71,7 +71,7 @@ def test_the_list_has_each_command_and_starts_none(capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["rnn"], "name must be tiny_shakespeare or rates or "),
+        (["rnn"], "name must be tiny_shakespeare or equal_time or "),
         (["--jobs", "0"], "jobs must be at least 1, got 0"),
     ],
 )
