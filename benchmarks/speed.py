@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import blocks, generation, toeplitz
+from benchmarks import blocks, generation, throughput, toeplitz
 from experiments.tables import replace_between
 from labml_gmlp.storage import write_aside
 
@@ -25,6 +25,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 # The name of a result, which is that of its marks on the page, and how its table is made.
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "blocks": blocks.table,
+    "throughput": throughput.table,
     "generation": generation.table,
     "toeplitz": lambda record: toeplitz.table(record["points"]).rstrip(),
 }

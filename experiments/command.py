@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from lightning_fabric import Fabric
+from torch import nn
 
 from experiments.checkpoint import BEST, PREVIOUS, resumable, take_back
 from experiments.configuration import read_config
 from experiments.devices import (
     Share,
     compiled,
+    joined,
     make_fabric,
     on_rank_zero,
     pick_device,
@@ -104,66 +106,107 @@ def train_command(experiment: Experiment, arguments: Sequence[str]) -> None:
         settings, training = from_dict(experiment.classes, written)
         device = pick_device(launch.device)
         precision = pick_precision(launch.precision, device)
-        launch = dataclasses.replace(launch, precision=precision)
         fabric = make_fabric(device, launch.devices, launch.strategy, precision)
-        launch = dataclasses.replace(launch, devices=fabric.world_size)
+        launch = dataclasses.replace(launch, precision=precision, devices=fabric.world_size)
         Share(world=fabric.world_size, accumulate=launch.accumulate).rows(training.batch)
-    fabric.launch()
 
-    with user_errors():
-        label = experiment.label(settings)
-        folder = on_rank_zero(fabric, lambda: launch.resume or new_folder(launch, label))
-        task = rank_zero_first(fabric, lambda: experiment.build(settings, training, launch, fabric))
-        model = fabric.setup_module(compiled(task.model, device) if launch.compile else task.model)
-        # Made only now: with the strategy fsdp the weights have just been cut in parts.
-        optimizer = make_optimizer(
-            task.model,
-            lr=training.lr,
-            betas=(training.beta1, training.beta2),
-            eps=training.eps,
-            weight_decay=training.weight_decay,
-        )
-        state = State({"settings": written, "data": task.data}, task.model, optimizer)
-        # A run that was killed before its first checkpoint starts again.
-        start = None
-        if launch.resume is not None:
-            start = on_rank_zero(fabric, lambda: resumable(folder, state.check))
-        if start is not None:
-            state.load(start)
-            # The report at the end needs the best checkpoint: better to miss it now.
-            if state.best is not None:
-                on_rank_zero(fabric, lambda: bool(state.check(folder / BEST)))
-        on_rank_zero(fabric, lambda: check_space(folder, task.model, averaged=training.ema > 0))
-        new = {
-            "settings": written,
-            "data": task.data,
-            "launch": launch.how(),
-            "environment": environment(
-                fabric.device, shlex.join([*experiment.program.split(), *arguments])
-            ),
-        }
-        if launch.resume is None:
-            on_rank_zero(fabric, lambda: make_folder(folder, new))
-        elif start == folder / PREVIOUS:
-            on_rank_zero(fabric, lambda: take_back(folder))
-        record = read_record(folder)
+    with joined(fabric):
+        with user_errors():
+            begun = begin(experiment, launch, written, fabric, arguments)
+        task, state, folder = begun.task, begun.state, begun.folder
+        if fabric.is_global_zero:
+            processes = f", {fabric.world_size} processes" if fabric.world_size > 1 else ""
+            print(
+                f"{getattr(settings, experiment.variant)}, "
+                f"{sum(p.numel() for p in task.model.parameters()):,} parameters, on "
+                f"{task.about}; {precision}, {hardware(fabric.device)}{processes}",
+                file=sys.stderr,
+            )
+        labml = launch.labml and fabric.is_global_zero
+        with tracking(labml, experiment.name, folder, written) as track:
+            optimizer: Any = fabric.setup_optimizers(state.optimizer)
+            try:
+                train(
+                    *(task, training, state, begun.model, optimizer, fabric, launch.accumulate),
+                    *(folder, track),
+                )
+            except KeyboardInterrupt:
+                raise KeyboardInterrupt(str(folder)) from None
+        on_rank_zero(fabric, lambda: experiment.finish(folder, begun.record, state, fabric))
 
-    if fabric.is_global_zero:
-        variant = getattr(settings, experiment.variant)
-        processes = f", {fabric.world_size} processes" if fabric.world_size > 1 else ""
-        print(
-            f"{variant}, {sum(p.numel() for p in task.model.parameters()):,} parameters, on "
-            f"{task.about}; {precision}, {hardware(fabric.device)}{processes}",
-            file=sys.stderr,
-        )
-    labml = launch.labml and fabric.is_global_zero
-    with tracking(labml, experiment.name, folder, written) as track:
-        stepper: Any = fabric.setup_optimizers(optimizer)
-        try:
-            train(task, training, state, model, stepper, fabric, launch.accumulate, folder, track)
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(str(folder)) from None
-    on_rank_zero(fabric, lambda: experiment.finish(folder, record, state, fabric))
+
+@dataclass(frozen=True)
+class Begun:
+    r"""
+    ## A run that has begun
+
+    * `folder` is the run's
+    * `record` is the content of its `settings.json`
+    * `task` is what is trained
+    * `model` is its model in Fabric's coat
+    * `state` is where it starts
+    """
+
+    folder: Path
+    record: dict[str, Any]
+    task: Task
+    model: nn.Module
+    state: State
+
+
+def begin(
+    experiment: Experiment,
+    launch: Launch,
+    written: dict[str, Any],
+    fabric: Fabric,
+    arguments: Sequence[str],
+) -> Begun:
+    r"""
+    ## Making a run or going on with one
+
+    * `written` are the settings by name
+    * `arguments` are those of the command, for the record
+
+    Raises `ValueError` or `OSError` for what cannot be used.
+    """
+    settings, training = from_dict(experiment.classes, written)
+    label = experiment.label(settings)
+    folder = on_rank_zero(fabric, lambda: launch.resume or new_folder(launch, label))
+    task = rank_zero_first(fabric, lambda: experiment.build(settings, training, launch, fabric))
+    model = fabric.setup_module(
+        compiled(task.model, fabric.device) if launch.compile else task.model
+    )
+    # Made only now: with the strategy fsdp the weights have just been cut in parts.
+    optimizer = make_optimizer(
+        task.model,
+        lr=training.lr,
+        betas=(training.beta1, training.beta2),
+        eps=training.eps,
+        weight_decay=training.weight_decay,
+    )
+    state = State({"settings": written, "data": task.data}, task.model, optimizer)
+    # A run that was killed before its first checkpoint starts again.
+    start = None
+    if launch.resume is not None:
+        start = on_rank_zero(fabric, lambda: resumable(folder, state.check))
+    if start is not None:
+        state.load(start)
+        # The report at the end needs the best checkpoint: better to miss it now.
+        if state.best is not None:
+            on_rank_zero(fabric, lambda: bool(state.check(folder / BEST)))
+    on_rank_zero(fabric, lambda: check_space(folder, task.model, averaged=training.ema > 0))
+    typed = shlex.join([*experiment.program.split(), *arguments])
+    new = {
+        "settings": written,
+        "data": task.data,
+        "launch": launch.how(),
+        "environment": environment(fabric.device, typed),
+    }
+    if launch.resume is None:
+        on_rank_zero(fabric, lambda: make_folder(folder, new))
+    elif start == folder / PREVIOUS:
+        on_rank_zero(fabric, lambda: take_back(folder))
+    return Begun(folder, read_record(folder), task, model, state)
 
 
 def read_flags(experiment: Experiment, arguments: Sequence[str]) -> tuple[Launch, dict[str, Any]]:

@@ -11,7 +11,8 @@ import math
 import os
 import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -145,6 +146,22 @@ def make_fabric(device: torch.device, devices: int, strategy: str, precision: st
         strategy="auto" if one else _sharded(devices * nodes) if strategy == "fsdp" else strategy,
         precision=PRECISIONS[precision],  # type: ignore[arg-type]
     )
+
+
+@contextmanager
+def joined(fabric: Fabric) -> Iterator[None]:
+    r"""
+    ## Together
+
+    Within, the processes of a run are connected. They part in the end, so that none is still
+    listening when it exits.
+    """
+    fabric.launch()
+    try:
+        yield
+    finally:
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
 
 
 def _sharded(world: int) -> Strategy:

@@ -79,11 +79,10 @@ def tiny_shakespeare(folder: Path) -> Page:
     others = load_runs(RESULTS / "rates")
     marks["sweep"] = sweep_table([*others, *(runs[0] for runs in groups.values())], NATS)
     marks["sweep provenance"] = provenance_table(others, NATS)
-    timed = grouped(load_runs(RESULTS / "equal_time"), averaging)
+    timed_runs = load_runs(RESULTS / "equal_time")
+    timed = grouped([*groups["toeplitz"], *timed_runs], averaging)
     marks["equal time"] = results_table(timed, NATS)
-    marks["equal time provenance"] = provenance_table(
-        [run for runs in timed.values() for run in runs], NATS
-    )
+    marks["equal time provenance"] = provenance_table(timed_runs, NATS)
     first = groups["gmlp"][0]
     marks["sample"] = fenced((first["folder"] / "sample.txt").read_text(encoding="utf-8"))
     pictures["loss.svg"] = loss_curve(first["metrics"])

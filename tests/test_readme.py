@@ -1,5 +1,7 @@
 """The README's code runs, its commands parse, its links lead somewhere."""
 
+import importlib
+import os
 import re
 import subprocess
 import sys
@@ -8,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from experiments.autoregressive import main
+from experiments.command import read_flags
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -56,8 +59,35 @@ def test_each_command_of_the_experiment_runs(line, tmp_path, monkeypatch, capsys
     arguments = [word.strip('"') for word in words]
     if "runs/NAME" not in line:
         arguments += first
+    if "--devices" in line:
+        # Fabric starts the other processes with the command of this one, which is pytest.
+        done = subprocess.run(
+            [sys.executable, "-m", "experiments.autoregressive", "--no-labml", *arguments],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            check=False,
+        )
+        assert done.returncode == 0
+        return
     assert main(arguments) == 0
     assert "ROMEO" in capsys.readouterr().out or "sample" not in line
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        line
+        for name in ("masked", "alignment", "digits")
+        for line in command_lines(f"python -m experiments.{name}")
+    ],
+)
+def test_each_command_of_another_experiment_has_the_flags_that_it_uses(line):
+    words = line.partition("#")[0].split()[2:]
+    experiment = importlib.import_module(words[0]).EXPERIMENT
+    _, settings = read_flags(experiment, words[1:])
+    asked = dict(zip(words[1::2], words[2::2], strict=True))
+    assert {
+        f"--{name}": settings[name] for name in ("layer", "corpus") if f"--{name}" in asked
+    } == (asked)
 
 
 def test_each_module_run_by_the_readme_exists():
