@@ -74,6 +74,15 @@ T10K = (
     "--images data/t10k-images-idx3-ubyte.gz --labels data/t10k-labels-idx1-ubyte.gz --train 8000"
 )
 
+# Peak rates tried beside the default of each layer.
+RATES = {
+    "gmlp": (2e-3, 8e-3),
+    "amlp": (6e-3,),
+    "toeplitz": (8e-3,),
+    "convolution": (8e-3,),
+    "transformer": (1e-3, 4e-3),
+}
+
 # ## The studies
 #
 # The name of a study is that of its folder under `experiments/results`.
@@ -88,13 +97,12 @@ STUDIES: dict[str, list[Run]] = {
             "toeplitz": f"{TEXT} --layer toeplitz --ema 0.99",
         },
     ),
-    # Half and twice the rate that each has by default.
     "rates": _each(
         "autoregressive",
         {
             f"{layer}-{rate:g}": f"{TEXT} --layer {layer} --lr {rate:g}"
-            for layer, (_, training) in autoregressive.DEFAULTS.items()
-            for rate in (training.lr / 2, 2 * training.lr)
+            for layer, rates in RATES.items()
+            for rate in rates
         },
         seeds=(0,),
     ),
