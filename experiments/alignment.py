@@ -16,7 +16,6 @@ python -m experiments.alignment --layer amlp
 ```
 """
 
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -26,7 +25,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from experiments.command import Experiment, run
+from experiments.command import Experiment, main_of, run
 from experiments.devices import Share
 from experiments.models import check_choice, make_model, shape_of
 from experiments.pictures import Curve
@@ -254,4 +253,4 @@ EXPERIMENT = Experiment(
 main = partial(run, EXPERIMENT)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main_of(EXPERIMENT)

@@ -13,7 +13,6 @@ python -m experiments.autoregressive sample runs/NAME --prompt "def "
 """
 
 import itertools
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,7 +24,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from experiments.checkpoint import BEST
-from experiments.command import Experiment, run
+from experiments.command import Experiment, main_of, run
 from experiments.corpus import Windows, load_corpus
 from experiments.devices import pick_device
 from experiments.evaluation import evaluate, in_words
@@ -300,4 +299,4 @@ EXPERIMENT = Experiment(
 main = partial(run, EXPERIMENT)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main_of(EXPERIMENT)

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from lightning_fabric import Fabric
 from torch import nn
@@ -22,7 +22,7 @@ from experiments.configuration import read_config
 from experiments.devices import (
     Share,
     compiled,
-    joined,
+    leave,
     make_fabric,
     on_rank_zero,
     pick_device,
@@ -93,6 +93,15 @@ def run(experiment: Experiment, arguments: Sequence[str] | None = None) -> int:
     return run_command(lambda rest: train_command(experiment, rest), arguments)
 
 
+def main_of(experiment: Experiment) -> NoReturn:
+    """What `python -m` runs."""
+    try:
+        status = run(experiment)
+    except SystemExit as e:
+        status = e.code if isinstance(e.code, int) else 0
+    leave(status)
+
+
 def train_command(experiment: Experiment, arguments: Sequence[str]) -> None:
     r"""
     ## The command that trains
@@ -110,29 +119,29 @@ def train_command(experiment: Experiment, arguments: Sequence[str]) -> None:
         launch = dataclasses.replace(launch, precision=precision, devices=fabric.world_size)
         Share(world=fabric.world_size, accumulate=launch.accumulate).rows(training.batch)
 
-    with joined(fabric):
-        with user_errors():
-            begun = begin(experiment, launch, written, fabric, arguments)
-        task, state, folder = begun.task, begun.state, begun.folder
-        if fabric.is_global_zero:
-            processes = f", {fabric.world_size} processes" if fabric.world_size > 1 else ""
-            print(
-                f"{getattr(settings, experiment.variant)}, "
-                f"{sum(p.numel() for p in task.model.parameters()):,} parameters, on "
-                f"{task.about}; {precision}, {hardware(fabric.device)}{processes}",
-                file=sys.stderr,
+    fabric.launch()
+    with user_errors():
+        begun = begin(experiment, launch, written, fabric, arguments)
+    task, state, folder = begun.task, begun.state, begun.folder
+    if fabric.is_global_zero:
+        processes = f", {fabric.world_size} processes" if fabric.world_size > 1 else ""
+        print(
+            f"{getattr(settings, experiment.variant)}, "
+            f"{sum(p.numel() for p in task.model.parameters()):,} parameters, on "
+            f"{task.about}; {precision}, {hardware(fabric.device)}{processes}",
+            file=sys.stderr,
+        )
+    labml = launch.labml and fabric.is_global_zero
+    with tracking(labml, experiment.name, folder, written) as track:
+        optimizer: Any = fabric.setup_optimizers(state.optimizer)
+        try:
+            train(
+                *(task, training, state, begun.model, optimizer, fabric, launch.accumulate),
+                *(folder, track),
             )
-        labml = launch.labml and fabric.is_global_zero
-        with tracking(labml, experiment.name, folder, written) as track:
-            optimizer: Any = fabric.setup_optimizers(state.optimizer)
-            try:
-                train(
-                    *(task, training, state, begun.model, optimizer, fabric, launch.accumulate),
-                    *(folder, track),
-                )
-            except KeyboardInterrupt:
-                raise KeyboardInterrupt(str(folder)) from None
-        on_rank_zero(fabric, lambda: experiment.finish(folder, begun.record, state, fabric))
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(str(folder)) from None
+    on_rank_zero(fabric, lambda: experiment.finish(folder, begun.record, state, fabric))
 
 
 @dataclass(frozen=True)

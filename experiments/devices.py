@@ -10,11 +10,11 @@ import logging
 import math
 import os
 import shutil
+import sys
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import torch
 from lightning_fabric import Fabric
@@ -148,20 +148,20 @@ def make_fabric(device: torch.device, devices: int, strategy: str, precision: st
     )
 
 
-@contextmanager
-def joined(fabric: Fabric) -> Iterator[None]:
+def leave(status: int) -> NoReturn:
     r"""
-    ## Together
+    ## The end of a process
 
-    Within, the processes of a run are connected. They part in the end, so that none is still
-    listening when it exits.
+    One of several ends at once. The threads of gloo go on listening, and the clean-up of the C++
+    runtime may wait for them for ever, or find them running and abort.
+
+    * `status` is the exit status
     """
-    fabric.launch()
-    try:
-        yield
-    finally:
-        if torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()
+    if torch.distributed.is_initialized():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
 
 
 def _sharded(world: int) -> Strategy:

@@ -12,7 +12,6 @@ python -m experiments.digits --images t10k-images-idx3-ubyte.gz --labels t10k-la
 ```
 """
 
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -24,7 +23,7 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from experiments.command import Experiment, run
+from experiments.command import Experiment, main_of, run
 from experiments.devices import Share
 from experiments.digit_images import N_CLASSES, Images, load_images
 from experiments.models import check_choice
@@ -271,4 +270,4 @@ EXPERIMENT = Experiment(
 main = partial(run, EXPERIMENT)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main_of(EXPERIMENT)

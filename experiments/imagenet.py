@@ -13,7 +13,6 @@ The paper reports a top-1 of 72.3, 79.6 and 81.6 %. None of this has been reprod
 300 epochs takes days on several GPUs. What is tested is that each part does what its page says.
 """
 
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -24,7 +23,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from experiments.checkpoint import BEST
-from experiments.command import Experiment, run
+from experiments.command import Experiment, main_of, run
 from experiments.images.augment import Normalisation, augment
 from experiments.images.command import validate_command
 from experiments.images.decode import Crop
@@ -211,4 +210,4 @@ EXPERIMENT = Experiment(
 main = partial(run, EXPERIMENT)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main_of(EXPERIMENT)

@@ -20,6 +20,7 @@ import torch
 
 from experiments.autoregressive import EXPERIMENT
 from experiments.command import run
+from experiments.devices import leave
 from experiments.records import read_metrics
 
 ROOT = Path(__file__).parent.parent
@@ -234,7 +235,10 @@ def _child(
         return rename(path, target)
 
     os.fsync, Path.replace = fsync, replace  # type: ignore[assignment]
-    status = run(EXPERIMENT, arguments)
+    try:
+        status = run(EXPERIMENT, arguments)
+    except SystemExit as e:
+        status = e.code if isinstance(e.code, int) else 0
     loaded = "imported labml" if "labml" in sys.modules else "never imported labml"
     print(loaded, file=sys.stderr, flush=True)
-    sys.exit(status)
+    leave(status)
