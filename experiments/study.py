@@ -75,13 +75,7 @@ T10K = (
 )
 
 # Peak rates tried beside the default of each layer.
-RATES = {
-    "gmlp": (2e-3, 8e-3),
-    "amlp": (6e-3,),
-    "toeplitz": (8e-3,),
-    "convolution": (8e-3,),
-    "transformer": (1e-3, 4e-3),
-}
+RATES = {"amlp": (6e-3,), "toeplitz": (8e-3,), "convolution": (8e-3,)}
 
 # ## The studies
 #
