@@ -93,7 +93,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="rounds of both (default: 5)")
     parser.add_argument("--steps", type=int, default=250, help="steps a round (default: 250)")
     arguments = parser.parse_args()
-    settings, training = Settings(), Training(steps=arguments.steps)
+    settings, training = Settings(), Training(steps=arguments.steps, warmup=0)
     tokens = torch.randint(1, N_TOKENS, (1_000_000,))
     warm = dataclasses.replace(training, steps=20, warmup=0)
     plain_loop(settings, warm, tokens)
