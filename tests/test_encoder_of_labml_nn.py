@@ -1,6 +1,5 @@
 """From settings to a model, through our encoder and through that of labml_nn."""
 
-import dataclasses
 import json
 import re
 import signal
@@ -16,7 +15,7 @@ from test_resume import assert_ended_like, ended, needs_fork_server
 
 from experiments.autoregressive import DEFAULTS, Settings
 from experiments.checkpoint import load_checkpoint, save_checkpoint
-from experiments.models import ENCODERS, LAYERS, make_model
+from experiments.models import ENCODERS, LAYERS, Shape, make_model
 
 SIZES = {"d_model": 8, "d_ffn": 12, "n_layers": 2, "n_heads": 2, "seq_len": 6}
 TWENTY = {"steps": 20, "evaluate_every": 10, "log_every": 1}
@@ -31,9 +30,10 @@ def through_labml_nn(corpus: Path, run: Path, **changes: object) -> list[str]:
 @every_layer
 def test_labml_nns_own_encoder_gives_what_ours_gives_from_the_first_weights_on(layer):
     theirs = labml_nn("transformers").Encoder
-    settings = Settings(layer=layer, **SIZES)
-    ours = make_model(settings, n_tokens=5)
-    other = make_model(dataclasses.replace(settings, encoder="labml_nn"), n_tokens=5)
+    ours, other = (
+        make_model(layer, Shape(**SIZES), 5, causal=True, seed=0, encoder=encoder)
+        for encoder in ("labml_gmlp", "labml_nn")
+    )
     assert type(other.encoder.layer) is theirs
     pairs = list(zip(ours.parameters(), other.parameters(), strict=True))
     assert all(torch.equal(p, q) for p, q in pairs)
@@ -116,7 +116,7 @@ def test_an_encoder_that_is_not_known_is_refused():
         ValueError,
         "encoder must be labml_gmlp or labml_nn, got 'torch'",
     )
-    assert {default.encoder for default in DEFAULTS.values()} == {"labml_gmlp"}
+    assert {settings.encoder for settings, _ in DEFAULTS.values()} == {"labml_gmlp"}
     assert list(ENCODERS) == ["labml_gmlp", "labml_nn"]
 
 
