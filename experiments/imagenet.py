@@ -9,8 +9,8 @@ python -m experiments.imagenet --data FOLDER --config experiments/configs/gmlp_t
 python -m experiments.imagenet validate --pretrained timm/gmlp_s16_224.ra3_in1k --data FOLDER
 ```
 
-The paper reports a top-1 of 72.3, 79.6 and 81.6 %. None of this has been reproduced here: no GPU was
-at hand. What is tested is that each part does what its page says.
+The paper reports a top-1 of 72.3, 79.6 and 81.6 %. None of this has been reproduced here: no GPU
+was at hand. What is tested is that each part does what its page says.
 """
 
 from collections.abc import Callable

@@ -148,8 +148,8 @@ def images_of_digits(folder: Path) -> Page:
 
 def depths(folder: Path) -> Page:
     """### Depth scaling, with the masked models of the default depth"""
-    default = grouped(load_runs(RESULTS / "masked"))
-    runs = [*load_runs(folder), *default["gmlp"], *default["transformer"]]
+    default = grouped(load_runs(RESULTS / "masked"))["gmlp"]
+    runs = [*load_runs(folder), *default]
     lines = {NAMES[layer]: line for layer, line in scaling.points(runs).items()}
     slopes = [f"{name} {scaling.exponent(line):.3f}" for name, line in lines.items()]
     marks = {
@@ -164,7 +164,6 @@ PAGES: dict[str, Callable[[Path], Page]] = {
     "tiny_shakespeare": tiny_shakespeare,
     "masked": masked_text,
     "alignment": two_spans,
-    "scaling": depths,
     "digits": images_of_digits,
 }
 

@@ -27,13 +27,13 @@ from experiments.pictures import COLOURS
 # A layer of the Transformer has nearly half as many parameters again, so that two thirds of the
 # depth make about the same size.
 DEPTHS = {"gmlp": (2, 3, 6), "transformer": (1, 2, 4)}
-# The flags of `experiments.masked` for each run, by its name. Those of the default depth are in the
+# The flags of `experiments.masked` for each run, by its name. gMLP of the default depth is in the
 # study of masked models already.
 VARIANTS = {
     f"{layer}-{depth}": f"--layer {layer} --n-layers {depth}"
     for layer, depths in DEPTHS.items()
     for depth in depths
-    if depth != masked.DEFAULTS[layer][0].n_layers
+    if (layer, depth) != ("gmlp", masked.Settings().n_layers)
 }
 
 

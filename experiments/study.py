@@ -100,7 +100,9 @@ STUDIES: dict[str, list[Run]] = {
         },
         seeds=(0,),
     ),
-    "masked": _each("masked", _layers(TEXT, masked.DEFAULTS)),
+    "masked": _each(
+        "masked", _layers(TEXT, (layer for layer in masked.DEFAULTS if layer != "transformer"))
+    ),
     "alignment": _each("alignment", _layers("", alignment.DEFAULTS)),
     "digits": _each("digits", _layers("", digits.DEFAULTS)),
     "mnist": _each("digits", _layers(T10K, digits.DEFAULTS)),

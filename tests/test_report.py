@@ -12,9 +12,7 @@ from experiments.study import STUDIES
 from experiments.tables import load_runs
 
 # Those that have been done.
-studies = pytest.mark.parametrize(
-    "study", [name for name in STUDIES if (RESULTS / name).is_dir()]
-)
+studies = pytest.mark.parametrize("study", [name for name in STUDIES if (RESULTS / name).is_dir()])
 
 
 def test_the_pages_hold_what_the_data_gives():
