@@ -2,9 +2,9 @@ r"""
 # Scaling
 
 Does gMLP get better with size as a Transformer does? The paper asks it of masked language models
-whose depth grows. This is the same question, small: [masked language models](masked.py) at depths
-that double, all else as it is there. The rate is that of the default depth for all, which favours
-neither the shallow nor the deep ones.
+whose depth grows. This is the same question, small: [masked language models](masked.py) of four
+depths, all else as it is there. All use the rate of the default depth: none was searched for
+another depth.
 
 `VARIANTS` are the runs, and the functions here make a table and a picture of what they found.
 """
@@ -26,7 +26,7 @@ from experiments.pictures import COLOURS
 
 # A layer of the Transformer has nearly half as many parameters again, so that two thirds of the
 # depth make about the same size.
-DEPTHS = {"gmlp": (2, 3, 6), "transformer": (1, 2, 4)}
+DEPTHS = {"gmlp": (2, 3, 6, 12), "transformer": (1, 2, 4, 8)}
 # The flags of `experiments.masked` for each run, by its name. gMLP of the default depth is in the
 # study of masked models already.
 VARIANTS = {
