@@ -2,6 +2,7 @@
 #
 # PYTHON=python3.12 make ...   takes another Python
 # make run ARGS="..."          hands flags to the experiment
+# make test JOBS=8             tests in so many processes
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -9,6 +10,7 @@ INSTALLED := .venv/installed
 RUN ?= runs/$(shell date +%Y%m%d-%H%M%S)
 RUN := $(RUN)
 ARGS ?=
+JOBS ?= 2
 # Packages that the tests compare with. Their dependencies are left out: torchvision, torchtext and
 # fairscale would come with another torch, and what is compared needs none of them.
 PEERS := labml-nn==0.5.1 timm==1.0.31
@@ -33,7 +35,7 @@ run: $(INSTALLED) ## train the language model, then build the site with the page
 	@echo "page of this run: file://$(CURDIR)/site/$(RUN)/index.html"
 
 test: $(INSTALLED) ## run the tests
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
 
 check: $(INSTALLED) ## ruff format, ruff lint, mypy
 	$(BIN)/ruff format --check .
