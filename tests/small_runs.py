@@ -1,6 +1,7 @@
 """Runs of the experiment that take a second, and processes to kill them in."""
 
 import errno
+import functools
 import itertools
 import json
 import multiprocessing
@@ -28,10 +29,20 @@ ROOT = Path(__file__).parent.parent
 # Equality to the last bit holds for the same number of threads only.
 torch.set_num_threads(1)
 
-# Where small runs keep the tokens of their texts; one folder for all tests.
-_DATA = tempfile.TemporaryDirectory(prefix="gmlp-tests-", ignore_cleanup_errors=True)
-DATA = Path(_DATA.name)
-(DATA / "tokens").mkdir()
+
+@functools.cache
+def _data() -> "tempfile.TemporaryDirectory[str]":
+    made = tempfile.TemporaryDirectory(prefix="gmlp-tests-", ignore_cleanup_errors=True)
+    (Path(made.name) / "tokens").mkdir()
+    return made
+
+
+# Not when this is imported: the processes below import it too, and those that are killed would
+# leave theirs behind.
+def data() -> Path:
+    """Where small runs keep the tokens of their texts; one folder for all tests."""
+    return Path(_data().name)
+
 
 # A step takes milliseconds, and each kind of file and of line is written several times.
 SMALL: dict[str, Any] = {
@@ -84,7 +95,7 @@ PLAIN = {"device": "cpu", "precision": "float32"}
 
 def small(corpus: Path, run: Path, /, **changes: Any) -> list[str]:
     """The command line of a small run without labml."""
-    given = {"corpus": corpus, "run": run, "data": DATA, **SMALL, **PLAIN, **changes}
+    given = {"corpus": corpus, "run": run, "data": data(), **SMALL, **PLAIN, **changes}
     return ["--no-labml", *flags(**given)]
 
 

@@ -10,7 +10,7 @@ from helpers import (
     randomised,
     with_another_future,
 )
-from small_runs import DATA, command, small, text_file
+from small_runs import command, data, small, text_file
 
 from experiments.records import read_metrics
 from labml_gmlp import (
@@ -112,5 +112,5 @@ def test_a_run_on_cuda_begins_with_the_loss_of_the_cpu_and_goes_on(more, tmp_pat
         losses.append(read_metrics(run / "metrics.jsonl")[0]["loss"])
     # bfloat16 has 8 bits.
     assert losses[0] == pytest.approx(losses[1], rel=2e-2)
-    again = command("--no-labml", f"--resume={tmp_path / 'cuda'}", f"--data={DATA}")
+    again = command("--no-labml", f"--resume={tmp_path / 'cuda'}", f"--data={data()}")
     assert again.returncode == 0, again.stderr
