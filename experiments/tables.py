@@ -9,10 +9,10 @@ import itertools
 import json
 import re
 import statistics
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from experiments.records import read_metrics
 
@@ -30,6 +30,7 @@ NAMES = {
 
 # A run: its settings, launch, environment, validation, parameters, seconds, metrics and folder.
 Run = dict[str, Any]
+K = TypeVar("K", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -66,14 +67,20 @@ def load_runs(folder: Path) -> list[Run]:
     return runs
 
 
+def grouped_by(runs: Iterable[Run], key: Callable[[Run], K]) -> dict[K, list[Run]]:
+    """The runs by their `key`."""
+    groups: dict[K, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(key(run), []).append(run)
+    return groups
+
+
 def grouped(
     runs: Iterable[Run], key: Callable[[Run], str] = lambda run: run["settings"]["layer"]
 ) -> dict[str, list[Run]]:
     """The runs by their `key`, those of a layer's seeds together, in the order of `NAMES`."""
-    groups: dict[str, list[Run]] = {}
-    for run in runs:
-        groups.setdefault(key(run), []).append(run)
     order = list(NAMES)
+    groups = grouped_by(runs, key)
     return dict(sorted(groups.items(), key=lambda item: order.index(item[0].split(",")[0])))
 
 
@@ -143,23 +150,19 @@ def provenance_table(runs: list[Run], measure: Measure) -> str:
 
 
 def sweep_table(runs: list[Run], measure: Measure) -> str:
-    """The measure against the peak rate, a row for each layer."""
+    """The measure against the peak rate, the mean where there are several seeds, by layer."""
     rates = sorted({run["settings"]["lr"] for run in runs})
     rows = [
         "| model | " + " | ".join(f"{rate:g}" for rate in rates) + " |",
         "| --- |" + " --- |" * len(rates),
     ]
     for layer, mine in grouped(runs).items():
-        found = {run["settings"]["lr"]: measure.of(run) for run in mine}
-        best = min(found.values())
-        cells = [
-            f"{'**' if found[rate] == best else ''}{found[rate]:.4f}"
-            f"{'**' if found[rate] == best else ''}"
-            if rate in found
-            else ""
-            for rate in rates
-        ]
-        rows.append(f"| {NAMES[layer]} | " + " | ".join(cells) + " |")
+        at_rate = grouped_by(mine, lambda run: run["settings"]["lr"])
+        found = {rate: statistics.mean(map(measure.of, same)) for rate, same in at_rate.items()}
+        best = min(found, key=found.__getitem__)
+        shown = {rate: f"{value:.{measure.digits + 1}f}" for rate, value in found.items()}
+        shown[best] = f"**{shown[best]}**"
+        rows.append(f"| {NAMES[layer]} | " + " | ".join(shown.get(r, "") for r in rates) + " |")
     return "\n".join(rows)
 
 

@@ -97,15 +97,16 @@ def test_each_run_says_where_it_comes_from():
     ]
 
 
-def test_the_best_rate_of_each_layer_is_bold_and_a_rate_not_tried_is_empty():
+def test_the_best_mean_of_each_layer_is_bold_and_a_rate_not_tried_is_empty():
     runs = [
         run("transformer", 1.8, settings={"layer": "transformer", "lr": 0.001}),
         run("gmlp", 1.7, settings={"layer": "gmlp", "lr": 0.001}),
         run("gmlp", 1.6, settings={"layer": "gmlp", "lr": 0.004}),
+        run("gmlp", 1.5, settings={"layer": "gmlp", "lr": 0.004}),
     ]
     head, _, gmlp, transformer = sweep_table(runs, NATS).splitlines()
     assert cells(head) == ["model", "0.001", "0.004"]
-    assert cells(gmlp) == ["gMLP", "1.7000", "**1.6000**"]
+    assert cells(gmlp) == ["gMLP", "1.7000", "**1.5500**"]
     assert cells(transformer) == ["Transformer", "**1.8000**", ""]
 
 
