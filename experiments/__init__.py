@@ -26,9 +26,9 @@ They share the engine, functions and no class to inherit:
 
 What they read, and the models compared:
 
-* [texts.py](texts.py), [vocabulary.py](vocabulary.py), [tokens.py](tokens.py),
-  [corpus.py](corpus.py): from a text to tokens in a file that is mapped to memory, and the order in
-  which they are read
+* [texts.py](texts.py), [vocabulary.py](vocabulary.py), [byte_pairs.py](byte_pairs.py),
+  [utf8.py](utf8.py), [tokens.py](tokens.py), [corpus.py](corpus.py): from a text to tokens in a
+  file that is mapped to memory, and the order in which they are read
 * [digit_images.py](digit_images.py), [images](images): images
 * [models.py](models.py): eight layers of one shape, and the encoders that stack them
 * [evaluation.py](evaluation.py), [sums.py](sums.py), [toeplitz_share.py](toeplitz_share.py): what

@@ -11,12 +11,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from small_runs import words
 
-from experiments import vocabulary as vocabularies
+from experiments import byte_pairs
+from experiments.byte_pairs import BytePairs
 from experiments.vocabulary import (
+    NAMES,
     UNKNOWN,
-    BytePairs,
     Bytes,
     Characters,
+    Vocabulary,
     check_vocabulary,
     from_description,
     learn_vocabulary,
@@ -26,7 +28,7 @@ from experiments.vocabulary import (
 some_text = st.text(st.sampled_from("aab \n\r\t1.\u00e9\u20ac\U0001f40d"), max_size=80)
 
 
-def learned(name: str) -> vocabularies.Vocabulary:
+def learned(name: str) -> Vocabulary:
     return learn_vocabulary(name, 300, [words(3_000) + "caf\u00e9 \U0001f40d" * 3])
 
 
@@ -174,13 +176,13 @@ def test_where_the_pieces_are_cut_changes_neither_pairs_nor_tokens(text, cuts, l
     places = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
     pieces = [text[a:b] for a, b in itertools.pairwise(places)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(vocabularies, "LINE", line)
+        patch.setattr(byte_pairs, "LINE", line)
         vocabulary = BytePairs.of(pieces, 270)
         assert vocabulary.pairs == BytePairs.of([text], 270).pairs
         found = torch.cat([torch.empty(0, dtype=int), *vocabulary.encode_pieces(pieces)])
         assert found.equal(vocabulary.encode(text))
         assert vocabulary.decode(found.tolist()) == text
-        lines = list(vocabularies._lines(pieces))
+        lines = list(byte_pairs._lines(pieces))
     assert "".join(lines) == text
     assert all(len(part) <= line and "\n" not in part[:-1] for part in lines)
     # No line is cut that fits.
@@ -192,7 +194,7 @@ def test_where_the_pieces_are_cut_changes_neither_pairs_nor_tokens(text, cuts, l
 
 
 def test_pairs_are_learned_from_the_beginning_alone(monkeypatch):
-    monkeypatch.setattr(vocabularies, "LEARNED_FROM", 10)
+    monkeypatch.setattr(byte_pairs, "LEARNED_FROM", 10)
     assert BytePairs.of(["abababab\n", "a\n", "cdcd\n" * 100], 300).decode([256]) == "ab"
     assert all(b"c" not in token for token in BytePairs.of(["ab" * 6, "\ncdcd"], 300).bytes[256:])
 
@@ -220,7 +222,7 @@ def test_a_prompt_that_utf_8_cannot_write_is_refused(name, prompt):
     assert_raises(lambda: learned(name).encode_known(prompt), ValueError, message)
 
 
-@pytest.mark.parametrize("name", vocabularies.NAMES)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_vocabulary_survives_being_written_as_json(name):
     vocabulary = learned(name)
     again = from_description(json.loads(json.dumps(vocabulary.description())))
