@@ -21,6 +21,7 @@ from experiments.texts import download
 
 Bytes = NDArray[np.uint8]
 
+NAMES = ("digits", "mnist", "t10k")
 N_CLASSES = 10
 HELD_OUT_SHARE = 0.2
 
@@ -66,21 +67,26 @@ def load_images(images: str, labels: str | None, n_train: int | None, data: Path
     r"""
     ## Loading
 
-    * `images` is digits, mnist or the path of an IDX file
+    * `images` is digits, mnist, t10k (the 10,000 on which MNIST tests) or the path of an IDX file
     * `labels` is the path of the IDX file with their labels, beside a path only
     * `n_train` is the number of images to train on; `None` means four fifths. MNIST is cut already
     * `data` is the folder that keeps what was downloaded
 
     Raises `ValueError` or `OSError` for what is missing, damaged or does not fit together.
     """
-    if images in ("digits", "mnist") and labels is not None:
+    if images in NAMES and labels is not None:
         raise ValueError(f"labels must be left out with images={images!r}, got {labels!r}")
     if images == "mnist":
         if n_train is not None:
             raise ValueError(f"train must be left out with images='mnist', got {n_train}")
-        return _mnist(data)
+        train, train_labels = _mnist("train", data)
+        test, test_labels = _mnist("t10k", data)
+        pixels, digits = np.concatenate([train, test]), np.concatenate([train_labels, test_labels])
+        return _checked(images, pixels, digits, len(train))
     if images == "digits":
         pixels, digits = _scikit_learn()
+    elif images == "t10k":
+        pixels, digits = _mnist("t10k", data)
     else:
         pixels = read_idx(Path(images), 3, "images")
         if labels is None:
@@ -116,8 +122,8 @@ def _scikit_learn() -> tuple[Bytes, Bytes]:
         from sklearn.datasets import load_digits  # type: ignore[import-untyped]
     except ImportError as e:
         raise ValueError(
-            f"images must be mnist or the path of a file where scikit-learn cannot be imported, "
-            f"got 'digits' ({str(e).splitlines()[0]}); to install it: pip install scikit-learn"
+            f"images must be mnist, t10k or the path of a file where scikit-learn cannot be "
+            f"imported, got 'digits' ({str(e).splitlines()[0]}); to install it: pip install scikit-learn"
         ) from e
     found = load_digits()
     # From 0 to 16; 255 is not a multiple of it, and what is cut off is below a hundredth.
@@ -125,15 +131,15 @@ def _scikit_learn() -> tuple[Bytes, Bytes]:
     return pixels, found.target.astype(np.uint8)
 
 
-def _mnist(data: Path) -> Images:
-    """60,000 images of 28 x 28 pixels to train on, and 10,000 held out."""
-    read = []
-    for name, sha256 in MNIST_SHA256.items():
-        path = download(MNIST + name, sha256, data / name, "images")
-        read.append(read_idx(path, 3 if "images" in name else 1, "images"))
-    train, train_labels, test, test_labels = read
-    pixels, digits = np.concatenate([train, test]), np.concatenate([train_labels, test_labels])
-    return _checked("mnist", pixels, digits, len(train))
+def _mnist(part: str, data: Path) -> tuple[Bytes, Bytes]:
+    """Images of 28 x 28 pixels: 60,000 of `train`, or 10,000 of `t10k`."""
+
+    def read(kind: str, n_axes: int) -> Bytes:
+        name = f"{part}-{kind}-idx{n_axes}-ubyte.gz"
+        path = download(MNIST + name, MNIST_SHA256[name], data / name, "images")
+        return read_idx(path, n_axes, "images")
+
+    return read("images", 3), read("labels", 1)
 
 
 def read_idx(path: Path, n_axes: int, name: str) -> Bytes:
@@ -155,7 +161,7 @@ def read_idx(path: Path, n_axes: int, name: str) -> Bytes:
     try:
         content = path.read_bytes()
     except (OSError, ValueError) as e:
-        known = "digits, mnist or " if name == "images" else ""
+        known = "digits, mnist, t10k or " if name == "images" else ""
         raise ValueError(f"{name} must be {known}the path of an IDX file, got {str(path)!r}") from e
     if content[:2] == b"\x1f\x8b":
         try:

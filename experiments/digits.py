@@ -8,7 +8,7 @@ images.
 ```
 python -m experiments.digits
 python -m experiments.digits --images mnist --layer mixer
-python -m experiments.digits --images t10k-images-idx3-ubyte.gz --labels t10k-labels-idx1-ubyte.gz
+python -m experiments.digits --images images-idx3-ubyte.gz --labels labels-idx1-ubyte.gz
 ```
 """
 
@@ -41,7 +41,8 @@ class Settings:
     r"""
     ## Settings
 
-    * `images` is digits (1,797 small ones of scikit-learn), mnist, or the path of an IDX file
+    * `images` is digits (1,797 small ones of scikit-learn), mnist, t10k (the 10,000 on which MNIST
+      tests), or the path of an IDX file
     * `labels` is the path of the IDX file with their labels, beside a path only
     * `train` is the number of images to train on, the others are held out; by default four fifths,
       and MNIST's own

@@ -72,10 +72,6 @@ def _layers(flags: str, layers: Iterable[str]) -> dict[str, str]:
 
 
 TEXT = "--corpus tiny_shakespeare"
-# The last 10,000 of MNIST's 70,000 images, which it tests on: four fifths of them train here.
-T10K = (
-    "--images data/t10k-images-idx3-ubyte.gz --labels data/t10k-labels-idx1-ubyte.gz --train 8000"
-)
 
 
 # The peak rates around the default of each layer: half of it, and twice.
@@ -117,7 +113,7 @@ STUDIES: dict[str, list[Run]] = {
         SEEDS,
     ),
     "digits": _each("digits", _layers("", digits.DEFAULTS)),
-    "mnist": _each("digits", _layers(T10K, digits.DEFAULTS)),
+    "mnist": _each("digits", _layers("--images t10k", digits.DEFAULTS)),
     "scaling": _each("masked", {name: f"{TEXT} {flags}" for name, flags in VARIANTS.items()}),
 }
 

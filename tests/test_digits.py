@@ -127,7 +127,7 @@ def test_a_damaged_file_is_refused_in_one_sentence(content, message, tmp_path):
 
 def test_a_file_that_is_not_there_is_refused(tmp_path):
     path = str(tmp_path / "none")
-    message = f"images must be digits, mnist or the path of an IDX file, got {path!r}"
+    message = f"images must be digits, mnist, t10k or the path of an IDX file, got {path!r}"
     assert_raises(lambda: load_images(path, "x", None, tmp_path), ValueError, message)
     message = f"labels must be the path of an IDX file, got {path!r}"
     images = str(pair(tmp_path)[0])
@@ -184,6 +184,8 @@ def test_the_test_files_of_mnist_are_what_their_checksums_say(tmp_path):
     found = load_images(*(str(REAL / name) for name in names), 8_000, tmp_path)
     assert found.pixels.shape == (10_000, 28, 28)
     assert found.labels[:5].tolist() == [7, 2, 1, 0, 4]
+    assert load_images("t10k", None, None, REAL).sha256 == found.sha256
+    assert load_images("t10k", None, None, REAL).n_train == 8_000
     assert found.labels.bincount().tolist() == [
         980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009,
     ]  # fmt: skip
@@ -210,6 +212,8 @@ def test_mnist_is_downloaded_once_and_cut_as_it_came(tmp_path, monkeypatch):
     assert found.pixels[:, 0, 0].tolist() == [1] * 7 + [3] * 3
     assert found.labels.tolist() == [2] * 7 + [4] * 3
     monkeypatch.setattr(urllib.request, "urlopen", None)
+    tested = load_images("t10k", None, 2, data)
+    assert (tested.n_train, tested.labels.tolist()) == (2, [4] * 3)
     assert load_images("mnist", None, None, data).sha256 == found.sha256
     damaged = data / "t10k-labels-idx1-ubyte.gz"
     damaged.write_bytes(b"damaged")
@@ -222,6 +226,7 @@ def test_mnist_is_downloaded_once_and_cut_as_it_came(tmp_path, monkeypatch):
     [
         ("digits", "x", None, "labels must be left out with images='digits', got 'x'"),
         ("mnist", "x", None, "labels must be left out with images='mnist', got 'x'"),
+        ("t10k", "x", None, "labels must be left out with images='t10k', got 'x'"),
         ("mnist", None, 9, "train must be left out with images='mnist', got 9"),
         ("digits", None, 0, "train must leave images on both sides of 1797 in all, got 0"),
         ("digits", None, 1797, "train must leave images on both sides of 1797 in all, got 1797"),
@@ -257,7 +262,9 @@ def test_no_images_are_too_few(tmp_path):
 
 def test_without_scikit_learn_its_digits_are_refused(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    with pytest.raises(ValueError, match=r"^images must be mnist .* pip install scikit-learn$"):
+    with pytest.raises(
+        ValueError, match=r"^images must be mnist, t10k or .* pip install scikit-learn$"
+    ):
         load_images("digits", None, None, tmp_path)
 
 
