@@ -11,7 +11,7 @@ Each experiment is one file with its settings, its task and its report:
 * [imagenet.py](imagenet.py): ImageNet, or any folder of images, by the paper's recipe
 * [flax_autoregressive.py](flax_autoregressive.py): the Flax twin on text
 
-They share the engine, functions and no class to inherit:
+They share the engine, which is functions and no class to inherit from:
 
 * [command.py](command.py): flags, processes, a run made or resumed, training, report
 * [training.py](training.py): the loop, and what it has to know of an experiment

@@ -2,8 +2,8 @@ r"""
 # Alignment
 
 Two spans of symbols: the second has those of the first in another order. At each place of the
-second, the model says where in the first its symbol stands. Both spans begin anywhere and are of
-any length, so that no position tells anything about another.
+second, the model says where in the first its symbol stands. Where the spans begin and how long they
+are differs from row to row, so that a position alone hardly tells which other one belongs to it.
 
 $W$ is learned once and used for every input; attention computes anew who reads whom. The paper
 finds that gMLP falls behind BERT on MNLI, where two sentences are compared, and that a tiny
@@ -112,8 +112,8 @@ def draw(settings: Settings, seed: int, step: int, row: int) -> tuple[Tensor, Te
     . . c a d b . | a b d c . .
     ```
 
-    is asked for 3, 5, 4, 2 at the last four symbols. The length of the spans, the symbols, their
-    order in the second span and the room around the spans are uniform and independent.
+    is asked for 3, 5, 4, 2 at the last four symbols. The length of the spans, the symbols and their
+    order in the second span are drawn uniformly; two random places divide the room that is left.
 
     Returns tokens and targets, `[seq_len]` each, which follow from `seed`, `step` and `row` alone.
     """

@@ -60,7 +60,7 @@ class Settings:
     * `vocabulary` is characters, bytes or bpe
     * `n_tokens` is the size of the vocabulary, for bpe only
     * `layer` is gmlp, amlp, toeplitz, convolution, linear, additive, multiplicative or transformer;
-      the other defaults follow it
+      the other defaults follow it, and are for linear, additive and multiplicative those of gmlp
     * `encoder` is labml_gmlp or labml_nn, the package whose encoder stacks the layers
     * `d_model` is the number of channels between layers
     * `d_ffn` is the number of channels inside a layer

@@ -123,7 +123,8 @@ def _scikit_learn() -> tuple[Bytes, Bytes]:
     except ImportError as e:
         raise ValueError(
             f"images must be mnist, t10k or the path of a file where scikit-learn cannot be "
-            f"imported, got 'digits' ({str(e).splitlines()[0]}); to install it: pip install scikit-learn"
+            f"imported, got 'digits' ({str(e).splitlines()[0]}); to install it: "
+            f"pip install scikit-learn"
         ) from e
     found = load_digits()
     # From 0 to 16; 255 is not a multiple of it, and what is cut off is below a hundredth.
