@@ -2,9 +2,9 @@ r"""
 # Scaling
 
 Does gMLP get better with size as a Transformer does? The paper asks it of masked language models
-whose depth grows (from memory). This is the same question, small: [masked language models](masked.py) of four
-depths, all else as it is there. All use the rate of the default depth: none was searched for
-another depth.
+whose depth grows (from memory). This is the same question, small: [masked language
+models](masked.py) of four depths, all else as it is there. All use the rate of the default depth:
+none was searched for another depth.
 
 `VARIANTS` are the runs, and the functions here make a table and a picture of what they found.
 """
