@@ -14,7 +14,7 @@ python -m experiments.autoregressive sample runs/NAME --prompt "def "
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,6 @@ from experiments.pictures import NATS_PER_CHARACTER
 from experiments.run_page import fenced, matrices, write_run
 from experiments.runs import Launch, read_record
 from experiments.settings import (
-    LATER,
     Parser,
     add_flags,
     check_positive,
@@ -73,17 +72,17 @@ class Settings:
     """
 
     corpus: str = "python"
-    vocabulary: str = field(default="characters", metadata=LATER)
-    n_tokens: int = field(default=1024, metadata=LATER)
+    vocabulary: str = "characters"
+    n_tokens: int = 1024
     layer: str = "gmlp"
-    encoder: str = field(default="labml_gmlp", metadata=LATER)
+    encoder: str = "labml_gmlp"
     d_model: int = 128
     d_ffn: int = 512
     n_layers: int = 7
     n_heads: int = 4
-    d_attn: int = field(default=64, metadata=LATER)
-    kernel: int = field(default=31, metadata=LATER)
-    dropout: float = field(default=0.0, metadata=LATER)
+    d_attn: int = 64
+    kernel: int = 31
+    dropout: float = 0.0
     seq_len: int = 64
 
     def __post_init__(self) -> None:
@@ -148,6 +147,11 @@ def build(settings: Settings, training: Training, launch: Launch, fabric: Fabric
 
     Raises `ValueError` or `OSError` for a text that cannot be used.
     """
+    if settings.encoder != "labml_gmlp" and launch.strategy == "fsdp":
+        # What is cut in parts are the layers of our encoder.
+        raise ValueError(
+            f"strategy must be ddp with encoder={settings.encoder!r}, got {launch.strategy!r}"
+        )
     corpus = load_corpus(
         settings.corpus,
         settings.seq_len,
@@ -257,7 +261,7 @@ def finish(folder: Path, record: dict[str, Any], state: State, fabric: Fabric) -
             f"over the whole validation part"
         ),
         curve=NATS_PER_CHARACTER,
-        parts=[*matrices(folder, best, causal=True), "## Sample", fenced(sample)],
+        parts=[*matrices(folder, state.model, best, causal=True), "## Sample", fenced(sample)],
     )
     print(f"validation: {in_words(found)} at step {found['step']}")
     print(f"sample:\n{sample}\n\nrun: {folder}")

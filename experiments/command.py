@@ -9,11 +9,13 @@ import argparse
 import dataclasses
 import shlex
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
+import torch
 from lightning_fabric import Fabric
 from torch import nn
 
@@ -21,7 +23,7 @@ from experiments.checkpoint import BEST, PREVIOUS, resumable, take_back
 from experiments.configuration import read_config
 from experiments.devices import (
     Share,
-    compiled,
+    check_compiler,
     leave,
     make_fabric,
     on_rank_zero,
@@ -99,6 +101,10 @@ def main_of(experiment: Experiment) -> NoReturn:
         status = run(experiment)
     except SystemExit as e:
         status = e.code if isinstance(e.code, int) else 0
+    except Exception:
+        # Our own mistake. One of several processes must not go the interpreter's way out with it.
+        traceback.print_exc()
+        status = 1
     leave(status)
 
 
@@ -115,6 +121,8 @@ def train_command(experiment: Experiment, arguments: Sequence[str]) -> None:
         settings, training = from_dict(experiment.classes, written)
         device = pick_device(launch.device)
         precision = pick_precision(launch.precision, device)
+        if launch.compile:
+            check_compiler(device)
         fabric = make_fabric(device, launch.devices, launch.strategy, precision)
         launch = dataclasses.replace(launch, precision=precision, devices=fabric.world_size)
         Share(world=fabric.world_size, accumulate=launch.accumulate).rows(training.batch)
@@ -182,9 +190,8 @@ def begin(
     label = experiment.label(settings)
     folder = on_rank_zero(fabric, lambda: launch.resume or new_folder(launch, label))
     task = rank_zero_first(fabric, lambda: experiment.build(settings, training, launch, fabric))
-    model = fabric.setup_module(
-        compiled(task.model, fabric.device) if launch.compile else task.model
-    )
+    itself: Any = torch.compile(task.model) if launch.compile else task.model
+    model = fabric.setup_module(itself)
     # Made only now: with the strategy fsdp the weights have just been cut in parts.
     optimizer = make_optimizer(
         task.model,
@@ -254,15 +261,11 @@ def read_flags(experiment: Experiment, arguments: Sequence[str]) -> tuple[Launch
             dataclasses.replace(values, **given(type(values), namespace)) for values in defaults
         ]
         return launch, {name: v for values in made for name, v in asdict(values).items()}
-    # As an older run wrote them, so that its checkpoints are its own.
     record = read_record(launch.resume)
     written = record["settings"]
-    present = {
-        name: v
-        for values in from_dict(experiment.classes, written)
-        for name, v in asdict(values).items()
-    }
-    if difference := changed(asked, present):
+    # Somebody may have edited them.
+    from_dict(experiment.classes, written)
+    if difference := changed(asked, written):
         name, value, old = difference
         raise ValueError(f"{name} must stay {old!r} when {launch.resume} is resumed, got {value!r}")
     again = {name: v for name, v in record["launch"].items() if name in HOW}

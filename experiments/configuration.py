@@ -59,7 +59,7 @@ def _read(path: Path, hints: Mapping[str, Any], above: tuple[Path, ...]) -> dict
     for key, node in _entries(path):
         where = f"{path}, line {key.start_mark.line + 1}"
         name = str(key.value).replace("-", "_")
-        if name in own or (name == BASE and BASE in own):
+        if name in own:
             raise ValueError(f"{key.value} must stand once, got it again in {where}")
         if name == BASE:
             own[name] = None

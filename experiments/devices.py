@@ -23,8 +23,6 @@ from lightning_fabric.strategies.strategy import Strategy
 from torch import Tensor, nn
 from torch.distributed.fsdp import fully_shard
 
-from experiments.settings import UserError
-
 T = TypeVar("T")
 
 # Our names of precisions, and Fabric's: weights stay in float32 in both.
@@ -94,6 +92,11 @@ def pick_device(name: str | None) -> torch.device:
     if name is None:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
+        rank = int(os.environ.get("LOCAL_RANK", "0"))
+        if name == "cuda" and 0 < rank < torch.cuda.device_count():
+            # Each process has a GPU of its own, and asks that one: memory of the first would be
+            # taken by all otherwise.
+            torch.cuda.set_device(rank)
         # Some devices exist by name only, and one holds no values; reading a number back tells.
         device = torch.zeros(1, device=name)
         device.item()
@@ -136,12 +139,16 @@ def make_fabric(device: torch.device, devices: int, strategy: str, precision: st
             f"devices must be at most the {torch.cuda.device_count()} GPUs here, got {devices}"
         )
     one = devices * nodes == 1
+    if device.index is not None and not one:
+        raise ValueError(
+            f"device must name no single one for {devices * nodes} processes, got {str(device)!r}"
+        )
     # It announces its processes with banners; ours are announced by the run itself.
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="lightning_fabric")
     return Fabric(
         accelerator=device.type,
-        devices=[device.index] if one and device.index is not None else devices,
+        devices=devices if device.index is None else [device.index],
         num_nodes=nodes,
         strategy="auto" if one else _sharded(devices * nodes) if strategy == "fsdp" else strategy,
         precision=PRECISIONS[precision],  # type: ignore[arg-type]
@@ -181,19 +188,18 @@ def _sharded(world: int) -> Strategy:
     return ModelParallelStrategy(shard, data_parallel_size=world, tensor_parallel_size=1)
 
 
-def compiled(model: nn.Module, device: torch.device) -> nn.Module:
-    """`model` by `torch.compile`. Raises `ValueError` where a CPU has no compiler to do it."""
+def check_compiler(device: torch.device) -> None:
+    """Raises `ValueError` where a CPU has no compiler for what `torch.compile` writes."""
     if device.type == "cpu" and not any(map(shutil.which, ("c++", "g++", "clang++"))):
         raise ValueError("compile must be off where there is no C++ compiler, got compile=True")
-    return torch.compile(model)  # type: ignore[return-value]
 
 
 def on_rank_zero(fabric: Fabric, work: Callable[[], T]) -> T:
     r"""
     ## What one process does for all
 
-    Process 0 does the work, and all get its result. A full disk that only process 0 meets ends all
-    of them: the others would wait for it for ever.
+    Process 0 does the work, and all get its result. An error that only process 0 meets, such as a
+    full disk, ends all of them: the others would wait for it for ever.
 
     * `work` gives a result that can be pickled
 
@@ -206,7 +212,7 @@ def on_rank_zero(fabric: Fabric, work: Callable[[], T]) -> T:
     if fabric.is_global_zero:
         try:
             result = work()
-        except (OSError, ValueError, UserError) as e:
+        except Exception as e:
             error = e
     failed, result = fabric.broadcast((error is not None, result))
     if error is not None:

@@ -191,7 +191,7 @@ def finish(folder: Path, record: dict[str, Any], state: State, fabric: Fabric) -
             f"validation part; {rate:,.0f} images a second in training"
         ),
         curve=Curve("nats", "nats per image"),
-        parts=matrices(folder, best, causal=False),
+        parts=matrices(folder, state.model, best, causal=False),
     )
     print(f"validation: {in_words(found)} at step {found['step']}")
     print(f"training: {rate:,.0f} images a second\nmodel: {folder / 'model'}\nrun: {folder}")

@@ -105,10 +105,10 @@ class Settings:
 # ## The variants
 #
 # All have about 0.7 million parameters. Without a split, `proj_out` reads twice as many channels:
-# three quarters of `d_ffn` give equal parameters at equal depth (the paper's counts, 92 million from
-# memory and 102 million, fit two thirds). At an equal `d_ffn` these gates would have 28 % more. A
-# Toeplitz $W$ has 255 numbers in the place of 16,384; at an equal `d_ffn` the model would have 14 %
-# fewer, and the wider layers make up for it.
+# three quarters of `d_ffn` give equal parameters at equal depth (the paper's counts, 92 million
+# from memory and 102 million, fit two thirds). At an equal `d_ffn` these gates would have 28 %
+# more. A Toeplitz $W$ has 255 numbers in the place of 16,384; at an equal `d_ffn` the model would
+# have 14 % fewer, and the wider layers make up for it.
 DEFAULTS: dict[str, tuple[Settings, Training]] = {
     "gmlp": (Settings(), Training()),
     "linear": (Settings(layer="linear", d_ffn=384), Training()),

@@ -14,20 +14,19 @@ from typing import Any
 import numpy as np
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import nn
 
 from experiments.checkpoint import BEST
 from experiments.pictures import Curve, loss_curve, spatial_matrices
 from experiments.records import read_metrics, write_json
 from experiments.state import State, best_weights, load_run_checkpoint
 from experiments.vocabulary import UNKNOWN
+from labml_gmlp import SpatialProjection
 from labml_gmlp.storage import write_aside
 
 LOSS_CURVE, SPATIAL_MATRICES = "loss.svg", "spatial.png"
 # The matrices as numbers, from which the picture can be drawn again.
 SPATIAL_NUMBERS = "spatial.npz"
-# Where a gMLP model keeps its matrices $W$, by the end of their names.
-SPATIAL_WEIGHT = "sgu.projection.weight"
 # What may stand in a block of code besides printable characters.
 LINES = "\n\t"
 
@@ -94,20 +93,28 @@ def page(
     return "\n\n".join(written) + "\n"
 
 
-def matrices(folder: Path, checkpoint: dict[str, Any], *, causal: bool) -> list[str]:
+def matrices(
+    folder: Path, model: nn.Module, checkpoint: dict[str, Any], *, causal: bool
+) -> list[str]:
     r"""
     ## What the blocks read
 
     Draws the learned $W$ of each block, where it is one free matrix.
 
     * `folder` receives the picture
+    * `model` is the run's, which knows what each of its weights is
     * `checkpoint` is that of the run with its best weights
     * `causal` hides the triangle that a causal model does not read
 
     Returns the paragraphs about it, none if there is nothing to draw.
     """
     best = best_weights(checkpoint)
-    found = [best[name] for name in best if _is_matrix(name, best[name])]
+    # Other projections keep diagonals, kernels or several heads under the same name.
+    found = [
+        best[f"{name}.weight"]
+        for name, part in model.named_modules()
+        if isinstance(part, SpatialProjection) and part.weight.dim() == 2
+    ]
     if not found:
         return []
     numbers = [(weight.tril() if causal else weight).numpy() for weight in found]
@@ -156,16 +163,11 @@ def plain_report(
             title=title(record),
             headline=f"**{words}**",
             curve=curve,
-            parts=matrices(folder, best, causal=False),
+            parts=matrices(folder, state.model, best, causal=False),
         )
         print(f"validation: {words} at step {best['best']['step']}\n\nrun: {folder}")
 
     return finish
-
-
-# Other projections keep diagonals, kernels or several heads under the same name.
-def _is_matrix(name: str, weight: Tensor) -> bool:
-    return name.endswith(SPATIAL_WEIGHT) and weight.dim() == 2 and len(set(weight.shape)) == 1
 
 
 # A vocabulary has as many entries as it has; the page says its name.

@@ -21,6 +21,7 @@ from typing import Any
 
 from torch import nn
 
+from experiments.checkpoint import BEST, LAST, PREVIOUS
 from experiments.records import write_json
 from experiments.settings import check_positive
 
@@ -35,7 +36,8 @@ class Launch:
     r"""
     ## Launch
 
-    Where and how a run goes, which its result does not depend on but for rounding.
+    Where and how a run goes. Its result depends on that by rounding only, unless training draws
+    something, as dropout and augmentation do: each process and each micro-batch draws its own.
 
     * `run` is the folder to write to, a new one; by default one under runs, named by time and
       settings
@@ -132,13 +134,14 @@ def check_space(folder: Path, model: nn.Module, averaged: bool) -> None:
     ## Room for the checkpoints
 
     A checkpoint holds each parameter, AdamW's two averages of it, and perhaps an average of the
-    weights. Three checkpoints stay, and a fourth is written aside.
+    weights. Three checkpoints stay, and a fourth is written aside. Those that a resumed run has
+    already take no further room.
 
     Raises `ValueError` if the disk of `folder` has less.
     """
-    needed = (
-        4 * (4 if averaged else 3) * sum(p.numel() * p.element_size() for p in model.parameters())
-    )
+    one = (4 if averaged else 3) * sum(p.numel() * p.element_size() for p in model.parameters())
+    there = [folder / name for name in (LAST, PREVIOUS, BEST) if (folder / name).exists()]
+    needed = (4 - len(there)) * one
     place = folder.absolute()
     existing = next(p for p in (place, *place.parents) if p.exists())
     free = shutil.disk_usage(existing).free

@@ -20,9 +20,6 @@ from typing import Any, NoReturn, TypeVar
 
 T = TypeVar("T")
 
-# Marks a field that older runs did not write: `field(default=..., metadata=LATER)`.
-LATER = {"later": True}
-
 
 class UserError(Exception):
     """A mistake that the caller can mend, told in one sentence. A command ends with status 2."""
@@ -44,8 +41,10 @@ def user_errors() -> Iterator[None]:
     except OSError as e:
         raise UserError(f"{e.filename or 'file'}: {e.strerror or e}") from e
     except RuntimeError as e:
-        # What torch raises for a model that is too large for the device.
-        raise UserError(f"model must fit into memory, got: {str(e).splitlines()[0]}") from e
+        # What torch says in several lines, often with a stack of its own below the first.
+        text = (str(e).splitlines() or [type(e).__name__])[0]
+        too_large = any(word in text.lower() for word in ("memory", "storage size"))
+        raise UserError(f"model must fit into memory, got: {text}" if too_large else text) from e
 
 
 def is_first_process() -> bool:
@@ -177,8 +176,7 @@ def from_dict(classes: Sequence[type], values: dict[str, Any]) -> list[Any]:
     r"""
     ## Settings read back
 
-    As the file may have been edited, each value must have the type of its field. A field that was
-    added `LATER` may be missing; its default is what was done before.
+    As the file may have been edited, each value must have the type of its field.
 
     * `classes` are the dataclasses whose fields `values` holds, all together
 
@@ -187,9 +185,9 @@ def from_dict(classes: Sequence[type], values: dict[str, Any]) -> list[Any]:
     Raises `ValueError` that lists the missing and the unknown names if `values` are not those of
     `classes`.
     """
-    fields = {field.name: field for cls in classes for field in dataclasses.fields(cls)}
-    unknown = sorted(set(values) - set(fields))
-    missing = sorted(name for name in set(fields) - set(values) if fields[name].metadata != LATER)
+    fields = {field.name for cls in classes for field in dataclasses.fields(cls)}
+    unknown = sorted(values.keys() - fields)
+    missing = sorted(fields - values.keys())
     if unknown or missing:
         names = " and ".join(cls.__name__ for cls in classes)
         raise ValueError(

@@ -9,7 +9,7 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from experiments.devices import Share, mean_over_processes
 from experiments.optimisation import rate
 from experiments.progress import Progress
 from experiments.records import Metrics
-from experiments.settings import LATER, UserError, check_positive, told_once
+from experiments.settings import UserError, check_positive, told_once
 from experiments.state import State
 from experiments.tracking import Track
 
@@ -59,9 +59,9 @@ class Training:
     weight_decay: float = 0.1
     beta1: float = 0.9
     beta2: float = 0.99
-    eps: float = field(default=1e-8, metadata=LATER)
+    eps: float = 1e-8
     clip: float = 1.0
-    ema: float = field(default=0.0, metadata=LATER)
+    ema: float = 0.0
     evaluate_every: int = 500
     save_every: int = 250
     log_every: int = 10
@@ -172,24 +172,26 @@ def train(
             state.step += 1
             if settings.ema:
                 state.average_weights(settings.ema)
-            state.seconds += time.perf_counter() - began
             last = state.step == settings.steps
             logs = last or state.step % settings.log_every == 0
             evaluates = last or state.step % settings.evaluate_every == 0
             saves = evaluates or state.step % settings.save_every == 0
-
+            values: dict[str, float] = {}
             if logs or saves:
+                # To read a number is to wait for the GPU: the time counts what it has done.
                 mean = mean_over_processes(fabric, loss).item()
                 values = {"loss": mean, "lr": lr, "grad_norm": norm.item()}
-                with told_once():
-                    check_finite(values, settings, state.step)
+            state.seconds += time.perf_counter() - began
+
+            with told_once():
+                check_finite(values, settings, state.step)
             if logs:
                 write(values, seconds=round(state.seconds, 3))
             progress.update(state.step, loss=loss)
 
             if evaluates:
-                found = evaluate(task, state, model, fabric)
                 with told_once():
+                    found = evaluate(task, state, model, fabric)
                     check_finite(found, settings, state.step)
                 write(found)
                 progress.say(f"step {state.step}: validation {task.in_words(found)}")

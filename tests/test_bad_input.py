@@ -164,6 +164,10 @@ def test_a_rate_is_a_number_in_its_range(name, value, tmp_path, capsys):
         ({"layer": ""}, f"layer must be {ALL_LAYERS}, got ''"),
         ({"dropout": 1}, "dropout must lie in [0, 1), got 1.0"),
         ({"encoder": "keras"}, "encoder must be labml_gmlp or labml_nn, got 'keras'"),
+        (
+            {"encoder": "labml_nn", "strategy": "fsdp"},
+            "strategy must be ddp with encoder='labml_nn', got 'fsdp'",
+        ),
         ({"vocabulary": "words"}, "vocabulary must be characters, bytes or bpe, got 'words'"),
         (
             {"encoder": "labml_nn", "checkpoint_layers": True},
@@ -256,10 +260,23 @@ def test_a_disk_without_room_for_the_checkpoints_is_refused(
         f"run must have {0.2 if ema else 0.1} MB free on its disk for checkpoints, "
         f"got {free / 1e6:.1f} MB in {tmp_path}"
     )
-    if ema:
-        return
+
+
+@pytest.mark.parametrize("missing", [0, 1])
+def test_a_resumed_run_needs_room_for_the_checkpoints_that_it_lacks(
+    missing, finished, tmp_path, capsys, monkeypatch
+):
     run = copy_of(finished, tmp_path)
-    assert "MB free on its disk" in refusal(tmp_path, capsys, f"--resume={run}")
+    for name in ("previous.pt",)[:missing]:
+        (run / name).unlink()
+    needed = (1 + missing) * 31_680
+    for free in (needed - 1, needed):
+        monkeypatch.setattr(shutil, "disk_usage", lambda _, f=free: Disk(10**9, 10**9 - f, f))
+        if free < needed:
+            message = f"run must have {needed / 1e6:.1f} MB free on its disk for checkpoints, "
+            assert refusal(tmp_path, capsys, f"--resume={run}").startswith(message)
+        else:
+            assert experiment("--no-labml", f"--resume={run}") == 0
 
 
 def test_room_for_the_checkpoints_is_looked_for_on_the_disk_of_the_run(

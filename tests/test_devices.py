@@ -1,5 +1,6 @@
 """One process or many: the same numbers, and the same ends."""
 
+import contextlib
 import functools
 import os
 import re
@@ -27,11 +28,12 @@ from small_runs import (
     text_file,
 )
 
-from experiments import devices
+from experiments import command, devices
+from experiments.autoregressive import EXPERIMENT
 from experiments.checkpoint import load_checkpoint
 from experiments.devices import (
     Share,
-    compiled,
+    check_compiler,
     has_bf16,
     make_fabric,
     mean_over_processes,
@@ -149,6 +151,63 @@ def test_a_strategy_or_a_number_that_there_is_not_is_refused(monkeypatch):
     assert_raises(lambda: make_fabric(gpu, 4, "ddp", "float32"), ValueError, message)
 
 
+def test_one_gpu_by_its_number_is_refused_for_several_processes(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    message = "device must name no single one for 2 processes, got 'cuda:3'"
+    gpu = torch.device("cuda:3")
+    assert_raises(lambda: make_fabric(gpu, 2, "ddp", "float32"), ValueError, message)
+
+
+@pytest.mark.parametrize(("rank", "asked"), [("0", []), ("1", [1]), ("2", [])])
+def test_each_process_asks_its_own_gpu(rank, asked, monkeypatch):
+    monkeypatch.setenv("LOCAL_RANK", rank)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    taken = []
+    monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+    with contextlib.suppress(ValueError):
+        pick_device("cuda")
+    assert taken == asked
+
+
+class TwoProcesses:
+    """What is asked of Fabric by process 0 of two."""
+
+    world_size, is_global_zero = 2, True
+
+    def __init__(self) -> None:
+        self.told: list[Any] = []
+
+    def broadcast(self, value: Any) -> Any:
+        self.told.append(value)
+        return value
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space"), RuntimeError("no memory"), KeyError()])
+def test_whatever_ends_the_first_process_is_told_to_the_others(error):
+    fabric = TwoProcesses()
+
+    def work() -> None:
+        raise error
+
+    with pytest.raises(type(error)):
+        on_rank_zero(fabric, work)  # type: ignore[arg-type]
+    assert fabric.told == [(True, None)]
+
+
+def test_one_of_several_processes_ends_at_once_after_a_mistake_of_our_own(monkeypatch, capsys):
+    def run(_: object) -> int:
+        raise KeyError("ours")
+
+    monkeypatch.setattr(command, "run", run)
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    ended: list[int] = []
+    monkeypatch.setattr(os, "_exit", ended.append)
+    with pytest.raises(SystemExit):
+        command.main_of(EXPERIMENT)
+    assert ended == [1]
+    assert capsys.readouterr().err.endswith("KeyError: 'ours'\n")
+
+
 def test_one_process_needs_no_strategy_and_no_talk():
     fabric = make_fabric(CPU, 1, "fsdp", "bf16")
     assert (fabric.world_size, fabric.is_global_zero) == (1, True)
@@ -160,7 +219,8 @@ def test_one_process_needs_no_strategy_and_no_talk():
 def test_without_a_compiler_there_is_nothing_to_compile_with(monkeypatch):
     monkeypatch.setattr(devices.shutil, "which", lambda _: None)
     message = "compile must be off where there is no C++ compiler, got compile=True"
-    assert_raises(lambda: compiled(torch.nn.Linear(1, 1), CPU), ValueError, message)
+    assert_raises(lambda: check_compiler(CPU), ValueError, message)
+    check_compiler(torch.device("cuda"))
 
 
 @pytest.mark.skipif(

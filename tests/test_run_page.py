@@ -106,7 +106,7 @@ def reported(folder, monkeypatch, projections, causal=True) -> list[torch.Tensor
     state = State({}, model, torch.optim.AdamW(model.parameters()), best=RESULT["validation"])
     state.save(folder / "best.pt", make_fabric(CPU, 1, "ddp", "float32"))
     (folder / "metrics.jsonl").write_text('{"step": 1, "loss": 2.0}\n')
-    parts = matrices(folder, load_checkpoint(folder / "best.pt"), causal=causal)
+    parts = matrices(folder, model, load_checkpoint(folder / "best.pt"), causal=causal)
     described = {"title": "a run", "headline": "a result", "curve": NATS_PER_CHARACTER}
     write_run(folder, record_of(), state, **described, parts=parts)
     has = (folder / SPATIAL_MATRICES).exists()
@@ -123,11 +123,11 @@ def reported(folder, monkeypatch, projections, causal=True) -> list[torch.Tensor
 
 
 @pytest.mark.parametrize("causal", [True, False])
-def test_only_square_matrices_are_drawn(causal, tmp_path, monkeypatch):
+def test_only_free_matrices_are_drawn(causal, tmp_path, monkeypatch):
     free = SpatialProjection(5, causal=True)
     others = [
         ToeplitzProjection(5, causal=True),
-        ConvolutionProjection(3, 4, causal=True),
+        ConvolutionProjection(3, 3, causal=True),
         WindowedProjection(2, causal=True),
         SpatialProjection(5, causal=True, n_heads=3),
     ]
@@ -140,10 +140,10 @@ def test_only_square_matrices_are_drawn(causal, tmp_path, monkeypatch):
 def test_the_matrices_of_averaged_weights_are_drawn(tmp_path, monkeypatch):
     drawn = []
     monkeypatch.setattr("experiments.run_page.spatial_matrices", lambda w: drawn.extend(w) or b"")
-    name = "encoder.layers.0.sgu.projection.weight"
+    model = torch.nn.Sequential(SpatialProjection(4))
     itself, average = torch.randn(2, 4, 4)
-    checkpoint = {"model": {name: itself}, "average": {name: average}}
-    assert matrices(tmp_path, checkpoint, causal=False)
+    checkpoint = {"model": {"0.weight": itself}, "average": {"0.weight": average}}
+    assert matrices(tmp_path, model, checkpoint, causal=False)
     assert torch.equal(torch.from_numpy(drawn[0]), average)
 
 
@@ -159,7 +159,9 @@ def test_the_page_names_its_pictures_and_they_are_those_that_are_written():
 
 
 def test_a_run_without_spatial_matrices_does_not_speak_of_them(tmp_path):
-    assert matrices(tmp_path, {"model": {}, "average": None}, causal=True) == []
+    model = torch.nn.Linear(3, 3)
+    checkpoint = {"model": model.state_dict(), "average": None}
+    assert matrices(tmp_path, model, checkpoint, causal=True) == []
     assert list(tmp_path.iterdir()) == []
     assert "$W$" not in page_of()
 

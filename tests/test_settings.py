@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import re
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ from small_runs import experiment
 from experiments.autoregressive import DEFAULTS, Sample, Settings
 from experiments.runs import Launch
 from experiments.settings import (
-    LATER,
     Parser,
     UserError,
     add_flags,
@@ -185,25 +184,6 @@ def test_settings_survive_the_way_through_a_dict(layer):
     assert from_dict((Settings, Training), both(layer)) == list(DEFAULTS[layer])
 
 
-def test_a_setting_that_came_later_may_be_missing_and_no_other():
-    @dataclass
-    class Grown:
-        old: int = 1
-        new: int = field(default=5, metadata=LATER)
-
-    assert from_dict([Grown], {"old": 3}) == [Grown(old=3, new=5)]
-    message = "settings must be those of Grown, got unknown [], missing ['old']"
-    assert_raises(lambda: from_dict([Grown], {"new": 3}), ValueError, message)
-
-
-def test_settings_of_older_runs_are_read_as_what_was_done_then():
-    values = both("gmlp")
-    later = {f.name for f in dataclasses.fields(Training) if f.metadata == LATER}
-    assert later == {"eps", "ema"}
-    kept = {name: value for name, value in values.items() if name not in later}
-    assert from_dict((Settings, Training), kept)[1] == Training(eps=1e-8, ema=0.0)
-
-
 def test_from_dict_names_what_is_missing_and_what_is_unknown():
     values = {"place": "x", "width": 1, "size": 3, "loud": True, "colour": 2}
     message = (
@@ -310,9 +290,11 @@ def test_settings_at_the_edge_of_their_range_are_accepted():
         (TypeError("mask must be bool"), "mask must be bool"),
         (FileNotFoundError(2, "No such file", "there.txt"), "there.txt: No such file"),
         (
-            RuntimeError("no 9 GB\nframe 1\nframe 2"),
-            "model must fit into memory, got: no 9 GB",
+            RuntimeError("can't allocate memory: 9 GB\nframe 1\nframe 2"),
+            "model must fit into memory, got: can't allocate memory: 9 GB",
         ),
+        (RuntimeError("Error(s) in loading state_dict"), "Error(s) in loading state_dict"),
+        (RuntimeError(), "RuntimeError"),
     ],
 )
 def test_what_checks_raise_becomes_one_line_for_the_caller(error, message):

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from small_runs import files
 from torch import Tensor, nn
 
+from experiments import training as loop
 from experiments.checkpoint import load_checkpoint
 from experiments.devices import Share, make_fabric
 from experiments.optimisation import make_optimizer
@@ -134,6 +135,19 @@ def trained(
 def training_of(n: int, **changes: Any) -> Training:
     every = {"evaluate_every": n, "save_every": 1, "log_every": 1}
     return Training(**{"batch": 4, "steps": n, "warmup": 0, **every, **changes})
+
+
+def test_the_time_counts_what_the_device_has_still_to_do_after_a_step(tmp_path, monkeypatch):
+    clock = [0.0]
+
+    def wait(_: Any, value: Tensor) -> Tensor:
+        clock[0] += 5
+        return value
+
+    monkeypatch.setattr(loop, "mean_over_processes", wait)
+    monkeypatch.setattr(loop.time, "perf_counter", lambda: clock[0])
+    _, state = trained(tmp_path, training_of(4, log_every=2, save_every=4))
+    assert state.seconds == 10
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
