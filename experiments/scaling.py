@@ -2,11 +2,11 @@ r"""
 # Scaling
 
 Does gMLP get better with size as a Transformer does? The paper asks it of masked language models
-whose depth grows (from memory). This is the same question, small: [masked language
-models](masked.py) of four depths, all else as it is there. All use the rate of the default depth:
-none was searched for another depth.
+whose depth grows (from memory). This is the same question, small:
+[autoregressive](autoregressive.py) and [masked](masked.py) language models of several depths, all
+else as it is there. All use the rate of the default depth.
 
-`VARIANTS` are the runs, and the functions here make a table and a picture of what they found.
+`variants` are the runs, and the functions here make a table and a picture of what they found.
 """
 
 import io
@@ -21,20 +21,31 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from experiments import masked
+from experiments.command import Experiment
 from experiments.pictures import COLOURS
 
-# A layer of the Transformer has nearly half as many parameters again, so that two thirds of the
-# depth make about the same size.
-DEPTHS = {"gmlp": (2, 3, 6, 12), "transformer": (1, 2, 4, 8)}
-# The flags of `experiments.masked` for each run, by its name. gMLP of the default depth is in the
-# study of masked models already.
-VARIANTS = {
-    f"{layer}-{depth}": f"--layer {layer} --n-layers {depth}"
-    for layer, depths in DEPTHS.items()
-    for depth in depths
-    if (layer, depth) != ("gmlp", masked.Settings().n_layers)
+# A layer of the Transformer has about half as many parameters again, so that fewer of them make the
+# same size.
+DEPTHS: dict[str, dict[str, tuple[int, ...]]] = {
+    "autoregressive": {"gmlp": (2, 4, 7, 14), "transformer": (1, 2, 4, 8)},
+    "masked": {"gmlp": (2, 3, 6, 12), "transformer": (1, 2, 4)},
 }
+
+
+def variants(experiment: Experiment) -> dict[str, str]:
+    r"""
+    ## The runs
+
+    The flags of each, by its name. Those of the default depth are in the experiment's own study.
+
+    * `experiment` is one that `DEPTHS` names
+    """
+    return {
+        f"{layer}-{depth}": f"--layer {layer} --n-layers {depth}"
+        for layer, depths in DEPTHS[experiment.name].items()
+        for depth in depths
+        if depth != experiment.defaults[layer][0].n_layers
+    }
 
 
 @dataclass(frozen=True)
@@ -113,7 +124,7 @@ def table(lines: dict[str, list[Point]]) -> str:
     return "\n".join(rows)
 
 
-def picture(lines: dict[str, list[Point]]) -> bytes:
+def picture(lines: dict[str, list[Point]], of: str) -> bytes:
     r"""
     ## Picture
 
@@ -121,6 +132,7 @@ def picture(lines: dict[str, list[Point]]) -> bytes:
     straight line. A bar reaches from the lowest to the highest seed.
 
     * `lines` are the points by the name to show
+    * `of` says of what the perplexity is
 
     Returns an SVG.
     """
@@ -152,7 +164,7 @@ def picture(lines: dict[str, list[Point]]) -> bytes:
                 fontsize=8,
             )
     axes.set_xlabel("parameters (beside the points: layers)")
-    axes.set_ylabel("perplexity of a hidden character")
+    axes.set_ylabel(f"perplexity of {of}")
     # Numbers as one writes them: powers of ten would leave one mark on so short an axis.
     axes.xaxis.set_major_formatter(FuncFormatter(lambda n, _: f"{n / 1e6:g} M"))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda p, _: f"{p:g}"))

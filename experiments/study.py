@@ -25,8 +25,9 @@ from pathlib import Path
 from typing import Any
 
 from experiments import alignment, autoregressive, digits, masked
+from experiments.command import Experiment
 from experiments.report import RESULTS, ROOT
-from experiments.scaling import VARIANTS
+from experiments.scaling import variants
 from experiments.settings import UserError, run_command
 from experiments.training import Training
 
@@ -74,6 +75,12 @@ def _layers(flags: str, layers: Iterable[str]) -> dict[str, str]:
 TEXT = "--corpus tiny_shakespeare"
 
 
+# The depths beside the default.
+def _depths(experiment: Experiment) -> list[Run]:
+    flags = {name: f"{TEXT} {flags}" for name, flags in variants(experiment).items()}
+    return _each(experiment.name, flags)
+
+
 # The peak rates around the default of each layer: half of it, and twice.
 def _rates(module: str, flags: str, defaults: Defaults, seeds: Sequence[int] = (0,)) -> list[Run]:
     variants = {
@@ -99,9 +106,7 @@ STUDIES: dict[str, list[Run]] = {
         },
     ),
     "rates": _rates("autoregressive", TEXT, autoregressive.DEFAULTS),
-    "masked": _each(
-        "masked", _layers(TEXT, (layer for layer in masked.DEFAULTS if layer != "transformer"))
-    ),
+    "masked": _each("masked", _layers(TEXT, masked.DEFAULTS)),
     "masked_rates": _rates("masked", TEXT, masked.DEFAULTS),
     "alignment": _each("alignment", _layers("", alignment.DEFAULTS)),
     # Here the seeds differ so much that one says nothing. The Transformer solves the task at its
@@ -114,7 +119,8 @@ STUDIES: dict[str, list[Run]] = {
     ),
     "digits": _each("digits", _layers("", digits.DEFAULTS)),
     "mnist": _each("digits", _layers("--images t10k", digits.DEFAULTS)),
-    "scaling": _each("masked", {name: f"{TEXT} {flags}" for name, flags in VARIANTS.items()}),
+    "scaling": _depths(autoregressive.EXPERIMENT),
+    "masked_scaling": _depths(masked.EXPERIMENT),
 }
 
 

@@ -11,9 +11,11 @@ from helpers import assert_raises, properties
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments import masked
+from experiments import autoregressive, masked
 from experiments.models import make_model, shape_of
-from experiments.scaling import DEPTHS, VARIANTS, Point, exponent, picture, points, table
+from experiments.scaling import DEPTHS, Point, exponent, picture, points, table, variants
+
+LAYERS = ("gmlp", "transformer")
 
 
 def run(layer: str, n_layers: int, parameters: int, perplexity: float) -> dict[str, Any]:
@@ -33,12 +35,19 @@ RUNS = [
 ]
 
 
-def test_the_variants_are_flags_and_the_default_depth_is_in_the_other_study():
-    default = f"gmlp-{masked.Settings().n_layers}"
-    every = [f"{layer}-{n}" for layer, depths in DEPTHS.items() for n in depths]
-    assert default in every
-    assert list(VARIANTS) == [name for name in every if name != default]
-    for name, flags in VARIANTS.items():
+experiments = pytest.mark.parametrize(
+    "experiment", [autoregressive.EXPERIMENT, masked.EXPERIMENT], ids=lambda e: e.name
+)
+
+
+@experiments
+def test_the_variants_are_flags_and_the_default_depths_are_in_the_other_study(experiment):
+    every = [f"{layer}-{n}" for layer, line in DEPTHS[experiment.name].items() for n in line]
+    default = [f"{layer}-{experiment.defaults[layer][0].n_layers}" for layer in LAYERS]
+    assert set(default) < set(every)
+    found = variants(experiment)
+    assert list(found) == [name for name in every if name not in default]
+    for name, flags in found.items():
         words = shlex.split(flags)
         layer, depth = name.split("-")
         assert dict(zip(words[::2], words[1::2], strict=True)) == {
@@ -47,26 +56,18 @@ def test_the_variants_are_flags_and_the_default_depth_is_in_the_other_study():
         }
 
 
-def test_both_layers_cover_the_same_sizes():
-    counts = {
-        layer: [
-            sum(
-                p.numel()
-                for p in make_model(
-                    layer,
-                    shape_of(dataclasses.replace(masked.DEFAULTS[layer][0], n_layers=depth)),
-                    67,
-                    causal=False,
-                    seed=0,
-                ).parameters()
-            )
-            for depth in depths
-        ]
-        for layer, depths in DEPTHS.items()
-    }
-    for small, large in zip(*counts.values(), strict=True):
+@experiments
+def test_both_layers_cover_the_same_sizes(experiment):
+    def parameters(layer: str, depth: int) -> int:
+        settings = dataclasses.replace(experiment.defaults[layer][0], n_layers=depth)
+        model = make_model(layer, shape_of(settings), 67, causal=True, seed=0)
+        return sum(p.numel() for p in model.parameters())
+
+    lines = DEPTHS[experiment.name]
+    counts = [[parameters(layer, depth) for depth in lines[layer]] for layer in LAYERS]
+    for small, large in zip(*counts, strict=False):
         assert 0.8 < small / large < 1.25
-    assert all(line[-1] / line[0] > 2.5 for line in counts.values())
+    assert all(line[-1] / line[0] > 2.5 for line in counts)
 
 
 def test_runs_of_one_size_are_one_point_and_the_smallest_comes_first():
@@ -111,10 +112,10 @@ def test_a_slope_needs_two_sizes():
 
 def test_the_picture_is_the_same_each_time_and_shows_each_line():
     lines = points(RUNS)
-    drawn = picture(lines)
+    drawn = picture(lines, "a letter")
     assert drawn.startswith(b"<?xml")
-    assert drawn == picture(lines)
+    assert drawn == picture(lines, "a letter")
     torch.manual_seed(1)
     for layer in lines:
-        assert picture({name: line for name, line in lines.items() if name != layer}) != drawn
-    assert picture({}).startswith(b"<?xml")
+        assert picture({name: lines[name] for name in lines if name != layer}, "a letter") != drawn
+    assert picture({}, "a letter").startswith(b"<?xml")
