@@ -261,6 +261,30 @@ def test_passes_and_seeds_differ_in_order():
     assert len({tuple(order) for order in found}) == len(found)
 
 
+places = st.integers(0, 2**20)
+
+
+@properties
+@given(seed=st.integers(0, 99), k=places, step=places, row=places)
+def test_no_crop_draws_the_numbers_of_an_order(seed, k, step, row):
+    images = Images(Path(), np.array([b"a.png"]), np.zeros(1, dtype=np.int64), ("a",))
+    drawn = []
+
+    def crop(path: Path, size: int, crop: Crop, generator: np.random.Generator) -> torch.Tensor:
+        drawn.append(generator.permutation(40).tolist())
+        return torch.zeros(3, size, size)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("experiments.images.reading.random_crop", crop)
+        dataset = TrainingImages(images, 16, Crop(), seed)
+        for place in [(0, k, 0), (0, step, row)]:
+            assert dataset[place].pixels is not None
+    order = Order(40, 40, seed, k, Part())
+    passed = [place.image for place in next(iter(order))]
+    assert sorted(passed) == list(range(40))
+    assert passed not in drawn
+
+
 # ## Batches
 
 
