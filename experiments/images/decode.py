@@ -143,8 +143,8 @@ def centre_crop(path: Path, size: int, share: float, mode: str) -> Tensor:
     with opened(path) as file:
         image = decoded(file)
     shorter = math.floor(size / share)
-    factor = shorter / min(image.size)
-    width, height = (max(shorter, int(side * factor)) for side in image.size)
+    # In whole numbers: a factor is rounded, and 512 pixels can become 511.
+    width, height = (shorter * side // min(image.size) for side in image.size)
     left, top = round((width - size) / 2), round((height - size) / 2)
     # Only what is kept is resized. A filter reads over the edges of its box, so that the pixels are
     # those of the whole image resized, which may be a thousand times wider than high.
