@@ -48,8 +48,17 @@ def build(settings: Settings, training: Training, launch: Launch, fabric: Fabric
     r"""
     ## The task
 
-    Raises `ValueError` or `OSError` for images, weights or sizes that cannot be used.
+    Raises `ValueError` or `OSError` for images, weights or sizes that cannot be used, and for
+    micro-batches of one image, which has no other to be mixed with.
     """
+    n_parts = fabric.world_size * launch.accumulate
+    mixed = settings.mixing > 0 and (settings.mixup > 0 or settings.cutmix > 0)
+    if mixed and training.batch < 2 * n_parts:
+        raise ValueError(
+            f"batch must be at least {2 * n_parts} for {fabric.world_size} processes that "
+            f"accumulate {launch.accumulate} micro-batches, as mixup and cutmix need two images in "
+            f"each, got {training.batch}; --mixing 0 mixes none"
+        )
     train = read_images(launch.data, "train")
     held_out = read_images(launch.data, "val", train.classes)
     n_classes = len(train.classes)

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ from experiments.optimisation import make_optimizer
 from experiments.records import read_metrics
 from experiments.runs import Launch
 from experiments.state import best_weights, load_run_checkpoint
-from experiments.training import Training
+from experiments.training import Task, Training
 from labml_gmlp import Encoder, GMLPBlock, LanguageModel, MixerBlock
 from labml_gmlp.blocks.stochastic_depth import StochasticDepth
 from labml_gmlp.models.vision import ImageClassifier
@@ -369,6 +370,34 @@ def test_a_batch_that_cannot_be_shared_is_told_before_the_run(tree, tmp_path, ca
     rest = flags({"data": tree, "run": tmp_path / "run", **SMALL, "accumulate": 4})
     assert "batch must be a multiple of 4" in failed(capsys, "--no-labml", *rest)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("world", "accumulate"), [(1, 1), (1, 4), (2, 1), (2, 3)])
+@pytest.mark.parametrize("changes", [{}, {"mixup": 0.0}, {"cutmix": 0.0}])
+def test_an_image_that_would_be_mixed_with_itself_is_refused(tree, world, accumulate, changes):
+    fabric: Any = SimpleNamespace(world_size=world)
+    launch = Launch(data=tree, accumulate=accumulate)
+    n = world * accumulate
+
+    def built(batch: int, **more: float) -> Task:
+        settings = Settings(**SIZE, **{**changes, **more})
+        return build(settings, Training(batch=batch), launch, fabric)
+
+    message = (
+        f"batch must be at least {2 * n} for {world} processes that accumulate {accumulate} "
+        f"micro-batches, as mixup and cutmix need two images in each, got {n}; "
+        f"--mixing 0 mixes none"
+    )
+    assert_raises(lambda: built(n), ValueError, message)
+    assert built(2 * n).data == built(n, mixing=0.0).data == built(n, mixup=0.0, cutmix=0.0).data
+
+
+def test_micro_batches_of_one_are_told_before_the_run(tree, tmp_path, capsys):
+    run = tmp_path / "run"
+    rest = flags({"data": tree, "run": run, **SMALL, "accumulate": 6})
+    assert "batch must be at least 12 for 1 processes" in failed(capsys, "--no-labml", *rest)
+    assert not run.exists()
+    assert train(tree, run, accumulate=6, steps=2, warmup=0, mixing=0) == 0
 
 
 def test_workers_are_none_or_more(tree, capsys):
