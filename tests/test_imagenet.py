@@ -22,7 +22,7 @@ from experiments.configuration import read_config
 from experiments.imagenet import EXPERIMENT, build, main, make_loss, teacher_of
 from experiments.images.augment import Normalisation
 from experiments.images.command import validation_images
-from experiments.images.models import fine_tuned, load_pretrained, model_of
+from experiments.images.models import fine_tuned, load_pretrained, model_of, save_trained
 from experiments.images.settings import DEFAULTS, SIZES, Settings
 from experiments.optimisation import make_optimizer
 from experiments.records import read_metrics
@@ -32,7 +32,7 @@ from experiments.training import Task, Training
 from labml_gmlp import Encoder, GMLPBlock, LanguageModel, MixerBlock
 from labml_gmlp.blocks.stochastic_depth import StochasticDepth
 from labml_gmlp.models.vision import ImageClassifier
-from labml_gmlp.weights.pretrained import from_pretrained, save_pretrained
+from labml_gmlp.weights.pretrained import from_pretrained, preprocessing_from, save_pretrained
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = ROOT / "experiments" / "configs"
@@ -157,11 +157,14 @@ def test_only_matrices_of_linear_layers_decay():
         ({"erasing_fill": "red"}, "erasing_fill must be noise or mean, got 'red'"),
         ({"distil": "warm"}, "distil must be none, soft or hard, got 'warm'"),
         ({"patch": 0}, "patch must be above 0, got 0"),
-        ({"std": 0.0}, "std must be above 0, got 0.0"),
+        ({"std": 0.0}, "std must be above 0 and below 1e6, got 0.0"),
+        ({"std": float("inf")}, "std must be above 0 and below 1e6, got inf"),
         ({"switch": 1.5}, "switch must lie in [0, 1], got 1.5"),
         ({"mean": -0.1}, "mean must lie in [0, 1], got -0.1"),
         ({"survival": 0.0}, "survival must lie in (0, 1], got 0.0"),
-        ({"crop": float("nan")}, "crop must lie in (0, 1], got nan"),
+        ({"smallest_crop": 1.5}, "smallest_crop must lie in (0, 1], got 1.5"),
+        ({"crop": float("nan")}, "crop must lie in [0.01, 1], got nan"),
+        ({"crop": 0.005}, "crop must lie in [0.01, 1], got 0.005"),
         ({"smoothing": 1.0}, "smoothing must lie in [0, 1), got 1.0"),
         ({"rand_magnitude": 11.0}, "rand_magnitude must lie in [0, 10], got 11.0"),
         ({"mixup": -1.0}, "mixup must be finite and at least 0, got -1.0"),
@@ -268,6 +271,8 @@ def test_pretrained_models_that_will_not_do_are_told(tmp_path):
 
 # ## Runs
 
+LIMITS = [{}, {"mean": 0.0, "std": 1e-6}, {"mean": 1.0, "std": 999_999.0, "crop": 0.01}]
+
 
 def test_a_run_trains_validates_and_leaves_its_best_model(tree, tmp_path, capsys):
     run = tmp_path / "run"
@@ -292,6 +297,44 @@ def test_a_run_trains_validates_and_leaves_its_best_model(tree, tmp_path, capsys
         said = capsys.readouterr().out
         want = f"top-1 {best['top1']:.2f} %, top-5 100.00 %, loss {best['nats']:.4f}, 12 images"
         assert said.startswith(want)
+
+
+def test_the_model_of_a_run_brings_its_norm_and_its_crop(tree, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert train(tree, run, mean=0.45, std=0.22, crop=0.5, lr=0.02) == 0
+    loaded = load_pretrained(str(run / "model"))
+    norm = Normalisation((0.45,) * 3, (0.22,) * 3)
+    assert (loaded.normalise, loaded.crop, loaded.mode) == (norm, 0.5, "bicubic")
+    prepare = preprocessing_from(run / "model")
+    assert (prepare.image_size, prepare.crop) == ((16, 16), 0.5)
+    # A later run takes over the norm.
+    later = Settings(**SIZE, pretrained=str(run / "model"))
+    assert model_of(later, 3, 0)[1] == norm
+
+    best = load_run_checkpoint(run / "best.pt")["best"]
+    rest = {"data": tree, "workers": 0, "precision": "float32", "pretrained": run / "model"}
+    capsys.readouterr()
+    assert main(["validate", *flags(rest)]) == 0
+    want = f"top-1 {best['top1']:.2f} %, top-5 100.00 %, loss {best['nats']:.4f}, 12 images"
+    assert capsys.readouterr().out.startswith(want)
+
+
+@pytest.mark.parametrize("values", LIMITS)
+def test_what_settings_allow_is_read_back_with_the_model(values, tmp_path):
+    settings = Settings(**SIZE, **values)
+    model, normalise = model_of(settings, 3, 0)
+    save_trained(model, tmp_path / "model", normalise, settings.crop)
+    loaded = load_pretrained(str(tmp_path / "model"))
+    assert (loaded.normalise, loaded.crop) == (settings.normalise, settings.crop)
+
+
+def test_a_run_from_pretrained_weights_hands_on_their_norm_and_its_own_crop(tree, tmp_path):
+    pretrained = saved(tmp_path / "pretrained", classifier(), CFG)
+    assert train(tree, tmp_path / "run", pretrained=pretrained, steps=2, warmup=0) == 0
+    loaded = load_pretrained(str(tmp_path / "run" / "model"))
+    assert loaded.normalise == Normalisation((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    # It is validated as any run: what belongs to the weights it began with is past.
+    assert (loaded.crop, loaded.mode) == (0.875, "bicubic")
 
 
 def test_a_resumed_run_ends_as_one_that_was_never_stopped(tree, tmp_path):

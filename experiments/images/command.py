@@ -16,6 +16,7 @@ from torch import nn
 
 from experiments.checkpoint import BEST
 from experiments.devices import make_fabric, pick_device, pick_precision
+from experiments.images.decode import MODE
 from experiments.images.folders import Images, read_images
 from experiments.images.models import Pretrained, load_pretrained, model_of
 from experiments.images.reading import Damaged, validation_batches
@@ -103,7 +104,7 @@ def validate_command(arguments: Sequence[str]) -> None:
         images,
         size=loaded.image_size,
         share=asked.crop or loaded.crop or fallback.crop,
-        mode=loaded.mode or "bicubic",
+        mode=loaded.mode or MODE,
         batch=asked.batch,
         rank=fabric.global_rank,
         world=fabric.world_size,

@@ -25,6 +25,8 @@ from PIL import Image
 from torch import Tensor
 
 MODES = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+# That of our own runs, in training and in validation.
+MODE = "bicubic"
 
 
 # ## Opening
@@ -127,7 +129,7 @@ def random_crop(path: Path, size: int, crop: Crop, generator: np.random.Generato
     # The decoder divides by 1, 2, 4 or 8 and rounds the size up.
     divisor = next(d for d in (1, 2, 4, 8) if d * max(image.size) >= max(whole))
     left, top, right, bottom = (side / divisor for side in box)
-    cut = image.resize((size, size), Image.Resampling.BICUBIC, (left, top, right, bottom))
+    cut = image.resize((size, size), MODES[MODE], (left, top, right, bottom))
     return pixels_of(cut)
 
 
