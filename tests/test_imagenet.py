@@ -362,18 +362,21 @@ def test_a_run_goes_on_with_the_same_list_of_images_only(tmp_path, capsys):
     assert "must be of this run with train='" in capsys.readouterr().err
 
 
-def test_two_processes_train_as_one(tree, tmp_path):
-    one, two = tmp_path / "one", tmp_path / "two"
-    assert train(tree, one, **PLAIN) == 0
-    arguments = flags({"data": tree, "run": two, **SMALL, **PLAIN, "devices": 2})
-    done = subprocess.run(
-        [sys.executable, "-m", "experiments.imagenet", "--no-labml", *arguments],
+def two_processes(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "experiments.imagenet", *arguments, "--devices=2"],
         cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         timeout=240,
     )
+
+
+def test_two_processes_train_as_one(tree, tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert train(tree, one, **PLAIN) == 0
+    done = two_processes("--no-labml", *flags({"data": tree, "run": two, **SMALL, **PLAIN}))
     assert done.returncode == 0, done.stderr
     assert "Warning" not in done.stderr
     for a, b in zip(measured(one), measured(two), strict=True):
@@ -457,12 +460,38 @@ def test_validation_needs_one_model(capsys):
     assert failed(capsys, "validate", "--run=b", "--crop=2") == want
 
 
+def test_of_many_processes_the_first_tells_what_is_wrong_with_flags(capsys, monkeypatch):
+    # As torchrun starts them.
+    monkeypatch.setenv("RANK", "1")
+    with pytest.raises(SystemExit, match=r"^2$"):
+        main(["validate", "--pretrained=a", "--crop=2"])
+    assert capsys.readouterr().err == ""
+
+
 def test_validation_needs_the_classes_of_the_model(tree, tmp_path):
     assert len(validation_images(tree, 3)) == 12
     message = f"data must have the 5 classes of the model, got 3 in {tree / 'val'}"
     assert_raises(lambda: validation_images(tree, 5), ValueError, message)
     (tmp_path / "val_list.txt").write_text("a.png 4\n")
     assert validation_images(tmp_path, 5).labels.tolist() == [4]
+
+
+@pytest.mark.parametrize(
+    ("n_classes", "message"),
+    [
+        (5, "data must have the 5 classes of the model, got 3 in {}"),
+        (3, "data must have images to validate, got none that can be read"),
+    ],
+)
+def test_what_two_processes_find_wrong_is_told_once(tmp_path, n_classes, message):
+    data = image_tree(tmp_path / "images")
+    for file in (data / "val").glob("*/*"):
+        file.write_bytes(b"no image")
+    model = saved(tmp_path / "model", classifier(n_classes))
+    done = two_processes("validate", *flags({"pretrained": model, "data": data, "workers": 0}))
+    assert done.returncode == 2
+    told = [line for line in done.stderr.splitlines() if "error:" in line]
+    assert told == [f"error: {message.format(data / 'val')}"]
 
 
 def test_a_flag_on_the_command_line_is_stronger_than_a_file(tree, tmp_path, capsys):
