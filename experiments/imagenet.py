@@ -26,11 +26,11 @@ from experiments.checkpoint import BEST
 from experiments.command import Experiment, main_of, run
 from experiments.images.augment import Normalisation, augment
 from experiments.images.command import validate_command
-from experiments.images.decode import Crop
+from experiments.images.decode import MODE, Crop
 from experiments.images.distillation import distillation_loss
 from experiments.images.folders import read_images
 from experiments.images.mixing import cross_entropy, mix, smooth
-from experiments.images.models import load_pretrained, model_of
+from experiments.images.models import load_pretrained, model_of, save_trained
 from experiments.images.reading import Damaged, training_batches, validation_batches
 from experiments.images.settings import DEFAULTS, Settings
 from experiments.images.validation import in_words, validate
@@ -41,15 +41,23 @@ from experiments.settings import from_dict
 from experiments.state import State, best_weights, load_run_checkpoint
 from experiments.training import Batch, Task, Training
 from labml_gmlp.models.sizes import multiply_adds
-from labml_gmlp.weights.pretrained import save_pretrained
 
 
 def build(settings: Settings, training: Training, launch: Launch, fabric: Fabric) -> Task:
     r"""
     ## The task
 
-    Raises `ValueError` or `OSError` for images, weights or sizes that cannot be used.
+    Raises `ValueError` or `OSError` for images, weights or sizes that cannot be used, and for
+    micro-batches of one image, which has no other to be mixed with.
     """
+    n_parts = fabric.world_size * launch.accumulate
+    mixed = settings.mixing > 0 and (settings.mixup > 0 or settings.cutmix > 0)
+    if mixed and training.batch < 2 * n_parts:
+        raise ValueError(
+            f"batch must be at least {2 * n_parts} for {fabric.world_size} processes that "
+            f"accumulate {launch.accumulate} micro-batches, as mixup and cutmix need two images in "
+            f"each, got {training.batch}; --mixing 0 mixes none"
+        )
     train = read_images(launch.data, "train")
     held_out = read_images(launch.data, "val", train.classes)
     n_classes = len(train.classes)
@@ -88,7 +96,7 @@ def build(settings: Settings, training: Training, launch: Launch, fabric: Fabric
                 held_out,
                 size=settings.image_size,
                 share=settings.crop,
-                mode="bicubic",
+                mode=MODE,
                 batch=settings.validation_batch,
                 rank=fabric.global_rank,
                 world=fabric.world_size,
@@ -171,14 +179,14 @@ def finish(folder: Path, record: dict[str, Any], state: State, fabric: Fabric) -
     r"""
     ## At the end
 
-    Writes the best weights as a folder that `from_pretrained` reads, and the report, and prints the
-    result.
+    Writes the best weights as a folder that `from_pretrained` reads, with what is done to images
+    first, and the report, and prints the result.
     """
     settings, training = from_dict((Settings, Training), record["settings"])
     best = load_run_checkpoint(folder / BEST)
-    model, _ = model_of(settings, record["data"]["classes"], training.seed)
+    model, normalise = model_of(settings, record["data"]["classes"], training.seed)
     model.load_state_dict(best_weights(best))
-    save_pretrained(model, folder / "model")
+    save_trained(model, folder / "model", normalise, settings.crop)
     found = best["best"]
     rate = training.batch * state.step / max(state.seconds, 1e-9)
     write_run(

@@ -7,14 +7,16 @@ import os
 import random
 import signal
 import struct
+import tempfile
 import zlib
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from helpers import assert_raises, properties, seeds
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from image_trees import image_tree, picture
 from PIL import Image
@@ -201,14 +203,42 @@ def test_the_middle_is_that_of_the_whole_image_resized(tmp_path, size, mode):
     path = saved(tmp_path, picture(*size), "a.png")
     # As it is usually written: resize all, then cut.
     image, shorter = Image.open(path), math.floor(24 / 0.875)
-    factor = shorter / min(size)
-    whole = tuple(shorter if side == min(size) else int(side * factor) for side in size)
+    whole = tuple(int(shorter * side / min(size)) for side in size)
     resized = image.resize(whole, getattr(Image.Resampling, mode.upper()))
     left, top = round((whole[0] - 24) / 2), round((whole[1] - 24) / 2)
     want = pixels_of(resized.crop((left, top, left + 24, top + 24)))
     got = centre_crop(path, 24, 0.875, mode)
     # Pillow rounds its weights, and its numbers between the two directions.
     assert (got.int() - want.int()).abs().max() <= 2
+
+
+@properties
+@given(
+    sides=st.tuples(st.integers(1, 500), st.integers(1, 500)),
+    size=st.integers(1, 384),
+    share=st.sampled_from([0.5, 0.75, 0.875, 1.0]),
+)
+@example(sides=(103, 206), size=224, share=0.875)
+@example(sides=(206, 103), size=224, share=0.875)
+def test_the_whole_image_has_the_sides_of_exact_arithmetic(sides, size, share):
+    boxes = []
+
+    def resize(image: Image.Image, size: object, mode: object, box: tuple[float, ...]) -> object:
+        boxes.append(box)
+        return image
+
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        path = saved(Path(folder), Image.new("RGB", sides), "a.png")
+        patch.setattr(Image.Image, "resize", resize)
+        centre_crop(path, size, share, "bicubic")
+    ((left, top, right, bottom),) = boxes
+    # The box is that of the cut, in pixels of the file: as much smaller as the whole image is.
+    got = size * sides[0] / (right - left), size * sides[1] / (bottom - top)
+    shorter = math.floor(Fraction(size) / Fraction(share))
+    want = tuple(math.floor(shorter * Fraction(side, min(sides))) for side in sides)
+    assert got == pytest.approx(want, rel=1e-6)
+    if (sides, size) == ((103, 206), 224):
+        assert want == (256, 512)
 
 
 def test_an_image_a_thousand_times_wider_than_high_costs_no_memory(tmp_path):
@@ -259,6 +289,30 @@ def test_passes_and_seeds_differ_in_order():
 
     found = passes(0) + passes(1)
     assert len({tuple(order) for order in found}) == len(found)
+
+
+places = st.integers(0, 2**20)
+
+
+@properties
+@given(seed=st.integers(0, 99), k=places, step=places, row=places)
+def test_no_crop_draws_the_numbers_of_an_order(seed, k, step, row):
+    images = Images(Path(), np.array([b"a.png"]), np.zeros(1, dtype=np.int64), ("a",))
+    drawn = []
+
+    def crop(path: Path, size: int, crop: Crop, generator: np.random.Generator) -> torch.Tensor:
+        drawn.append(generator.permutation(40).tolist())
+        return torch.zeros(3, size, size)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("experiments.images.reading.random_crop", crop)
+        dataset = TrainingImages(images, 16, Crop(), seed)
+        for place in [(0, k, 0), (0, step, row)]:
+            assert dataset[place].pixels is not None
+    order = Order(40, 40, seed, k, Part())
+    passed = [place.image for place in next(iter(order))]
+    assert sorted(passed) == list(range(40))
+    assert passed not in drawn
 
 
 # ## Batches

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,17 +22,17 @@ from experiments.configuration import read_config
 from experiments.imagenet import EXPERIMENT, build, main, make_loss, teacher_of
 from experiments.images.augment import Normalisation
 from experiments.images.command import validation_images
-from experiments.images.models import fine_tuned, load_pretrained, model_of
+from experiments.images.models import fine_tuned, load_pretrained, model_of, save_trained
 from experiments.images.settings import DEFAULTS, SIZES, Settings
 from experiments.optimisation import make_optimizer
 from experiments.records import read_metrics
 from experiments.runs import Launch
 from experiments.state import best_weights, load_run_checkpoint
-from experiments.training import Training
+from experiments.training import Task, Training
 from labml_gmlp import Encoder, GMLPBlock, LanguageModel, MixerBlock
 from labml_gmlp.blocks.stochastic_depth import StochasticDepth
 from labml_gmlp.models.vision import ImageClassifier
-from labml_gmlp.weights.pretrained import from_pretrained, save_pretrained
+from labml_gmlp.weights.pretrained import from_pretrained, preprocessing_from, save_pretrained
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = ROOT / "experiments" / "configs"
@@ -156,11 +157,14 @@ def test_only_matrices_of_linear_layers_decay():
         ({"erasing_fill": "red"}, "erasing_fill must be noise or mean, got 'red'"),
         ({"distil": "warm"}, "distil must be none, soft or hard, got 'warm'"),
         ({"patch": 0}, "patch must be above 0, got 0"),
-        ({"std": 0.0}, "std must be above 0, got 0.0"),
+        ({"std": 0.0}, "std must be above 0 and below 1e6, got 0.0"),
+        ({"std": float("inf")}, "std must be above 0 and below 1e6, got inf"),
         ({"switch": 1.5}, "switch must lie in [0, 1], got 1.5"),
         ({"mean": -0.1}, "mean must lie in [0, 1], got -0.1"),
         ({"survival": 0.0}, "survival must lie in (0, 1], got 0.0"),
-        ({"crop": float("nan")}, "crop must lie in (0, 1], got nan"),
+        ({"smallest_crop": 1.5}, "smallest_crop must lie in (0, 1], got 1.5"),
+        ({"crop": float("nan")}, "crop must lie in [0.01, 1], got nan"),
+        ({"crop": 0.005}, "crop must lie in [0.01, 1], got 0.005"),
         ({"smoothing": 1.0}, "smoothing must lie in [0, 1), got 1.0"),
         ({"rand_magnitude": 11.0}, "rand_magnitude must lie in [0, 10], got 11.0"),
         ({"mixup": -1.0}, "mixup must be finite and at least 0, got -1.0"),
@@ -267,6 +271,8 @@ def test_pretrained_models_that_will_not_do_are_told(tmp_path):
 
 # ## Runs
 
+LIMITS = [{}, {"mean": 0.0, "std": 1e-6}, {"mean": 1.0, "std": 999_999.0, "crop": 0.01}]
+
 
 def test_a_run_trains_validates_and_leaves_its_best_model(tree, tmp_path, capsys):
     run = tmp_path / "run"
@@ -291,6 +297,44 @@ def test_a_run_trains_validates_and_leaves_its_best_model(tree, tmp_path, capsys
         said = capsys.readouterr().out
         want = f"top-1 {best['top1']:.2f} %, top-5 100.00 %, loss {best['nats']:.4f}, 12 images"
         assert said.startswith(want)
+
+
+def test_the_model_of_a_run_brings_its_norm_and_its_crop(tree, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert train(tree, run, mean=0.45, std=0.22, crop=0.5, lr=0.02) == 0
+    loaded = load_pretrained(str(run / "model"))
+    norm = Normalisation((0.45,) * 3, (0.22,) * 3)
+    assert (loaded.normalise, loaded.crop, loaded.mode) == (norm, 0.5, "bicubic")
+    prepare = preprocessing_from(run / "model")
+    assert (prepare.image_size, prepare.crop) == ((16, 16), 0.5)
+    # A later run takes over the norm.
+    later = Settings(**SIZE, pretrained=str(run / "model"))
+    assert model_of(later, 3, 0)[1] == norm
+
+    best = load_run_checkpoint(run / "best.pt")["best"]
+    rest = {"data": tree, "workers": 0, "precision": "float32", "pretrained": run / "model"}
+    capsys.readouterr()
+    assert main(["validate", *flags(rest)]) == 0
+    want = f"top-1 {best['top1']:.2f} %, top-5 100.00 %, loss {best['nats']:.4f}, 12 images"
+    assert capsys.readouterr().out.startswith(want)
+
+
+@pytest.mark.parametrize("values", LIMITS)
+def test_what_settings_allow_is_read_back_with_the_model(values, tmp_path):
+    settings = Settings(**SIZE, **values)
+    model, normalise = model_of(settings, 3, 0)
+    save_trained(model, tmp_path / "model", normalise, settings.crop)
+    loaded = load_pretrained(str(tmp_path / "model"))
+    assert (loaded.normalise, loaded.crop) == (settings.normalise, settings.crop)
+
+
+def test_a_run_from_pretrained_weights_hands_on_their_norm_and_its_own_crop(tree, tmp_path):
+    pretrained = saved(tmp_path / "pretrained", classifier(), CFG)
+    assert train(tree, tmp_path / "run", pretrained=pretrained, steps=2, warmup=0) == 0
+    loaded = load_pretrained(str(tmp_path / "run" / "model"))
+    assert loaded.normalise == Normalisation((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    # It is validated as any run: what belongs to the weights it began with is past.
+    assert (loaded.crop, loaded.mode) == (0.875, "bicubic")
 
 
 def test_a_resumed_run_ends_as_one_that_was_never_stopped(tree, tmp_path):
@@ -318,18 +362,21 @@ def test_a_run_goes_on_with_the_same_list_of_images_only(tmp_path, capsys):
     assert "must be of this run with train='" in capsys.readouterr().err
 
 
-def test_two_processes_train_as_one(tree, tmp_path):
-    one, two = tmp_path / "one", tmp_path / "two"
-    assert train(tree, one, **PLAIN) == 0
-    arguments = flags({"data": tree, "run": two, **SMALL, **PLAIN, "devices": 2})
-    done = subprocess.run(
-        [sys.executable, "-m", "experiments.imagenet", "--no-labml", *arguments],
+def two_processes(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "experiments.imagenet", *arguments, "--devices=2"],
         cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         timeout=240,
     )
+
+
+def test_two_processes_train_as_one(tree, tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert train(tree, one, **PLAIN) == 0
+    done = two_processes("--no-labml", *flags({"data": tree, "run": two, **SMALL, **PLAIN}))
     assert done.returncode == 0, done.stderr
     assert "Warning" not in done.stderr
     for a, b in zip(measured(one), measured(two), strict=True):
@@ -371,6 +418,34 @@ def test_a_batch_that_cannot_be_shared_is_told_before_the_run(tree, tmp_path, ca
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(("world", "accumulate"), [(1, 1), (1, 4), (2, 1), (2, 3)])
+@pytest.mark.parametrize("changes", [{}, {"mixup": 0.0}, {"cutmix": 0.0}])
+def test_an_image_that_would_be_mixed_with_itself_is_refused(tree, world, accumulate, changes):
+    fabric: Any = SimpleNamespace(world_size=world)
+    launch = Launch(data=tree, accumulate=accumulate)
+    n = world * accumulate
+
+    def built(batch: int, **more: float) -> Task:
+        settings = Settings(**SIZE, **{**changes, **more})
+        return build(settings, Training(batch=batch), launch, fabric)
+
+    message = (
+        f"batch must be at least {2 * n} for {world} processes that accumulate {accumulate} "
+        f"micro-batches, as mixup and cutmix need two images in each, got {n}; "
+        f"--mixing 0 mixes none"
+    )
+    assert_raises(lambda: built(n), ValueError, message)
+    assert built(2 * n).data == built(n, mixing=0.0).data == built(n, mixup=0.0, cutmix=0.0).data
+
+
+def test_micro_batches_of_one_are_told_before_the_run(tree, tmp_path, capsys):
+    run = tmp_path / "run"
+    rest = flags({"data": tree, "run": run, **SMALL, "accumulate": 6})
+    assert "batch must be at least 12 for 1 processes" in failed(capsys, "--no-labml", *rest)
+    assert not run.exists()
+    assert train(tree, run, accumulate=6, steps=2, warmup=0, mixing=0) == 0
+
+
 def test_workers_are_none_or_more(tree, capsys):
     assert failed(capsys, "--workers=-1") == "error: workers must be at least 0, got -1"
     want = "error: workers must be at least 0, got -1"
@@ -385,12 +460,38 @@ def test_validation_needs_one_model(capsys):
     assert failed(capsys, "validate", "--run=b", "--crop=2") == want
 
 
+def test_of_many_processes_the_first_tells_what_is_wrong_with_flags(capsys, monkeypatch):
+    # As torchrun starts them.
+    monkeypatch.setenv("RANK", "1")
+    with pytest.raises(SystemExit, match=r"^2$"):
+        main(["validate", "--pretrained=a", "--crop=2"])
+    assert capsys.readouterr().err == ""
+
+
 def test_validation_needs_the_classes_of_the_model(tree, tmp_path):
     assert len(validation_images(tree, 3)) == 12
     message = f"data must have the 5 classes of the model, got 3 in {tree / 'val'}"
     assert_raises(lambda: validation_images(tree, 5), ValueError, message)
     (tmp_path / "val_list.txt").write_text("a.png 4\n")
     assert validation_images(tmp_path, 5).labels.tolist() == [4]
+
+
+@pytest.mark.parametrize(
+    ("n_classes", "message"),
+    [
+        (5, "data must have the 5 classes of the model, got 3 in {}"),
+        (3, "data must have images to validate, got none that can be read"),
+    ],
+)
+def test_what_two_processes_find_wrong_is_told_once(tmp_path, n_classes, message):
+    data = image_tree(tmp_path / "images")
+    for file in (data / "val").glob("*/*"):
+        file.write_bytes(b"no image")
+    model = saved(tmp_path / "model", classifier(n_classes))
+    done = two_processes("validate", *flags({"pretrained": model, "data": data, "workers": 0}))
+    assert done.returncode == 2
+    told = [line for line in done.stderr.splitlines() if "error:" in line]
+    assert told == [f"error: {message.format(data / 'val')}"]
 
 
 def test_a_flag_on_the_command_line_is_stronger_than_a_file(tree, tmp_path, capsys):

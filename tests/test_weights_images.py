@@ -1,11 +1,15 @@
 """A model of timm as the hub has it, with the pixels that belong to it."""
 
 import json
+import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
 import torch
-from helpers import assert_raises, timm_mixer
+from helpers import assert_raises, properties, timm_mixer
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from labml_gmlp.weights import files
 from labml_gmlp.weights.images import Preprocessing, preprocessing_of
@@ -105,6 +109,31 @@ def test_pixels_are_those_of_pillow_but_for_its_rounding(size, mode):
     got = prepare(given)[0].permute(1, 2, 0).double().numpy()
     # Pillow rounds to whole numbers twice, once along each side: a step and a half of 1 / 255.
     assert np.abs(got - want).max() <= 1.6 / 255 / 0.25
+
+
+side = st.integers(1, 500)
+
+
+@properties
+@given(sides=st.tuples(side, side), cut=st.tuples(side, side), crop=st.sampled_from([0.5, 0.875]))
+@example(sides=(103, 206), cut=(224, 224), crop=0.875)
+@example(sides=(206, 103), cut=(224, 224), crop=0.875)
+def test_the_whole_image_has_the_sides_of_exact_arithmetic(sides, cut, crop):
+    sizes = []
+
+    def interpolate(images: torch.Tensor, size: list[int], **_: object) -> torch.Tensor:
+        sizes.append(size)
+        return torch.zeros(1, 1, *size)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.nn.functional, "interpolate", interpolate)
+        got = Preprocessing(cut, crop, "bilinear", (0.0,), (1.0,))(torch.zeros(1, 1, *sides))
+    assert got.shape == (1, 1, *cut)
+    wanted = [math.floor(Fraction(side) / Fraction(crop)) for side in cut]
+    factor = max(Fraction(w, side) for w, side in zip(wanted, sides, strict=True))
+    assert sizes == [[math.floor(factor * side) for side in sides]]
+    if sides == (103, 206):
+        assert sizes == [[256, 512]]
 
 
 def test_bicubic_weights_overshoot_no_pixel():

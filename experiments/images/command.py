@@ -15,7 +15,8 @@ from pathlib import Path
 from torch import nn
 
 from experiments.checkpoint import BEST
-from experiments.devices import make_fabric, pick_device, pick_precision
+from experiments.devices import make_fabric, pick_device, pick_precision, rank_zero_first
+from experiments.images.decode import MODE
 from experiments.images.folders import Images, read_images
 from experiments.images.models import Pretrained, load_pretrained, model_of
 from experiments.images.reading import Damaged, validation_batches
@@ -28,6 +29,7 @@ from experiments.settings import (
     check_positive,
     from_dict,
     given,
+    told_once,
     user_errors,
 )
 from experiments.state import best_weights, load_run_checkpoint
@@ -81,15 +83,15 @@ def validate_command(arguments: Sequence[str]) -> None:
     parser = Parser(PROGRAM, "[--flag value ...]", "Validate a trained model.")
     add_flags(parser, Validate)
     namespace = parser.parse_args(arguments)
-    with user_errors():
+    with told_once(), user_errors():
         asked = Validate(**given(Validate, namespace))
         device = pick_device(asked.device)
         precision = pick_precision(asked.precision, device)
         fabric = make_fabric(device, asked.devices, "ddp", precision)
     fabric.launch()
+    # A process that ends takes the others with it, so the first one has to speak before.
+    loaded, fallback, images = rank_zero_first(fabric, lambda: model_and_images(asked))
     with user_errors():
-        loaded, fallback = trained(asked)
-        images = validation_images(asked.data, loaded.n_classes)
         model: nn.Module = fabric.setup_module(loaded.model.float().eval())
     about = f"{sum(p.numel() for p in loaded.model.parameters()):,} parameters"
     n_multiply_adds = multiply_adds(loaded.model)
@@ -103,7 +105,7 @@ def validate_command(arguments: Sequence[str]) -> None:
         images,
         size=loaded.image_size,
         share=asked.crop or loaded.crop or fallback.crop,
-        mode=loaded.mode or "bicubic",
+        mode=loaded.mode or MODE,
         batch=asked.batch,
         rank=fabric.global_rank,
         world=fabric.world_size,
@@ -113,6 +115,13 @@ def validate_command(arguments: Sequence[str]) -> None:
     found = validate(model, batches, loaded.normalise or fallback.normalise, fabric)
     if fabric.is_global_zero:
         print(in_words(found))
+
+
+def model_and_images(asked: Validate) -> tuple[Pretrained, Settings, Images]:
+    """What `trained` and `validation_images` give. Raises `UserError` for what they refuse."""
+    with user_errors():
+        loaded, fallback = trained(asked)
+        return loaded, fallback, validation_images(asked.data, loaded.n_classes)
 
 
 def trained(asked: Validate) -> tuple[Pretrained, Settings]:

@@ -25,6 +25,8 @@ from PIL import Image
 from torch import Tensor
 
 MODES = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+# That of our own runs, in training and in validation.
+MODE = "bicubic"
 
 
 # ## Opening
@@ -127,7 +129,7 @@ def random_crop(path: Path, size: int, crop: Crop, generator: np.random.Generato
     # The decoder divides by 1, 2, 4 or 8 and rounds the size up.
     divisor = next(d for d in (1, 2, 4, 8) if d * max(image.size) >= max(whole))
     left, top, right, bottom = (side / divisor for side in box)
-    cut = image.resize((size, size), Image.Resampling.BICUBIC, (left, top, right, bottom))
+    cut = image.resize((size, size), MODES[MODE], (left, top, right, bottom))
     return pixels_of(cut)
 
 
@@ -143,8 +145,8 @@ def centre_crop(path: Path, size: int, share: float, mode: str) -> Tensor:
     with opened(path) as file:
         image = decoded(file)
     shorter = math.floor(size / share)
-    factor = shorter / min(image.size)
-    width, height = (max(shorter, int(side * factor)) for side in image.size)
+    # In whole numbers: a factor is rounded, and 512 pixels can become 511.
+    width, height = (shorter * side // min(image.size) for side in image.size)
     left, top = round((width - size) / 2), round((height - size) / 2)
     # Only what is kept is resized. A filter reads over the edges of its box, so that the pixels are
     # those of the whole image resized, which may be a thousand times wider than high.

@@ -109,7 +109,8 @@ def mix(images: Tensor, targets: Tensor, mixing: Mixing) -> tuple[Tensor, Tensor
     ## Mixing
 
     The partner $\tilde{x}$ is the image before in the micro-batch, and that of the first the last.
-    In implementations that turn the batch around, the middle one of an odd number meets itself.
+    In implementations that turn the batch around, the middle one of an odd number meets itself. A
+    single image would too: the [experiment](../imagenet.py) refuses micro-batches of one.
 
     * `images` are $x$, `[B, c, height, width]`, and `targets` $t$, `[B, n_classes]`
 

@@ -5,19 +5,23 @@ gMLP-Ti, S and B of the paper, with any of their sizes changed, or weights that 
 """
 
 import dataclasses
+import json
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import nn
 
 from experiments.images.augment import Normalisation
+from experiments.images.decode import MODE
 from experiments.images.settings import SIZES, Settings
 from labml_gmlp.blocks.gmlp import GMLPBlock
 from labml_gmlp.blocks.stochastic_depth import StochasticDepth, survival_at
 from labml_gmlp.models.vision import ImageClassifier
+from labml_gmlp.storage import write_aside
 from labml_gmlp.weights.hub import finder, read_json
 from labml_gmlp.weights.images import preprocessing_of
-from labml_gmlp.weights.pretrained import CONFIG, from_pretrained
+from labml_gmlp.weights.pretrained import CONFIG, from_pretrained, save_pretrained
 
 
 def make_model(settings: Settings, n_classes: int) -> ImageClassifier:
@@ -41,7 +45,8 @@ class Pretrained:
 
     * `model` is in evaluation
     * `image_size` is the side of its images in pixels
-    * `normalise` is what belongs to it, `None` if its folder does not say
+    * `normalise` is what belongs to it, `None` if its folder does not say: those of runs and of
+      timm do, one that `save_pretrained` alone has written does not
     * `crop` and `mode` are how images were cut and resized, `None` likewise
     """
 
@@ -76,11 +81,35 @@ def load_pretrained(name: str) -> Pretrained:
             f"{model.n_channels}"
         )
     config = read_json(finder(name, None, None, False)(CONFIG))
-    # timm writes it down; our own folders do not.
     if "pretrained_cfg" not in config:
         return Pretrained(model, height)
     found = preprocessing_of(config)
     return Pretrained(model, height, Normalisation(found.mean, found.std), found.crop, found.mode)
+
+
+def save_trained(
+    model: ImageClassifier, folder: Path, normalise: Normalisation, crop: float
+) -> None:
+    r"""
+    ## Weights of a run
+
+    They are saved with what was done to their images, under timm's names.
+
+    * `folder` is one that `load_pretrained` and `preprocessing_from` read
+    * `normalise` and `crop` are those of the validation of the run
+
+    Raises what `save_pretrained` raises.
+    """
+    save_pretrained(model, folder)
+    config = read_json(folder / CONFIG)
+    config["pretrained_cfg"] = {
+        "input_size": [model.n_channels, *model.image_size],
+        "crop_pct": crop,
+        "interpolation": MODE,
+        "mean": list(normalise.mean),
+        "std": list(normalise.std),
+    }
+    write_aside(folder / CONFIG, (json.dumps(config, indent=2) + "\n").encode())
 
 
 def fine_tuned(

@@ -187,8 +187,9 @@ class Order:
         self._of_pass = lru_cache(maxsize=2)(self._permutation)
 
     def _permutation(self, number: int) -> np.ndarray:
-        # Steps and rows never draw from this one: its key has two numbers, and theirs three.
-        return np.random.default_rng((self.seed, number)).permutation(self.n)
+        # numpy fills a short key up with zeros. A crop's has two numbers behind the seed, and so a
+        # zero where this one ends: no stream is used twice.
+        return np.random.default_rng((self.seed, number, 0, 1)).permutation(self.n)
 
     def __iter__(self) -> Iterator[list[Place]]:
         step = self.step

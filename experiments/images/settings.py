@@ -88,13 +88,18 @@ class Settings:
         check_choice("erasing_fill", self.erasing_fill, FILLS)
         check_choice("distil", self.distil, KINDS)
         sizes = ("d_model", "d_ffn", "n_layers", "patch", "image_size", "validation_batch")
-        check_positive(self, (*sizes, "rand_layers", "std", "temperature"))
+        check_positive(self, (*sizes, "rand_layers", "temperature"))
         for name in ("flip", "erasing", "switch", "mixing", "distil_share", "mean", "jitter"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
-        for name in ("survival", "smallest_crop", "crop"):
+        for name in ("survival", "smallest_crop"):
             if not 0 < getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie in (0, 1], got {getattr(self, name)}")
+        # As the folder of the trained model is read: better to miss it now than at the end.
+        if not 0 < self.std < 1e6:
+            raise ValueError(f"std must be above 0 and below 1e6, got {self.std}")
+        if not 0.01 <= self.crop <= 1:
+            raise ValueError(f"crop must lie in [0.01, 1], got {self.crop}")
         if not 0 <= self.smoothing < 1:
             raise ValueError(f"smoothing must lie in [0, 1), got {self.smoothing}")
         if not 0 <= self.rand_magnitude <= 10:

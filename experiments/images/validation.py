@@ -15,7 +15,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from experiments.images.augment import Normalisation
-from experiments.settings import UserError
+from experiments.settings import UserError, told_once
 
 
 def right(logits: Tensor, labels: Tensor, k: int) -> Tensor:
@@ -70,7 +70,8 @@ def validate(
     seconds = time.perf_counter() - began
     model.train(was_training)
     if n == 0:
-        raise UserError("data must have images to validate, got none that can be read")
+        with told_once():
+            raise UserError("data must have images to validate, got none that can be read")
     return {
         "error": 100 * (1 - top1 / n),
         "top1": 100 * top1 / n,

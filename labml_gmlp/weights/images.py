@@ -56,12 +56,12 @@ class Preprocessing:
             images = images.float() / 255
         if not images.is_floating_point():
             raise WeightsError(f"images must be uint8 or floating, got {images.dtype}")
-        height, width = images.shape[2:]
+        sides = images.shape[2:]
         # The whole image is scaled so that the cut just fits: by the same factor on both sides, so
-        # that nothing is squeezed, and by the larger one, so that nothing is missing.
+        # that nothing is squeezed, and by the larger one, so that nothing is missing. In whole
+        # numbers, as a factor would be rounded, and 512 pixels could become 511.
         wanted = [floor(side / self.crop) for side in self.image_size]
-        factor = max(wanted[0] / height, wanted[1] / width)
-        size = [max(w, int(factor * side)) for w, side in zip(wanted, (height, width), strict=True)]
+        size = [max(w * side // s for w, s in zip(wanted, sides, strict=True)) for side in sides]
         # Smoothed where it shrinks, as Pillow does, which timm uses; Pillow also rounds to whole
         # numbers, so that the last digits differ. Bicubic weights overshoot at edges.
         images = nn.functional.interpolate(images, size, mode=self.mode, antialias=True)
