@@ -108,12 +108,13 @@ def preprocessing_from(
     r"""
     ## What belongs to the weights of images
 
-    * the arguments are those of `from_pretrained`, for a model of timm
+    * the arguments are those of `from_pretrained`, for a model of timm, or one that the experiment
+      on ImageNet has saved
 
     Returns [how images are prepared](images.py) for it.
 
-    Raises `WeightsError` as `from_pretrained` does, and for a config that does not say so; ours
-    does not.
+    Raises `WeightsError` as `from_pretrained` does, and for a config that does not say so, such as
+    that of `save_pretrained`.
     """
     found = finder(name_or_folder, revision, cache_dir, local_files_only)
     return preprocessing_of(read_json(found(CONFIG)))
