@@ -115,7 +115,7 @@ DEFAULTS: dict[str, tuple[Settings, Training]] = {
     "additive": (Settings(layer="additive", d_ffn=384), Training()),
     "multiplicative": (Settings(layer="multiplicative", d_ffn=384), Training()),
     "toeplitz": (Settings(layer="toeplitz", d_ffn=592), Training()),
-    "transformer": (Settings(layer="transformer", d_ffn=400, n_layers=4), Training(lr=2e-3)),
+    "transformer": (Settings(layer="transformer", d_ffn=400, n_layers=4), Training(lr=1e-3)),
 }
 
 
