@@ -93,7 +93,7 @@ class Settings:
 # ## The variants
 #
 # All have about 0.12 million parameters. There are twice as many symbols as the gate of gMLP has
-# channels. With half as many symbols as channels it learned four answers of five in 2,000 steps.
+# channels, so that no channel can stand for one symbol.
 DEFAULTS: dict[str, tuple[Settings, Training]] = {
     "gmlp": (Settings(), Training(batch=48, warmup=100)),
     "amlp": (Settings(layer="amlp", d_ffn=240, n_layers=3), Training(batch=48, warmup=100)),

@@ -10,11 +10,11 @@ import pytest
 import torch
 from helpers import assert_raises, assert_the_past_cannot_see_the_future, randomised
 from labml_layers import labml_nn
-from small_runs import copy_of, experiment, files, launch, measured, small, text_file
+from small_runs import experiment, files, launch, measured, small, text_file
 from test_resume import assert_ended_like, ended, needs_fork_server
 
 from experiments.autoregressive import DEFAULTS, Settings
-from experiments.checkpoint import load_checkpoint, save_checkpoint
+from experiments.checkpoint import load_checkpoint
 from experiments.models import ENCODERS, LAYERS, Shape, make_model
 
 SIZES = {"d_model": 8, "d_ffn": 12, "n_layers": 2, "n_heads": 2, "seq_len": 6}
@@ -118,28 +118,3 @@ def test_an_encoder_that_is_not_known_is_refused():
     )
     assert {settings.encoder for settings, _ in DEFAULTS.values()} == {"labml_gmlp"}
     assert list(ENCODERS) == ["labml_gmlp", "labml_nn"]
-
-
-@needs_fork_server
-def test_a_run_from_before_the_setting_is_resumed_and_sampled(tmp_path, capsys):
-    corpus, whole, run = text_file(tmp_path), tmp_path / "whole", tmp_path / "run"
-    assert experiment(*small(corpus, whole, **TWENTY)) == 0
-    log = tmp_path / "log"
-    assert ended(launch(small(corpus, run, **TWENTY), log, die_at_flush=7), log) == -signal.SIGKILL
-    # As such a run has written them.
-    record = json.loads((run / "settings.json").read_text())
-    del record["settings"]["encoder"]
-    (run / "settings.json").write_text(json.dumps(record))
-    for path in run.glob("*.pt"):
-        checkpoint = load_checkpoint(path)
-        del checkpoint["identity"]["settings"]["encoder"]
-        save_checkpoint(path, checkpoint)
-    before = copy_of(run, tmp_path)
-    assert experiment("--no-labml", f"--resume={before}", "--encoder=labml_nn") == 2
-    assert "encoder must stay 'labml_gmlp' when" in capsys.readouterr().err
-    assert experiment("--no-labml", f"--resume={run}") == 0
-    assert measured(run) == measured(whole)
-    assert (run / "sample.txt").read_bytes() == (whole / "sample.txt").read_bytes()
-    capsys.readouterr()
-    assert experiment("sample", str(run), "--characters=0", "--prompt=the") == 0
-    assert capsys.readouterr().out == "the\n"
