@@ -4,7 +4,8 @@ r"""
 Does gMLP get better with size as a Transformer does? The paper asks it of masked language models
 whose depth grows (from memory). This is the same question, small:
 [autoregressive](autoregressive.py) and [masked](masked.py) language models of several depths, all
-else as it is there. All use the rate of the default depth.
+else as it is there. All use the rate of the default depth; the deepest that predict the next
+character were tried at half of it too.
 
 `variants` are the runs, and the functions here make a table and a picture of what they found.
 """
@@ -45,6 +46,15 @@ def variants(experiment: Experiment) -> dict[str, str]:
         for layer, depths in DEPTHS[experiment.name].items()
         for depth in depths
         if depth != experiment.defaults[layer][0].n_layers
+    }
+
+
+def deepest_at_half_the_rate(experiment: Experiment) -> dict[str, str]:
+    """The flags of the deepest model of each layer, by its name, at half its default rate."""
+    return {
+        f"{layer}-{depths[-1]}": f"--layer {layer} --n-layers {depths[-1]} "
+        f"--lr {experiment.defaults[layer][1].lr / 2:g}"
+        for layer, depths in DEPTHS[experiment.name].items()
     }
 
 

@@ -27,7 +27,7 @@ from typing import Any
 from experiments import alignment, autoregressive, digits, masked
 from experiments.command import Experiment
 from experiments.report import RESULTS, ROOT
-from experiments.scaling import variants
+from experiments.scaling import deepest_at_half_the_rate, variants
 from experiments.settings import UserError, run_command
 from experiments.training import Training
 
@@ -112,6 +112,14 @@ STUDIES: dict[str, list[Run]] = {
     "digits": _each("digits", _layers("", digits.DEFAULTS)),
     "mnist": _each("digits", _layers("--images t10k", digits.DEFAULTS)),
     "scaling": _depths(autoregressive.EXPERIMENT),
+    "scaling_rates": _each(
+        "autoregressive",
+        {
+            name: f"{TEXT} {flags}"
+            for name, flags in deepest_at_half_the_rate(autoregressive.EXPERIMENT).items()
+        },
+        seeds=(0,),
+    ),
     "masked_scaling": _depths(masked.EXPERIMENT),
 }
 
