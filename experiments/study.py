@@ -32,7 +32,9 @@ from experiments.settings import UserError, run_command
 from experiments.training import Training
 
 # What is kept of a run beside its page. Checkpoints are not: they are large, and made anew.
-KEPT = ("settings.json", "metrics.jsonl", "result.json", "sample.txt", "spatial.npz")
+KEPT = ("settings.json", "metrics.jsonl", "result.json")
+# Matrices and samples take more room, and these pages show them.
+SHOWN = {"tiny_shakespeare": ("sample.txt", "spatial.npz"), "masked": ("spatial.npz",)}
 SEEDS = (0, 1, 2)
 Defaults = Mapping[str, tuple[Any, Training]]
 
@@ -146,7 +148,7 @@ def perform(name: str, folder: Path, jobs: int) -> None:
                 f"{run.name} done, {number} of {len(missing)}, about {left:.0f} s left", flush=True
             )
     for run in STUDIES[name]:
-        keep(folder / run.name, RESULTS / name / run.name)
+        keep(folder / run.name, RESULTS / name / run.name, (*KEPT, *SHOWN.get(name, ())))
 
 
 def _perform(run: Run, folder: Path, threads: int) -> Run:
@@ -166,10 +168,10 @@ def _perform(run: Run, folder: Path, threads: int) -> Run:
     return run
 
 
-def keep(run: Path, folder: Path) -> None:
-    """Copies what is kept of a run to `folder`."""
+def keep(run: Path, folder: Path, names: Iterable[str]) -> None:
+    """Copies the files of a run that have these `names` to `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name in KEPT:
+    for name in names:
         if (run / name).exists():
             shutil.copyfile(run / name, folder / name)
 

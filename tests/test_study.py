@@ -25,17 +25,22 @@ def small_study(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_a_study_does_what_is_missing_and_keeps_what_it_found(small_study, capsys):
+def test_a_study_does_what_is_missing_and_keeps_what_it_found(small_study, capsys, monkeypatch):
     runs, results = small_study / "runs", small_study / "results" / "small"
     perform("small", runs, jobs=2)
     assert capsys.readouterr().out.startswith("small: 2 of 2 runs to do, 2 at a time\n")
     for name in ("gmlp-0", "toeplitz-0"):
         assert json.loads((results / name / "result.json").read_text())["validation"]
-        assert not list((results / name).glob("*.pt"))
+        kept = sorted(file.name for file in (results / name).iterdir())
+        assert kept == ["metrics.jsonl", "result.json", "settings.json"]
     # The second time there is nothing to do; a run that was stopped goes on.
     before = (runs / "gmlp-0" / "last.pt").stat().st_mtime_ns
     (runs / "toeplitz-0" / "result.json").unlink()
+    monkeypatch.setitem(study.SHOWN, "small", ("sample.txt", "spatial.npz"))
     perform("small", runs, jobs=1)
+    assert (results / "gmlp-0" / "spatial.npz").exists()
+    assert not (results / "toeplitz-0" / "spatial.npz").exists()
+    assert (results / "toeplitz-0" / "sample.txt").exists()
     assert capsys.readouterr().out.startswith("small: 1 of 2 runs to do, 1 at a time\n")
     assert (runs / "gmlp-0" / "last.pt").stat().st_mtime_ns == before
     assert (runs / "toeplitz-0" / "result.json").exists()
