@@ -127,7 +127,8 @@ class Sample:
 # ## The layers compared
 #
 # Each brings the settings that are its defaults: sizes that give all the same number of
-# parameters, and the peak rate that was best for it in a sweep. The results page has the sweep.
+# parameters, and a peak rate. Neither half of it nor twice was better by more than the seeds
+# differ: the results page has the sweep.
 DEFAULTS = {
     "gmlp": (Settings(), Training()),
     "amlp": (Settings(layer="amlp", n_layers=5), Training()),

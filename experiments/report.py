@@ -10,6 +10,7 @@ the runs under `experiments/results/`. What stands between a `begin` and an `end
 this command; the prose around it is written by hand.
 """
 
+import itertools
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -67,6 +68,20 @@ def common(
     return marks, {"comparison.svg": compare(curves, curve)}
 
 
+def sweep(name: str, defaults: list[Run], measure: Measure) -> dict[str, str]:
+    r"""
+    ### A sweep of rates
+
+    * `name` is the study of the rates beside the defaults
+    * `defaults` are the runs at the default rates with the same seeds
+    """
+    others = load_runs(RESULTS / name)
+    return {
+        "sweep": sweep_table([*others, *defaults], measure),
+        "sweep provenance": provenance_table(others, measure),
+    }
+
+
 def tiny_shakespeare(folder: Path) -> Page:
     r"""
     ### Tiny Shakespeare
@@ -76,9 +91,7 @@ def tiny_shakespeare(folder: Path) -> Page:
     """
     groups = grouped(load_runs(folder))
     marks, pictures = common(groups, NATS, NATS_PER_CHARACTER)
-    others = load_runs(RESULTS / "rates")
-    marks["sweep"] = sweep_table([*others, *(runs[0] for runs in groups.values())], NATS)
-    marks["sweep provenance"] = provenance_table(others, NATS)
+    marks.update(sweep("rates", [runs[0] for runs in groups.values()], NATS))
     timed_runs = load_runs(RESULTS / "equal_time")
     timed = grouped([*groups["toeplitz"], *timed_runs], averaging)
     marks["equal time"] = results_table(timed, NATS)
@@ -100,12 +113,13 @@ def masked_text(folder: Path) -> Page:
     r"""
     ### Masked language models
 
-    The gates of the ablation, and how Toeplitz the matrices of one model became.
+    The gates of the ablation, and how Toeplitz the matrices of the model with free ones became.
     """
     groups = grouped(load_runs(folder))
     marks, pictures = common(
         groups, NATS, masked.CURVE, perplexity=lambda run: float(run["validation"]["perplexity"])
     )
+    marks.update(sweep("masked_rates", [runs[0] for runs in groups.values()], NATS))
     found = {run["settings"]["seed"]: read_matrices(run["folder"]) for run in groups["gmlp"]}
     marks["toeplitz"] = toeplitz_table(found)
     pictures["spatial.png"] = spatial_matrices(found[0])
@@ -146,24 +160,46 @@ def images_of_digits(folder: Path) -> Page:
     return marks, {**pictures, "mnist.svg": curves["comparison.svg"]}
 
 
-def depths(folder: Path) -> Page:
-    """### Depth scaling, with the masked models of the default depth"""
-    default = grouped(load_runs(RESULTS / "masked"))["gmlp"]
-    runs = [*load_runs(folder), *default]
+def depths(_: Path) -> Page:
+    """### Depth scaling of autoregressive and of masked models"""
+    marks, picture = depths_of("scaling", "tiny_shakespeare", "the next character", {})
+    faster = {"Transformer, twice the rate": load_runs(RESULTS / "masked_scaling_rates")}
+    hidden, masked_picture = depths_of("masked_scaling", "masked", "a hidden character", faster)
+    marks.update({f"masked {name}": content for name, content in hidden.items()})
+    deepest = {run["folder"].name for run in load_runs(RESULTS / "scaling_rates")}
+    same = [run for run in load_runs(RESULTS / "scaling") if run["folder"].name in deepest]
+    marks.update(sweep("scaling_rates", same, NATS))
+    return marks, {"scaling.svg": picture, "masked.svg": masked_picture}
+
+
+def depths_of(
+    study: str, default: str, of: str, more: dict[str, list[Run]]
+) -> tuple[dict[str, str], bytes]:
+    r"""
+    * `study` has the runs of other depths, `default` those of the default depth
+    * `of` says of what the perplexity is
+    * `more` are runs of one layer for a line of their own, by its name
+    """
+    others = load_runs(RESULTS / study)
+    known = grouped(load_runs(RESULTS / default))
+    runs = [*others, *known["gmlp"], *known["transformer"]]
     lines = {NAMES[layer]: line for layer, line in scaling.points(runs).items()}
+    for name, others_of_it in more.items():
+        [lines[name]] = scaling.points(others_of_it).values()
     slopes = [f"{name} {scaling.exponent(line):.3f}" for name, line in lines.items()]
     marks = {
         "results": scaling.table(lines),
         "slopes": f"Exponents of the fitted power laws: {', '.join(slopes)}.",
-        "provenance": provenance_table(runs, NATS),
+        "provenance": provenance_table([*others, *itertools.chain(*more.values())], NATS),
     }
-    return marks, {"scaling.svg": scaling.picture(lines)}
+    return marks, scaling.picture(lines, of)
 
 
 PAGES: dict[str, Callable[[Path], Page]] = {
     "tiny_shakespeare": tiny_shakespeare,
     "masked": masked_text,
     "alignment": two_spans,
+    "scaling": depths,
     "digits": images_of_digits,
 }
 

@@ -4,8 +4,8 @@ r"""
 Does gMLP get better with size as a Transformer does? The paper asks it of masked language models
 whose depth grows (from memory). This is the same question, small:
 [autoregressive](autoregressive.py) and [masked](masked.py) language models of several depths, all
-else as it is there. All use the rate of the default depth; the deepest that predict the next
-character were tried at half of it too.
+else as it is there. All use the rate of the default depth. The deepest that predict the next
+character were tried at half of it too, and the masked Transformers at twice.
 
 `variants` are the runs, and the functions here make a table and a picture of what they found.
 """
@@ -46,6 +46,14 @@ def variants(experiment: Experiment) -> dict[str, str]:
         for layer, depths in DEPTHS[experiment.name].items()
         for depth in depths
         if depth != experiment.defaults[layer][0].n_layers
+    }
+
+
+def masked_transformers_at_twice_the_rate() -> dict[str, str]:
+    """The flags of each, by its name. Fewer than four layers learn faster at that rate."""
+    return {
+        f"transformer-{depth}": f"--layer transformer --n-layers {depth} --lr 0.002"
+        for depth in DEPTHS["masked"]["transformer"]
     }
 
 

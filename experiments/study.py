@@ -27,7 +27,11 @@ from typing import Any
 from experiments import alignment, autoregressive, digits, masked
 from experiments.command import Experiment
 from experiments.report import RESULTS, ROOT
-from experiments.scaling import deepest_at_half_the_rate, variants
+from experiments.scaling import (
+    deepest_at_half_the_rate,
+    masked_transformers_at_twice_the_rate,
+    variants,
+)
 from experiments.settings import UserError, run_command
 from experiments.training import Training
 
@@ -123,6 +127,13 @@ STUDIES: dict[str, list[Run]] = {
         seeds=(0,),
     ),
     "masked_scaling": _depths(masked.EXPERIMENT),
+    "masked_scaling_rates": _each(
+        "masked",
+        {
+            name: f"{TEXT} {flags}"
+            for name, flags in masked_transformers_at_twice_the_rate().items()
+        },
+    ),
 }
 
 
