@@ -119,7 +119,9 @@ def masked_text(folder: Path) -> Page:
     marks, pictures = common(
         groups, NATS, masked.CURVE, perplexity=lambda run: float(run["validation"]["perplexity"])
     )
-    marks.update(sweep("masked_rates", [runs[0] for runs in groups.values()], NATS))
+    swept = {run["settings"]["layer"] for run in load_runs(RESULTS / "masked_rates")}
+    first = [runs[0] for layer, runs in groups.items() if layer in swept]
+    marks.update(sweep("masked_rates", first, NATS))
     found = {run["settings"]["seed"]: read_matrices(run["folder"]) for run in groups["gmlp"]}
     marks["toeplitz"] = toeplitz_table(found)
     pictures["spatial.png"] = spatial_matrices(found[0])
