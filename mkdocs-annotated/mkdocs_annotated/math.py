@@ -27,6 +27,8 @@ from math_core import LatexError, LatexToMathML
 from mkdocs_annotated.draft import Draft
 
 CONVERTER = LatexToMathML(fancy_error=False)
+# The converter takes twice as long for each bracket that stays open: a second at 26.
+MOST_OPEN = 16
 NUMBERED = re.compile(r"\\(begin|end)\{(align|gather|equation|multline|alignat|flalign)\}")
 OPENING_FENCE = re.compile(r"\s*(?P<mark>`{3,}|~{3,})(?P<info>[^`]*)$")
 LIST_ITEM = re.compile(r"\s*(?:[*+-]|\d+\.)\s")
@@ -41,6 +43,11 @@ def to_mathml(latex: str, *, display: bool) -> str:
     latex = latex.strip()
     if not latex:
         raise ValueError("the formula is empty")
+    depth = 0
+    for bracket in re.findall(r"[\[\](){}]", latex):
+        depth = depth + 1 if bracket in "[({" else max(0, depth - 1)
+    if depth > MOST_OPEN:
+        raise ValueError(f"the formula must close all but {MOST_OPEN} brackets, got {depth} open")
     try:
         mathml = CONVERTER.convert_with_local_state(
             _tidy(latex, display=display), displaystyle=display

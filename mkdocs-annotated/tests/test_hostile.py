@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from mkdocs_annotated.errors import SourceError
 from mkdocs_annotated.markup import SCHEMES
+from mkdocs_annotated.math import to_mathml
 
 
 def words(text: str) -> set[str]:
@@ -271,3 +272,11 @@ def test_text_in_the_index_is_no_html(project):
     assert '<img src=x onerror=\\"alert(1)\\">' in index
     reader = (project.site / "js" / "annotated.js").read_text(encoding="utf-8")
     assert "innerHTML" not in reader
+
+
+@pytest.mark.parametrize("bracket", ["[", "(", "[a"])
+def test_brackets_that_stay_open_end_with_a_reason_and_not_never(bracket):
+    message = r"^the formula must close all but 16 brackets, got 400 open$"
+    with pytest.raises(ValueError, match=message):
+        to_mathml(bracket * 400, display=True)
+    assert "<math" in to_mathml("[" * 400 + "a" + "]" * 400, display=True)
