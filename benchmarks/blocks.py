@@ -35,7 +35,7 @@ from labml_nn.transformers.models import Encoder as LabmlEncoder
 from torch import Tensor, nn
 
 from benchmarks.peers import timm_mixer
-from experiments.records import environment, write_json
+from experiments.engine.run_folder import environment, write_json
 from labml_gmlp import Encoder, GMLPBlock
 
 D_MODEL, D_FFN, SEQ_LEN, BATCH = 512, 2048, 256, 8

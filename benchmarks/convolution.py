@@ -18,7 +18,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from experiments.records import hardware
+from experiments.engine.run_folder import hardware
 from labml_gmlp import ConvolutionProjection
 
 # B, n, c, k: the sizes of a language model, of speech, and of one step of generation.

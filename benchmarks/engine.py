@@ -25,14 +25,15 @@ import torch
 from torch import Tensor, nn
 
 from experiments.autoregressive import Settings, loss
-from experiments.corpus import Windows
-from experiments.devices import make_fabric
-from experiments.models import make_model, shape_of
-from experiments.optimisation import make_optimizer
-from experiments.records import hardware
-from experiments.state import State
-from experiments.tokens import Tokens
-from experiments.training import Task, Training, train
+from experiments.engine.devices import make_fabric
+from experiments.engine.experiment import Task, Training
+from experiments.engine.loop import train
+from experiments.engine.optimiser import make_optimizer
+from experiments.engine.run_folder import hardware
+from experiments.engine.state import State
+from experiments.models.language import make_model, shape_of
+from experiments.text.tokens import Tokens
+from experiments.text.windows import Windows
 
 N_TOKENS = 65
 CPU = torch.device("cpu")
@@ -70,7 +71,7 @@ def engine(settings: Settings, training: Training, tokens: Tensor) -> float:
         loss=loss,
         evaluate=lambda model, fabric: {"error": 0.0},
         monitor="error",
-        in_words=lambda found: "nothing",
+        describe=lambda found: "nothing",
     )
     model = fabric.setup_module(task.model)
     optimizer = make_optimizer(

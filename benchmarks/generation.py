@@ -28,7 +28,7 @@ from typing import Any
 
 import torch
 
-from experiments.records import environment, write_json
+from experiments.engine.run_folder import environment, write_json
 from labml_gmlp import Encoder, GMLPBlock, LanguageModel, generate
 
 N_TOKENS, D_MODEL, D_FFN, N_LAYERS = 256, 512, 2048, 6

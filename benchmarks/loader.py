@@ -22,10 +22,11 @@ import torch
 from torch import nn
 
 from experiments.autoregressive import Settings
-from experiments.corpus import Windows, load_corpus
-from experiments.models import Shape, make_model, shape_of
-from experiments.optimisation import make_optimizer
-from experiments.records import hardware
+from experiments.engine.optimiser import make_optimizer
+from experiments.engine.run_folder import hardware
+from experiments.models.language import Shape, make_model, shape_of
+from experiments.text.corpus import load_corpus
+from experiments.text.windows import Windows
 
 # The default, and the batch and the context of labml-nn's experiment; there with the default's
 # model, which is smaller than labml-nn's, so that the loader's share shows.

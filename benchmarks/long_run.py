@@ -23,14 +23,15 @@ from typing import Any
 import torch
 
 from experiments.autoregressive import Settings, build
-from experiments.devices import make_fabric
-from experiments.optimisation import make_optimizer
-from experiments.records import hardware
-from experiments.runs import Launch
-from experiments.settings import check_positive
-from experiments.state import State
-from experiments.tracking import tracking
-from experiments.training import Training, train
+from experiments.engine.devices import make_fabric
+from experiments.engine.experiment import Training
+from experiments.engine.launch import Launch
+from experiments.engine.loop import train
+from experiments.engine.optimiser import make_optimizer
+from experiments.engine.run_folder import hardware
+from experiments.engine.settings.errors import check_positive
+from experiments.engine.state import State
+from experiments.engine.tracking import tracking
 
 PARTS = 10
 

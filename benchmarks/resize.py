@@ -18,11 +18,11 @@ from pathlib import Path
 import torch
 
 from experiments.autoregressive import trained
-from experiments.checkpoint import BEST, CheckpointError
-from experiments.corpus import load_corpus
-from experiments.devices import make_fabric
-from experiments.evaluation import evaluate
-from experiments.state import load_run_checkpoint
+from experiments.engine.checkpoint import BEST, CheckpointError
+from experiments.engine.devices import make_fabric
+from experiments.engine.state import load_run_checkpoint
+from experiments.text.corpus import load_corpus
+from experiments.text.evaluation import evaluate
 from labml_gmlp import extend, interpolate
 
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import blocks, generation, throughput, toeplitz
-from experiments.tables import replace_between
-from labml_gmlp.storage import write_aside
+from experiments.reporting.tables import replace_between
+from labml_gmlp.storage import atomic_write
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "speed.md"
@@ -50,4 +50,4 @@ def page() -> str:
 
 
 if __name__ == "__main__":
-    write_aside(PAGE, page().encode())
+    atomic_write(PAGE, page().encode())

@@ -30,12 +30,13 @@ from labml_nn.transformers.models import EmbeddingsWithPositionalEncoding, Encod
 from torch import Tensor, nn
 
 from experiments.autoregressive import Settings, loss
-from experiments.devices import Share, has_bf16, make_fabric
-from experiments.models import make_model, shape_of
-from experiments.optimisation import make_optimizer
-from experiments.records import environment, write_json
-from experiments.state import State
-from experiments.training import Task, Training, train
+from experiments.engine.devices import BatchSplit, has_bf16, make_fabric
+from experiments.engine.experiment import Task, Training
+from experiments.engine.loop import train
+from experiments.engine.optimiser import make_optimizer
+from experiments.engine.run_folder import environment, write_json
+from experiments.engine.state import State
+from experiments.models.language import make_model, shape_of
 
 N_TOKENS = 65
 SIZES = Settings(d_model=512, d_ffn=2048, n_layers=6, seq_len=256)
@@ -91,7 +92,7 @@ def ours(precision: str) -> tuple[nn.Module, Steps]:
     optimizer = make_optimizer(model, lr=1e-4, betas=(0.9, 0.99), weight_decay=0.1)
     stepper: Any = fabric.setup_optimizers(optimizer)
 
-    def read(step: int, share: Share) -> Any:
+    def read(step: int, share: BatchSplit) -> Any:
         while True:
             window = batches()
             yield window[:, :-1], window[:, 1:]
@@ -104,7 +105,7 @@ def ours(precision: str) -> tuple[nn.Module, Steps]:
         loss=loss,
         evaluate=lambda model, fabric: {"nats_per_char": 0.0},
         monitor="nats_per_char",
-        in_words=str,
+        describe=str,
     )
 
     def steps(number: int) -> float:

@@ -33,9 +33,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from experiments.records import environment, write_json
+from experiments.engine.run_folder import environment, write_json
 from labml_gmlp import SpatialProjection, ToeplitzProjection
-from labml_gmlp.storage import write_aside
+from labml_gmlp.storage import atomic_write
 
 FFT, ROWS, FREE = "FFT", "rows of W", "free W"
 WAYS: dict[str, Callable[[int], nn.Module]] = {
@@ -230,7 +230,7 @@ def main() -> None:
     print(f"{title}; medians of {given.rounds} rounds; commit {where['commit']}\n")
     print(table(points), end="")
     if given.chart:
-        write_aside(given.chart, chart(points, title))
+        atomic_write(given.chart, chart(points, title))
 
 
 if __name__ == "__main__":

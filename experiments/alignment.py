@@ -25,15 +25,16 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from experiments.command import Experiment, main_of, run
-from experiments.devices import Share
-from experiments.models import check_choice, make_model, shape_of
-from experiments.pictures import Curve
-from experiments.run_page import plain_report
-from experiments.runs import Launch
-from experiments.settings import check_positive, from_dict
-from experiments.sums import sum_over_rows
-from experiments.training import Batch, Task, Training
+from experiments.engine.command import run, run_as_main
+from experiments.engine.devices import BatchSplit
+from experiments.engine.experiment import Batch, Experiment, Task, Training
+from experiments.engine.launch import Launch
+from experiments.engine.settings.errors import check_choice, check_positive
+from experiments.engine.settings.flags import from_dict
+from experiments.engine.validation import sum_over_rows
+from experiments.models.language import make_model, shape_of
+from experiments.reporting.pictures import Curve
+from experiments.reporting.run_page import plain_report
 
 VARIANTS = ("gmlp", "amlp", "transformer")
 # Tokens: what fills the room around the spans, what stands before the second, then the symbols,
@@ -150,7 +151,7 @@ def guess(settings: Settings) -> float:
 
 
 def training_batches(
-    settings: Settings, training: Training, step: int, share: Share
+    settings: Settings, training: Training, step: int, share: BatchSplit
 ) -> Iterator[Batch]:
     """Yields tokens and targets, `[rows, seq_len]` each, from `step` on."""
     shares = share.rows(training.batch)
@@ -196,7 +197,7 @@ def evaluate(
     return {"nats": loss / settings.rows, "error": wrong / count}
 
 
-def in_words(settings: Settings, found: dict[str, float]) -> str:
+def describe(settings: Settings, found: dict[str, float]) -> str:
     """An evaluation in a line."""
     return (
         f"{found['error']:.2%} wrong, {found['nats']:.4f} nats per question "
@@ -230,7 +231,7 @@ def build(settings: Settings, training: Training, launch: Launch, fabric: Fabric
         loss=asked_loss,
         evaluate=lambda model, fabric: evaluate(model, fabric, settings, validation),
         monitor="error",
-        in_words=lambda found: in_words(settings, found),
+        describe=lambda found: describe(settings, found),
     )
 
 
@@ -244,7 +245,7 @@ EXPERIMENT = Experiment(
     build=build,
     finish=plain_report(
         lambda record: f"{record['settings']['layer']} on alignment",
-        lambda record, found: in_words(
+        lambda record, found: describe(
             from_dict((Settings, Training), record["settings"])[0], found
         ),
         CURVE,
@@ -253,4 +254,4 @@ EXPERIMENT = Experiment(
 main = partial(run, EXPERIMENT)
 
 if __name__ == "__main__":
-    main_of(EXPERIMENT)
+    run_as_main(EXPERIMENT)

@@ -23,28 +23,24 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from experiments.checkpoint import BEST
-from experiments.command import Experiment, main_of, run
-from experiments.corpus import Windows, load_corpus
-from experiments.devices import pick_device
-from experiments.evaluation import evaluate, in_words
-from experiments.models import ENCODERS, LAYERS, check_choice, make_model, shape_of
-from experiments.pictures import NATS_PER_CHARACTER
-from experiments.run_page import fenced, matrices, write_run
-from experiments.runs import Launch, read_record
-from experiments.settings import (
-    Parser,
-    add_flags,
-    check_positive,
-    from_dict,
-    given,
-    user_errors,
-)
-from experiments.state import State, best_weights, load_run_checkpoint
-from experiments.training import Batch, Task, Training
-from experiments.vocabulary import Vocabulary, check_vocabulary, from_description
+from experiments.engine.checkpoint import BEST
+from experiments.engine.command import run, run_as_main
+from experiments.engine.devices import pick_device
+from experiments.engine.experiment import Batch, Experiment, Task, Training
+from experiments.engine.launch import Launch
+from experiments.engine.run_folder import read_record
+from experiments.engine.settings.errors import check_choice, check_positive, user_errors
+from experiments.engine.settings.flags import Parser, add_flags, from_dict, given_values
+from experiments.engine.state import State, best_weights, load_run_checkpoint
+from experiments.models.language import ENCODERS, LAYERS, make_model, shape_of
+from experiments.reporting.pictures import NATS_PER_CHARACTER
+from experiments.reporting.run_page import fenced, matrices, write_run
+from experiments.text.corpus import load_corpus
+from experiments.text.evaluation import describe, evaluate
+from experiments.text.vocabulary import Vocabulary, check_vocabulary, from_description
+from experiments.text.windows import Windows
 from labml_gmlp import LanguageModel, generate
-from labml_gmlp.storage import write_aside
+from labml_gmlp.storage import atomic_write
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,7 +183,7 @@ def build(settings: Settings, training: Training, launch: Launch, fabric: Fabric
             model, corpus.validation, corpus.validation_characters, settings.seq_len, fabric
         ),
         monitor="nats_per_char",
-        in_words=in_words,
+        describe=describe,
     )
 
 
@@ -250,7 +246,7 @@ def finish(folder: Path, record: dict[str, Any], state: State, fabric: Fabric) -
     best = load_run_checkpoint(folder / BEST)
     sample = "".join(sampling(best, Sample(folder), fabric.device))
     found = best["best"]
-    write_aside(folder / "sample.txt", sample.encode())
+    atomic_write(folder / "sample.txt", sample.encode())
     write_run(
         folder,
         record,
@@ -264,7 +260,7 @@ def finish(folder: Path, record: dict[str, Any], state: State, fabric: Fabric) -
         curve=NATS_PER_CHARACTER,
         parts=[*matrices(folder, state.model, best, causal=True), "## Sample", fenced(sample)],
     )
-    print(f"validation: {in_words(found)} at step {found['step']}")
+    print(f"validation: {describe(found)} at step {found['step']}")
     print(f"sample:\n{sample}\n\nrun: {folder}")
 
 
@@ -282,7 +278,7 @@ def sample_command(arguments: Sequence[str]) -> None:
     add_flags(parser, Sample)
     namespace = parser.parse_args(arguments)
     with user_errors():
-        sample = Sample(**given(Sample, namespace))
+        sample = Sample(**given_values(Sample, namespace))
         read_record(sample.run)
         device = pick_device(sample.device)
         texts = sampling(load_run_checkpoint(sample.run / BEST), sample, device)
@@ -304,4 +300,4 @@ EXPERIMENT = Experiment(
 main = partial(run, EXPERIMENT)
 
 if __name__ == "__main__":
-    main_of(EXPERIMENT)
+    run_as_main(EXPERIMENT)

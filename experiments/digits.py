@@ -23,16 +23,15 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from experiments.command import Experiment, main_of, run
-from experiments.devices import Share
-from experiments.digit_images import N_CLASSES, Images, load_images
-from experiments.models import check_choice
-from experiments.pictures import Curve
-from experiments.run_page import plain_report
-from experiments.runs import Launch
-from experiments.settings import check_positive
-from experiments.sums import sum_over_rows
-from experiments.training import Batch, Task, Training
+from experiments.engine.command import run, run_as_main
+from experiments.engine.devices import BatchSplit
+from experiments.engine.experiment import Batch, Experiment, Task, Training
+from experiments.engine.launch import Launch
+from experiments.engine.settings.errors import check_choice, check_positive
+from experiments.engine.validation import sum_over_rows
+from experiments.images.digits import N_CLASSES, Images, load_images
+from experiments.reporting.pictures import Curve
+from experiments.reporting.run_page import plain_report
 from labml_gmlp import Encoder, GMLPBlock, ImageClassifier, MixerBlock, n_patches
 
 
@@ -212,7 +211,7 @@ def evaluate(model: nn.Module, fabric: Fabric, rows: tuple[Tensor, Tensor]) -> d
     return {"nats": loss / len(rows[0]), "error": wrong / len(rows[0])}
 
 
-def in_words(found: dict[str, float]) -> str:
+def describe(found: dict[str, float]) -> str:
     """An evaluation in a line."""
     return f"{found['error']:.2%} wrong, {found['nats']:.4f} nats per image"
 
@@ -231,7 +230,7 @@ def build(settings: Settings, training: Training, launch: Launch, fabric: Fabric
         images.labels[images.n_train :],
     )
 
-    def batches(step: int, share: Share) -> Iterator[Batch]:
+    def batches(step: int, share: BatchSplit) -> Iterator[Batch]:
         shares = share.rows(training.batch)
         while True:
             for rows in shares:
@@ -249,7 +248,7 @@ def build(settings: Settings, training: Training, launch: Launch, fabric: Fabric
         loss=smoothed_loss(settings.smoothing),
         evaluate=lambda model, fabric: evaluate(model, fabric, held_out),
         monitor="error",
-        in_words=in_words,
+        describe=describe,
     )
 
 
@@ -264,11 +263,11 @@ EXPERIMENT = Experiment(
     build=build,
     finish=plain_report(
         lambda record: f"{record['settings']['layer']} on {record['data']['name']}",
-        lambda record, found: in_words(found),
+        lambda record, found: describe(found),
         CURVE,
     ),
 )
 main = partial(run, EXPERIMENT)
 
 if __name__ == "__main__":
-    main_of(EXPERIMENT)
+    run_as_main(EXPERIMENT)

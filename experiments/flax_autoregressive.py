@@ -19,7 +19,8 @@ import optax
 from flax import nnx
 from jax import Array
 
-from experiments.corpus import Corpus, Windows, load_corpus
+from experiments.text.corpus import Corpus, load_corpus
+from experiments.text.windows import Windows
 from labml_gmlp.flax import Encoder, GMLPBlock, LanguageModel
 
 SEQ_LEN = 64  # characters

@@ -22,24 +22,24 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from experiments.checkpoint import BEST
-from experiments.command import Experiment, main_of, run
+from experiments.engine.checkpoint import BEST
+from experiments.engine.command import run, run_as_main
+from experiments.engine.experiment import Batch, Experiment, Task, Training
+from experiments.engine.launch import Launch
+from experiments.engine.settings.flags import from_dict
+from experiments.engine.state import State, best_weights, load_run_checkpoint
 from experiments.images.augment import Normalisation, augment
-from experiments.images.command import validate_command
 from experiments.images.decode import MODE, Crop
 from experiments.images.distillation import distillation_loss
 from experiments.images.folders import read_images
 from experiments.images.mixing import cross_entropy, mix, smooth
-from experiments.images.models import load_pretrained, model_of, save_trained
 from experiments.images.reading import Damaged, training_batches, validation_batches
 from experiments.images.settings import DEFAULTS, Settings
-from experiments.images.validation import in_words, validate
-from experiments.pictures import Curve
-from experiments.run_page import matrices, write_run
-from experiments.runs import Launch
-from experiments.settings import from_dict
-from experiments.state import State, best_weights, load_run_checkpoint
-from experiments.training import Batch, Task, Training
+from experiments.images.validate_command import validate_command
+from experiments.images.validation import describe, validate
+from experiments.models.images import load_pretrained, model_of, save_trained
+from experiments.reporting.pictures import Curve
+from experiments.reporting.run_page import matrices, write_run
 from labml_gmlp.models.sizes import multiply_adds
 
 
@@ -107,7 +107,7 @@ def build(settings: Settings, training: Training, launch: Launch, fabric: Fabric
             fabric,
         ),
         monitor="error",
-        in_words=in_words,
+        describe=describe,
     )
 
 
@@ -201,7 +201,7 @@ def finish(folder: Path, record: dict[str, Any], state: State, fabric: Fabric) -
         curve=Curve("nats", "nats per image"),
         parts=matrices(folder, state.model, best, causal=False),
     )
-    print(f"validation: {in_words(found)} at step {found['step']}")
+    print(f"validation: {describe(found)} at step {found['step']}")
     print(f"training: {rate:,.0f} images a second\nmodel: {folder / 'model'}\nrun: {folder}")
 
 
@@ -218,4 +218,4 @@ EXPERIMENT = Experiment(
 main = partial(run, EXPERIMENT)
 
 if __name__ == "__main__":
-    main_of(EXPERIMENT)
+    run_as_main(EXPERIMENT)

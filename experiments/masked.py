@@ -26,17 +26,18 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from experiments.command import Experiment, main_of, run
-from experiments.corpus import Corpus, Windows, load_corpus
-from experiments.devices import Share
-from experiments.models import check_choice, make_model, shape_of
-from experiments.pictures import Curve
-from experiments.run_page import plain_report
-from experiments.runs import Launch
-from experiments.settings import check_positive
-from experiments.sums import sum_over_rows
-from experiments.toeplitz_share import toeplitz_shares
-from experiments.training import Batch, Task, Training
+from experiments.engine.command import run, run_as_main
+from experiments.engine.devices import BatchSplit
+from experiments.engine.experiment import Batch, Experiment, Task, Training
+from experiments.engine.launch import Launch
+from experiments.engine.settings.errors import check_choice, check_positive
+from experiments.engine.validation import sum_over_rows
+from experiments.models.language import make_model, shape_of
+from experiments.reporting.pictures import Curve
+from experiments.reporting.run_page import plain_report
+from experiments.reporting.toeplitz_fraction import toeplitz_fractions
+from experiments.text.corpus import Corpus, load_corpus
+from experiments.text.windows import Windows
 
 VARIANTS = ("gmlp", "linear", "additive", "multiplicative", "toeplitz", "transformer")
 # What the loss skips.
@@ -147,13 +148,13 @@ def hide(
 
 
 def training_batches(
-    corpus: Corpus, settings: Settings, training: Training, step: int, share: Share
+    corpus: Corpus, settings: Settings, training: Training, step: int, share: BatchSplit
 ) -> Iterator[Batch]:
     r"""
     ## What training reads
 
-    The windows of the [corpus](corpus.py) in their order, hidden anew in each pass: by the seed,
-    the step and the row alone.
+    The windows of the [corpus](text/corpus.py) in their order, hidden anew in each pass: by the
+    seed, the step and the row alone.
 
     Yields inputs and targets, `[rows, seq_len]` each, from `step` on.
     """
@@ -238,7 +239,8 @@ def evaluate(model: nn.Module, fabric: Fabric, rows: tuple[Tensor, Tensor]) -> d
     ## Evaluation
 
     Returns nats per hidden character, the perplexity $e^\ell$, the share of wrong guesses, and for
-    models with a free $W$ the [Toeplitz share](toeplitz_share.py), the mean over layers.
+    models with a free $W$ the [Toeplitz share](reporting/toeplitz_fraction.py), the mean over
+    layers.
     """
     loss, count, wrong = sum_over_rows(model, fabric, rows, _measure)
     nats = loss / count
@@ -248,18 +250,18 @@ def evaluate(model: nn.Module, fabric: Fabric, rows: tuple[Tensor, Tensor]) -> d
         "perplexity": math.exp(nats) if nats < 700 else math.inf,
         "error": wrong / count,
     }
-    shares = toeplitz_shares(model)
-    return {**found, "toeplitz_share": sum(shares) / len(shares)} if shares else found
+    shares = toeplitz_fractions(model)
+    return {**found, "toeplitz_fraction": sum(shares) / len(shares)} if shares else found
 
 
-def in_words(found: dict[str, float]) -> str:
+def describe(found: dict[str, float]) -> str:
     """An evaluation in a line."""
     words = (
         f"{found['nats_per_char']:.4f} nats per hidden character, perplexity "
         f"{found['perplexity']:.3f}, {found['error']:.1%} wrong"
     )
-    if "toeplitz_share" in found:
-        words += f", W {found['toeplitz_share']:.0%} Toeplitz"
+    if "toeplitz_fraction" in found:
+        words += f", W {found['toeplitz_fraction']:.0%} Toeplitz"
     return words
 
 
@@ -296,7 +298,7 @@ def build(settings: Settings, training: Training, launch: Launch, fabric: Fabric
         loss=masked_loss,
         evaluate=lambda model, fabric: evaluate(model, fabric, rows),
         monitor="nats_per_char",
-        in_words=in_words,
+        describe=describe,
     )
 
 
@@ -310,11 +312,11 @@ EXPERIMENT = Experiment(
     build=build,
     finish=plain_report(
         lambda record: f"{record['settings']['layer']}, masked, on {record['data']['name']}",
-        lambda record, found: in_words(found),
+        lambda record, found: describe(found),
         CURVE,
     ),
 )
 main = partial(run, EXPERIMENT)
 
 if __name__ == "__main__":
-    main_of(EXPERIMENT)
+    run_as_main(EXPERIMENT)

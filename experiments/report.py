@@ -6,7 +6,7 @@ python -m experiments.report
 ```
 
 Rewrites every table and picture of the results pages, and the table of the README, from the data of
-the runs under `experiments/results/`. What stands between a `begin` and an `end` mark belongs to
+the runs under `results/`. What stands between a `begin` and an `end` mark belongs to
 this command; the prose around it is written by hand.
 """
 
@@ -19,33 +19,34 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from experiments import alignment, digits, masked, scaling
-from experiments.pictures import (
+from experiments import alignment, digits, masked
+from experiments.reporting import scaling
+from experiments.reporting.pictures import (
     NATS_PER_CHARACTER,
     Curve,
     compare,
     loss_curve,
     spatial_matrices,
 )
-from experiments.run_page import fenced, read_matrices
-from experiments.tables import (
+from experiments.reporting.run_page import fenced, read_matrices
+from experiments.reporting.tables import (
     NAMES,
     Measure,
     Run,
+    describe_order,
     grouped,
     load_runs,
     name_of,
-    order_in_words,
     provenance_table,
     replace_between,
     results_table,
     sweep_table,
 )
-from experiments.toeplitz_share import toeplitz_share, toeplitz_share_of_noise
-from labml_gmlp.storage import write_aside
+from experiments.reporting.toeplitz_fraction import toeplitz_fraction, toeplitz_fraction_of_noise
+from labml_gmlp.storage import atomic_write
 
 ROOT = Path(__file__).parent.parent
-RESULTS = ROOT / "experiments" / "results"
+RESULTS = ROOT / "results"
 
 # ## The pages
 #
@@ -61,7 +62,7 @@ def common(
     runs = [run for group in groups.values() for run in group]
     marks = {
         "results": results_table(groups, measure, more),
-        "order": order_in_words(groups, measure),
+        "order": describe_order(groups, measure),
         "provenance": provenance_table(runs, measure),
     }
     curves = {name_of(group): group_runs[0]["metrics"] for group, group_runs in groups.items()}
@@ -130,11 +131,11 @@ def masked_text(folder: Path) -> Page:
 def toeplitz_table(matrices: dict[int, list[NDArray[np.float32]]]) -> str:
     """The Toeplitz share of each block's $W$, a row for each seed, and of noise of that size."""
     shares = {
-        f"seed {seed}": [toeplitz_share(torch.from_numpy(w)) for w in found]
+        f"seed {seed}": [toeplitz_fraction(torch.from_numpy(w)) for w in found]
         for seed, found in matrices.items()
     }
     first = next(iter(matrices.values()))
-    shares["noise"] = [toeplitz_share_of_noise(len(w)) for w in first]
+    shares["noise"] = [toeplitz_fraction_of_noise(len(w)) for w in first]
     heads = [f"block {k + 1}" for k in range(len(first))]
     rows = [f"| model | {' | '.join(heads)} |", "| --- |" + " --- |" * len(heads)]
     rows += [
@@ -229,7 +230,7 @@ def _filled(path: Path, marks: dict[str, str]) -> bytes:
 def main() -> int:
     for path, content in report().items():
         if not path.exists() or path.read_bytes() != content:
-            write_aside(path, content)
+            atomic_write(path, content)
             print(path.relative_to(ROOT))
     return 0
 

@@ -25,15 +25,14 @@ from pathlib import Path
 from typing import Any
 
 from experiments import alignment, autoregressive, digits, masked
-from experiments.command import Experiment
+from experiments.engine.experiment import Experiment, Training
+from experiments.engine.settings.errors import UserError, run_command
 from experiments.report import RESULTS, ROOT
-from experiments.scaling import (
+from experiments.reporting.scaling import (
     deepest_at_half_the_rate,
     masked_transformers_at_twice_the_rate,
     variants,
 )
-from experiments.settings import UserError, run_command
-from experiments.training import Training
 
 # What is kept of a run beside its page. Checkpoints are not: they are large, and made anew.
 KEPT = ("settings.json", "metrics.jsonl", "result.json")
@@ -100,7 +99,7 @@ def _rates(module: str, flags: str, defaults: Defaults) -> list[Run]:
 
 # ## The studies
 #
-# The name of a study is that of its folder under `experiments/results`.
+# The name of a study is that of its folder under `results`.
 STUDIES: dict[str, list[Run]] = {
     "tiny_shakespeare": _each("autoregressive", _layers(TEXT, autoregressive.DEFAULTS)),
     # The Transformer in the precision in which it is faster here, and the best model with one more

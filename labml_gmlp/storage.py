@@ -14,14 +14,16 @@ from pathlib import Path
 from typing import BinaryIO
 
 
-def write_aside(path: Path, content: bytes) -> None:
+def atomic_write(path: Path, content: bytes) -> None:
     """Writes `content` as a whole, as `aside` does. Raises `OSError` if it cannot be written."""
-    with aside(path) as file:
+    with atomic_writer(path) as file:
         file.write(content)
 
 
 @contextlib.contextmanager
-def aside(path: Path, keep: Path | None = None, *, shared: bool = False) -> Iterator[BinaryIO]:
+def atomic_writer(
+    path: Path, keep: Path | None = None, *, shared: bool = False
+) -> Iterator[BinaryIO]:
     r"""
     ## All or nothing
 

@@ -22,14 +22,18 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from experiments.engine.settings.errors import UserError
 from experiments.images.decode import Crop, centre_crop, random_crop
 from experiments.images.folders import Images
-from experiments.settings import UserError
 
 # How often another image is tried in the place of a damaged one.
 TRIES = 20
 # What a worker imports, because the command does: loaded once, in the process that they fork from.
-PRELOADED = ["experiments.command", "experiments.run_page", "experiments.images.command"]
+PRELOADED = [
+    "experiments.engine.command",
+    "experiments.reporting.run_page",
+    "experiments.images.validate_command",
+]
 
 
 class Reads(Protocol):

@@ -7,12 +7,11 @@ three sizes.
 
 from dataclasses import dataclass
 
+from experiments.engine.experiment import Training
+from experiments.engine.settings.errors import check_choice, check_positive
 from experiments.images.augment import FILLS, POLICIES, Augmentation, Normalisation
 from experiments.images.distillation import KINDS
 from experiments.images.mixing import Mixing
-from experiments.models import check_choice
-from experiments.settings import check_positive
-from experiments.training import Training
 from labml_gmlp.models.sizes import GMLP_B, GMLP_S, GMLP_TI
 
 SIZES = {"ti": GMLP_TI, "s": GMLP_S, "b": GMLP_B}

@@ -14,8 +14,8 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from experiments.engine.settings.errors import UserError, report_once
 from experiments.images.augment import Normalisation
-from experiments.settings import UserError, told_once
 
 
 def right(logits: Tensor, labels: Tensor, k: int) -> Tensor:
@@ -70,7 +70,7 @@ def validate(
     seconds = time.perf_counter() - began
     model.train(was_training)
     if n == 0:
-        with told_once():
+        with report_once():
             raise UserError("data must have images to validate, got none that can be read")
     return {
         "error": 100 * (1 - top1 / n),
@@ -82,7 +82,7 @@ def validate(
     }
 
 
-def in_words(found: dict[str, float]) -> str:
+def describe(found: dict[str, float]) -> str:
     """One line for a validation."""
     return (
         f"top-1 {found['top1']:.2f} %, top-5 {found['top5']:.2f} %, loss {found['nats']:.4f}, "

@@ -9,9 +9,9 @@ take a model of ours back out:
     model = weights.load("gmlp_s16_224.safetensors")
     weights.save(model, "ours.safetensors", to="timm gmlp")
 
-What is to be known of a system is one [table](table.py) of names, read in both directions, and a
-list of facts that no weight shows, such as the constants of the norms, in the words of
-[config.py](config.py). A [system](system.py) is both together:
+What is to be known of a system is one [table](translate/table.py) of names, read in both
+directions, and a list of facts that no weight shows, such as the constants of the norms, in the
+words of [config.py](translate/config.py). A [system](translate/system.py) is both together:
 
 * [labml-nn](systems/labml_nn.py): its language model, its encoder, its block
 * [g-mlp-pytorch](systems/g_mlp_pytorch.py): `gMLP` and `gMLPVision`
@@ -24,12 +24,13 @@ list of facts that no weight shows, such as the constants of the norms, in the w
 * [danielelbrecht/mlp_mixer](systems/mlp_mixer.py): a Mixer whose tokens are the channels
 * [ESPnet](systems/espnet.py): one cgMLP
 
-Our tied heads and Toeplitz matrices are [written out](rewrite.py) for systems that have neither.
+Our tied heads and Toeplitz matrices are [written out](translate/rewrite.py) for systems that have
+neither.
 
 `python -m labml_gmlp.weights inspect FILE` says what is [in a file](__main__.py). Files of five
-[formats](files.py) are read without running anything in them; models of ours are saved as
+[formats](formats/files.py) are read without running anything in them; models of ours are saved as
 [folders](pretrained.py), which may lie on [the hub](hub.py), as timm's do with the way in which
-[images are prepared](images.py).
+[images are prepared](preprocessing.py).
 
 The core library does not import this package.
 """
@@ -39,9 +40,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from labml_gmlp.weights import files
-from labml_gmlp.weights.config import Config, build, config_of
-from labml_gmlp.weights.system import State, System
+from labml_gmlp.weights.errors import WeightsError
+from labml_gmlp.weights.formats import files
 from labml_gmlp.weights.systems import (
     espnet,
     g_mlp_pytorch,
@@ -54,7 +54,9 @@ from labml_gmlp.weights.systems import (
     saurav,
     timm,
 )
-from labml_gmlp.weights.table import Row, Table, WeightsError
+from labml_gmlp.weights.translate.config import Config, build, config_of
+from labml_gmlp.weights.translate.system import State, System
+from labml_gmlp.weights.translate.table import Row, Table
 
 # In this order they are asked whether weights are theirs; at most one says yes.
 SYSTEMS: tuple[System, ...] = (
@@ -183,7 +185,7 @@ def load(path: str | Path, *, part: str | None = None, **options: Any) -> nn.Mod
     r"""
     ## From a file
 
-    * `path` is a file in any of the [formats](files.py)
+    * `path` is a file in any of the [formats](formats/files.py)
     * `part` is the entry of a checkpoint that holds the weights, such as `ema`
 
     Returns the model of ours, as `from_state` does for the weights in it.

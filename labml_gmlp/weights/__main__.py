@@ -5,9 +5,9 @@ r"""
     python -m labml_gmlp.weights convert FILE OUT --to timm
 
 The first says whose weights are in a file, what model they make and what each is called here; the
-second writes them for another system. Both read all [formats](files.py), and what stands in no
-weight is given as `-o causal=true` or `-o image_size=[224,160]`. What goes wrong takes one line on
-stderr and ends with status 2.
+second writes them for another system. Both read all [formats](formats/files.py), and what stands in
+no weight is given as `-o causal=true` or `-o image_size=[224,160]`. What goes wrong takes one line
+on stderr and ends with status 2.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from labml_gmlp import weights
-from labml_gmlp.weights import files
+from labml_gmlp.weights.formats import files
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

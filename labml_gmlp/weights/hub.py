@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from labml_gmlp.weights.arrays import short
-from labml_gmlp.weights.table import WeightsError
+from labml_gmlp.weights.errors import WeightsError
+from labml_gmlp.weights.formats.arrays import short
 
 
 def finder(

@@ -32,13 +32,13 @@ from labml_gmlp.blocks.transformer import TransformerLayer
 from labml_gmlp.blocks.windowed import WindowedProjection
 from labml_gmlp.models.language import LanguageModel
 from labml_gmlp.models.vision import ImageClassifier
-from labml_gmlp.storage import write_aside
+from labml_gmlp.storage import atomic_write
 from labml_gmlp.weights import from_state
-from labml_gmlp.weights.arrays import short
-from labml_gmlp.weights.files import read, write
+from labml_gmlp.weights.errors import WeightsError
+from labml_gmlp.weights.formats.arrays import short
+from labml_gmlp.weights.formats.files import read, write
 from labml_gmlp.weights.hub import finder, read_json
-from labml_gmlp.weights.images import Preprocessing, preprocessing_of
-from labml_gmlp.weights.table import WeightsError
+from labml_gmlp.weights.preprocessing import Preprocessing, preprocessing_of
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 FORMAT = "labml_gmlp"
@@ -59,7 +59,7 @@ def save_pretrained(model: nn.Module, folder: str | os.PathLike[str]) -> None:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write(folder / WEIGHTS, model.state_dict(), {"system": FORMAT})
-    write_aside(folder / CONFIG, (json.dumps(config, indent=2) + "\n").encode())
+    atomic_write(folder / CONFIG, (json.dumps(config, indent=2) + "\n").encode())
 
 
 def from_pretrained(
@@ -111,7 +111,7 @@ def preprocessing_from(
     * the arguments are those of `from_pretrained`, for a model of timm, or one that the experiment
       on ImageNet has saved
 
-    Returns [how images are prepared](images.py) for it.
+    Returns [how images are prepared](preprocessing.py) for it.
 
     Raises `WeightsError` as `from_pretrained` does, and for a config that does not say so, such as
     that of `save_pretrained`.

@@ -20,12 +20,12 @@ from pathlib import Path
 from mkdocs.config import load_config
 from mkdocs.exceptions import MkDocsException
 
-from mkdocs_annotated import shapes
+from mkdocs_annotated.beside import shapes
+from mkdocs_annotated.beside.trace import run
 from mkdocs_annotated.errors import SourceError
 from mkdocs_annotated.plugin import AnnotatedPlugin
-from mkdocs_annotated.scan import read
-from mkdocs_annotated.sources import modules
-from mkdocs_annotated.trace import run
+from mkdocs_annotated.source.files import modules
+from mkdocs_annotated.source.scan import read
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,10 +1,10 @@
 r"""
 # The plugin
 
-The only module that MkDocs talks to, and the only one besides [publish](publish.py) that knows of
-it. It adds one page per module before MkDocs looks at its navigation, so that links, titles and
-strict checks treat source pages like all others, and lays the code beside the prose after the
-Markdown is rendered.
+The only module that MkDocs talks to, and the only one besides [publish](pages/publish.py) that
+knows of it. It adds one page per module before MkDocs looks at its navigation, so that links,
+titles and strict checks treat source pages like all others, and lays the code beside the prose
+after the Markdown is rendered.
 """
 
 from __future__ import annotations
@@ -29,24 +29,26 @@ from mkdocs.structure.pages import Page
 from mkdocs.utils import get_relative_url
 from mkdocs.utils.templates import TemplateContext
 
-from mkdocs_annotated import blocks, coverage, difference, search
-from mkdocs_annotated import page as pages
-from mkdocs_annotated.addresses import linker, on_code_host
-from mkdocs_annotated.apparatus import Apparatus, entry
-from mkdocs_annotated.article import Article, read_article
-from mkdocs_annotated.beside import Beside, Configured
-from mkdocs_annotated.draft import Draft
+from mkdocs_annotated.beside.beside import Beside, Configured
 from mkdocs_annotated.errors import SourceError
-from mkdocs_annotated.links import Index, Target, read_inventory
-from mkdocs_annotated.markup import MarkupExtension
-from mkdocs_annotated.math import MathExtension
-from mkdocs_annotated.minify import SUFFIXES, minify, slim
+from mkdocs_annotated.markdown import difference
+from mkdocs_annotated.markdown.draft import Draft
+from mkdocs_annotated.markdown.markup import MarkupExtension
+from mkdocs_annotated.markdown.math import MathExtension
+from mkdocs_annotated.markdown.prose import split
+from mkdocs_annotated.markdown.references import ReferenceExtension
 from mkdocs_annotated.options import AnnotatedConfig
-from mkdocs_annotated.prose import split
-from mkdocs_annotated.publish import Aside
-from mkdocs_annotated.references import ReferenceExtension
-from mkdocs_annotated.sources import Source, modules, mounted, shown
-from mkdocs_annotated.symbols import Symbols, read_symbols
+from mkdocs_annotated.pages import page as pages
+from mkdocs_annotated.pages.article import Article, read_article
+from mkdocs_annotated.pages.minify import SUFFIXES, minify, slim
+from mkdocs_annotated.pages.publish import Aside
+from mkdocs_annotated.site import coverage, search
+from mkdocs_annotated.site.addresses import linker, on_code_host
+from mkdocs_annotated.site.cross_references import Apparatus, entry
+from mkdocs_annotated.site.links import Index, Target, read_inventory
+from mkdocs_annotated.site.symbols import Symbols, read_symbols
+from mkdocs_annotated.source import blocks
+from mkdocs_annotated.source.files import Source, modules, mounted, shown
 
 log = get_plugin_logger(__name__)
 

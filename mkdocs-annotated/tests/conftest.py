@@ -15,11 +15,12 @@ import markdown
 import pytest
 from mkdocs.commands.build import build
 from mkdocs.config import load_config
-from mkdocs_annotated import page, prose
-from mkdocs_annotated.draft import Draft
-from mkdocs_annotated.markup import MarkupExtension
-from mkdocs_annotated.math import MathExtension
-from mkdocs_annotated.parse import parse
+from mkdocs_annotated.markdown import prose
+from mkdocs_annotated.markdown.draft import Draft
+from mkdocs_annotated.markdown.markup import MarkupExtension
+from mkdocs_annotated.markdown.math import MathExtension
+from mkdocs_annotated.pages import page
+from mkdocs_annotated.source.parse import parse
 
 EXAMPLE = Path(__file__).parent / "example"
 ARGUMENTS = [

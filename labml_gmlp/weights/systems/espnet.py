@@ -29,10 +29,11 @@ from torch import Tensor, nn
 
 from labml_gmlp.blocks.convolution import ConvolutionProjection
 from labml_gmlp.blocks.gmlp import SpatialGatingUnit
-from labml_gmlp.weights.config import Config
-from labml_gmlp.weights.special import OtherModel
-from labml_gmlp.weights.system import State, System, axis, inside
-from labml_gmlp.weights.table import Row, Table, WeightsError
+from labml_gmlp.weights.errors import WeightsError
+from labml_gmlp.weights.translate.config import Config
+from labml_gmlp.weights.translate.special import OtherModel
+from labml_gmlp.weights.translate.system import State, System, axis, inside
+from labml_gmlp.weights.translate.table import Row, Table
 
 GATE_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor] | None] = {
     "identity": None,

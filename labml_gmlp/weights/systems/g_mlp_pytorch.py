@@ -19,9 +19,10 @@ Norms and GELU are those of torch, as here. What differs:
 from math import isqrt
 from typing import Any
 
-from labml_gmlp.weights.config import Config
-from labml_gmlp.weights.system import State, System, axis, image_of, inside
-from labml_gmlp.weights.table import Row, Table, WeightsError, layers_of
+from labml_gmlp.weights.errors import WeightsError
+from labml_gmlp.weights.translate.config import Config
+from labml_gmlp.weights.translate.system import State, System, axis, image_of, inside
+from labml_gmlp.weights.translate.table import Row, Table, layers_of
 
 
 # $H$ is the number of heads, $n$ that of tokens, $d$ the width of the model, $h$ half of that of

@@ -16,9 +16,9 @@ published as `.npz` files of flat names. Read in the code, not run.
 
 from typing import Any
 
-from labml_gmlp.weights.config import Config
-from labml_gmlp.weights.system import State, System, axis, image_of, inside
-from labml_gmlp.weights.table import Row, Table, layers_of
+from labml_gmlp.weights.translate.config import Config
+from labml_gmlp.weights.translate.system import State, System, axis, image_of, inside
+from labml_gmlp.weights.translate.table import Row, Table, layers_of
 
 # $n$ is the number of patches, $d$ the width of the model, $t$ and $e$ are the widths inside the
 # two parts of a block.

@@ -21,9 +21,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from labml_gmlp.weights.config import Config, build
-from labml_gmlp.weights.system import State, System, axis, image_of, inside
-from labml_gmlp.weights.table import Row, Table, WeightsError, layers_of
+from labml_gmlp.weights.errors import WeightsError
+from labml_gmlp.weights.translate.config import Config, build
+from labml_gmlp.weights.translate.system import State, System, axis, image_of, inside
+from labml_gmlp.weights.translate.table import Row, Table, layers_of
 
 # $n$ is the number of tokens, $d$ the width of the model and $h$ half of that of $Z$.
 BLOCK = (

@@ -18,9 +18,9 @@ last digit. Three things differ around it:
   power of four. For another $d$ the last digit of an embedding may change
 """
 
-from labml_gmlp.weights.config import Config
-from labml_gmlp.weights.system import State, System, axis, inside
-from labml_gmlp.weights.table import Row, Table, layers_of
+from labml_gmlp.weights.translate.config import Config
+from labml_gmlp.weights.translate.system import State, System, axis, inside
+from labml_gmlp.weights.translate.table import Row, Table, layers_of
 
 # $n$ is the number of tokens, $d$ the width of the model, $e$ that of $Z$ and $h$ half of it.
 BLOCK = (

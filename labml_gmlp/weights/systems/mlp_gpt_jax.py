@@ -7,7 +7,8 @@ in.
 
 * It is always causal. What stands above the diagonal of $W$ is never read, there as here
 * $b$ is a column, `[n, 1]`; linear layers keep `[in, out]`
-* A linear layer stands behind the gate, before $V$; it is [folded](../special.py) into $V$
+* A linear layer stands behind the gate, before $V$; it is [folded](../translate/special.py) into
+  $V$
 * Norms have a constant of 1e-5, as Haiku's do, and GELU is the approximation by tanh, as JAX's is
 * It takes exactly $n$ tokens, without an axis of sequences; the model here takes batches of up to
   $n$
@@ -15,10 +16,10 @@ in.
   when nothing is trained; here nothing is left out
 """
 
-from labml_gmlp.weights.config import Config
-from labml_gmlp.weights.special import FoldedTable
-from labml_gmlp.weights.system import State, System, axis, inside
-from labml_gmlp.weights.table import Row, Table, layers_of
+from labml_gmlp.weights.translate.config import Config
+from labml_gmlp.weights.translate.special import FoldedTable
+from labml_gmlp.weights.translate.system import State, System, axis, inside
+from labml_gmlp.weights.translate.table import Row, Table, layers_of
 
 # $n$ is the number of tokens, $d$ the width of the model and $h$ half of that of $Z$. `folded` has
 # no parameters here.

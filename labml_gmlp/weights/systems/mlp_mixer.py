@@ -28,10 +28,10 @@ from torch import nn
 
 from labml_gmlp.blocks.encoder import Encoder
 from labml_gmlp.blocks.mixer import MixerBlock
-from labml_gmlp.weights.config import Config
-from labml_gmlp.weights.special import OtherModel
-from labml_gmlp.weights.system import State, System, axis, inside
-from labml_gmlp.weights.table import Row, Table, layers_of
+from labml_gmlp.weights.translate.config import Config
+from labml_gmlp.weights.translate.special import OtherModel
+from labml_gmlp.weights.translate.system import State, System, axis, inside
+from labml_gmlp.weights.translate.table import Row, Table, layers_of
 
 # $P$ is the number of patches, $E$ the number of channels, $m$ the width inside of both mixings.
 BLOCK = (

@@ -15,7 +15,8 @@ go on with them.
 * With `attn_dim` there is the attention of aMLP, which does mix: one head, always causal, for one
   sequence at a time there and for batches here. The models built here are causal, as $W = I$ is
 * Its weights fit any number of tokens, $W$ does not: `seq_len` must be said
-* A linear layer stands behind the gate, before $V$; it is [folded](../special.py) into $V$
+* A linear layer stands behind the gate, before $V$; it is [folded](../translate/special.py) into
+  $V$
 * All norms have a constant of 1e-6, GELU is the approximation by tanh: both are what Flax does when
   it is told nothing
 * With `num_tokens=None` there is neither embedding, nor last norm, nor head
@@ -27,10 +28,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from labml_gmlp.weights.config import Config, build
-from labml_gmlp.weights.special import FoldedTable
-from labml_gmlp.weights.system import State, System, axis, inside
-from labml_gmlp.weights.table import Row, Table, WeightsError, layers_of
+from labml_gmlp.weights.errors import WeightsError
+from labml_gmlp.weights.translate.config import Config, build
+from labml_gmlp.weights.translate.special import FoldedTable
+from labml_gmlp.weights.translate.system import State, System, axis, inside
+from labml_gmlp.weights.translate.table import Row, Table, layers_of
 
 # Below `layers_0` of a layer. $d$ is the width of the model and $h$ half of that of $Z$. `folded`
 # has no parameters here.

@@ -14,9 +14,9 @@ images with two kinds of block; published weights come in these names.
 
 from typing import Any
 
-from labml_gmlp.weights.config import Config
-from labml_gmlp.weights.system import State, System, axis, image_of, inside
-from labml_gmlp.weights.table import Row, Table, layers_of
+from labml_gmlp.weights.translate.config import Config
+from labml_gmlp.weights.translate.system import State, System, axis, image_of, inside
+from labml_gmlp.weights.translate.table import Row, Table, layers_of
 
 # $c$ is the number of channels of the images, $p$ and $q$ are height and width of a patch, $C$ is
 # the number of classes.

@@ -1,0 +1,189 @@
+r"""
+# Images of digits
+
+Three sources of grey images with their labels: the small ones that scikit-learn brings along, the
+files of MNIST, and any other pair of files in MNIST's format, IDX.
+"""
+
+import gzip
+import hashlib
+import math
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from experiments.engine.download import download
+
+Bytes = NDArray[np.uint8]
+
+NAMES = ("digits", "mnist", "t10k")
+N_CLASSES = 10
+HELD_OUT_SHARE = 0.2
+
+MNIST = "https://storage.googleapis.com/cvdf-datasets/mnist/"
+# Of the files as they are downloaded. Several public projects give the same four, and torchvision's
+# prototypes among them; those of the test files were also computed from the files themselves.
+MNIST_SHA256 = {
+    "train-images-idx3-ubyte.gz": (
+        "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"
+    ),
+    "train-labels-idx1-ubyte.gz": (
+        "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c"
+    ),
+    "t10k-images-idx3-ubyte.gz": (
+        "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6"
+    ),
+    "t10k-labels-idx1-ubyte.gz": (
+        "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6"
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Images:
+    r"""
+    ## Images, cut in two
+
+    * `name` is what was asked for
+    * `sha256` identifies images and labels together
+    * `pixels` are whole numbers from 0, the background, to 255, `[n, height, width]`
+    * `labels` are the digits, `[n]`
+    * `n_train` is the number of images to train on, the first ones; the others are held out
+    """
+
+    name: str
+    sha256: str
+    pixels: Tensor
+    labels: Tensor
+    n_train: int
+
+
+def load_images(images: str, labels: str | None, n_train: int | None, data: Path) -> Images:
+    r"""
+    ## Loading
+
+    * `images` is digits, mnist, t10k (the 10,000 on which MNIST tests) or the path of an IDX file
+    * `labels` is the path of the IDX file with their labels, beside a path only
+    * `n_train` is the number of images to train on; `None` means four fifths. MNIST is cut already
+    * `data` is the folder that keeps what was downloaded
+
+    Raises `ValueError` or `OSError` for what is missing, damaged or does not fit together.
+    """
+    if images in NAMES and labels is not None:
+        raise ValueError(f"labels must be left out with images={images!r}, got {labels!r}")
+    if images == "mnist":
+        if n_train is not None:
+            raise ValueError(f"train must be left out with images='mnist', got {n_train}")
+        train, train_labels = _mnist("train", data)
+        test, test_labels = _mnist("t10k", data)
+        pixels, digits = np.concatenate([train, test]), np.concatenate([train_labels, test_labels])
+        return _checked(images, pixels, digits, len(train))
+    if images == "digits":
+        pixels, digits = _scikit_learn()
+    elif images == "t10k":
+        pixels, digits = _mnist("t10k", data)
+    else:
+        pixels = read_idx(Path(images), 3, "images")
+        if labels is None:
+            raise ValueError(f"labels must be the path of an IDX file beside {images}, got none")
+        digits = read_idx(Path(labels), 1, "labels")
+    n = len(pixels)
+    n_train = round(n * (1 - HELD_OUT_SHARE)) if n_train is None else n_train
+    return _checked(images, pixels, digits, n_train)
+
+
+def _checked(name: str, pixels: Bytes, digits: Bytes, n_train: int) -> Images:
+    if len(pixels) != len(digits):
+        raise ValueError(f"labels must be as many as the images, {len(pixels)}, got {len(digits)}")
+    if len(digits) and digits.max() >= N_CLASSES:
+        raise ValueError(f"labels must lie in [0, {N_CLASSES}), got {digits.max()}")
+    if not 1 <= n_train < len(pixels):
+        raise ValueError(
+            f"train must leave images on both sides of {len(pixels)} in all, got {n_train}"
+        )
+    digest = hashlib.sha256(f"{pixels.shape}".encode() + pixels.tobytes() + digits.tobytes())
+    return Images(
+        name=name,
+        sha256=digest.hexdigest(),
+        pixels=torch.from_numpy(pixels.copy()),
+        labels=torch.from_numpy(digits.astype(np.int64)),
+        n_train=n_train,
+    )
+
+
+def _scikit_learn() -> tuple[Bytes, Bytes]:
+    """1,797 images of 8 x 8 pixels, in the package itself."""
+    try:
+        from sklearn.datasets import load_digits  # type: ignore[import-untyped]
+    except ImportError as e:
+        raise ValueError(
+            f"images must be mnist, t10k or the path of a file where scikit-learn cannot be "
+            f"imported, got 'digits' ({str(e).splitlines()[0]}); to install it: "
+            f"pip install scikit-learn"
+        ) from e
+    found = load_digits()
+    # From 0 to 16; 255 is not a multiple of it, and what is cut off is below a hundredth.
+    pixels = (found.images * 255 / 16).astype(np.uint8)
+    return pixels, found.target.astype(np.uint8)
+
+
+def _mnist(part: str, data: Path) -> tuple[Bytes, Bytes]:
+    """Images of 28 x 28 pixels: 60,000 of `train`, or 10,000 of `t10k`."""
+
+    def read(kind: str, n_axes: int) -> Bytes:
+        name = f"{part}-{kind}-idx{n_axes}-ubyte.gz"
+        path = download(MNIST + name, MNIST_SHA256[name], data / name, "images")
+        return read_idx(path, n_axes, "images")
+
+    return read("images", 3), read("labels", 1)
+
+
+def read_idx(path: Path, n_axes: int, name: str) -> Bytes:
+    r"""
+    ## The IDX format
+
+    Two zero bytes, the type of the numbers (8 for unsigned bytes), the number of axes; the length
+    of each axis as four bytes, the highest first; then the numbers. The file may be compressed with
+    gzip, which its first bytes tell, not its name.
+
+    * `path` is the file's
+    * `n_axes` is 3 for images, 1 for labels
+    * `name` is the setting that an error is about
+
+    Returns the numbers, with `n_axes` axes.
+
+    Raises `ValueError` for a file that is missing, of another format, or cut short.
+    """
+    try:
+        content = path.read_bytes()
+    except (OSError, ValueError) as e:
+        known = "digits, mnist, t10k or " if name == "images" else ""
+        raise ValueError(f"{name} must be {known}the path of an IDX file, got {str(path)!r}") from e
+    if content[:2] == b"\x1f\x8b":
+        try:
+            content = gzip.decompress(content)
+        except (OSError, EOFError, zlib.error) as e:
+            raise ValueError(f"{name} must be a whole gzip file, got {path} ({e})") from e
+    magic = bytes([0, 0, 8, n_axes])
+    if content[:4] != magic:
+        raise ValueError(
+            f"{name} must be an IDX file that begins with {magic.hex()}, "
+            f"got {content[:4].hex() or 'nothing'} in {path}"
+        )
+    header = 4 + 4 * n_axes
+    if len(content) < header:
+        raise ValueError(
+            f"{name} must have a header of {header} bytes, got {len(content)} in {path}"
+        )
+    shape = tuple(int(k) for k in np.frombuffer(content[4:header], ">u4"))
+    if len(content) - header != math.prod(shape):
+        raise ValueError(
+            f"{name} must have {math.prod(shape)} bytes after the header, which says "
+            f"{list(shape)}, got {len(content) - header} in {path}"
+        )
+    return np.frombuffer(content, np.uint8, offset=header).reshape(shape)

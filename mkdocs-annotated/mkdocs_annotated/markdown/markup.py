@@ -1,0 +1,163 @@
+r"""
+# What else Markdown must do here
+
+Authors of comments write the Markdown they know from code hosts: a list may follow a line of text
+at once, and links name files as they lie on disk. And a comment is not a web page: its HTML is
+shown, not obeyed, so that a page made from somebody's package runs nothing of theirs.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+import xml.etree.ElementTree as etree
+from urllib.parse import urlsplit
+
+from markdown import Markdown
+from markdown.extensions import Extension
+from markdown.preprocessors import Preprocessor
+from markdown.treeprocessors import Treeprocessor
+from markdown.util import AMP_SUBSTITUTE
+
+from mkdocs_annotated.markdown.draft import Draft
+
+ITEM = re.compile(r"(?P<margin> *)(?:[*+-]|1\.) +\S")
+ANY_ITEM = re.compile(r" *(?:[*+-]|\d+\.) ")
+NOT_TEXT = re.compile(r" *(?:#|\||>|\x02|\[\^|!!! |={3,}$|-{3,}$)")
+SCHEMES = frozenset(("", "http", "https", "mailto"))
+
+
+class MarkupExtension(Extension):
+    """`draft` is replaced for each document."""
+
+    def __init__(self, draft: Draft | None = None) -> None:
+        super().__init__()
+        self.draft = draft or Draft()
+
+    def extendMarkdown(self, md: Markdown) -> None:
+        if not self.draft.trusted:
+            md.preprocessors.deregister("html_block", strict=False)
+            md.inlinePatterns.deregister("html", strict=False)
+            md.treeprocessors.register(_Refuse(md, self.draft), "annotated_refuse", 3)
+        # After fences are taken out (25), so that no line of code is met.
+        md.preprocessors.register(_ListsAfterText(md), "annotated_lists", 24)
+        # Before the table of contents gives its names (5), so that ours are taken.
+        md.treeprocessors.register(_Names(md, self.draft), "annotated_names", 6)
+        # Before the builder checks links (0).
+        md.treeprocessors.register(_Links(md, self.draft), "annotated_links", 4)
+        md.treeprocessors.register(_Tables(md), "annotated_tables", 2)
+
+
+class _ListsAfterText(Preprocessor):
+    """Python-Markdown wants a blank line before a list, most authors leave none."""
+
+    def run(self, lines: list[str]) -> list[str]:
+        out: list[str] = []
+        block: list[str] = []  # the lines since the last blank one
+        for line in lines:
+            item = ITEM.match(line)
+            if item and self.interrupts(item["margin"], block, out):
+                out.append("")
+                block = []
+            block = [*block, line] if line.strip() else []
+            out.append(line)
+        return out
+
+    def interrupts(self, margin: str, block: list[str], out: list[str]) -> bool:
+        """True if the lines above are a plain paragraph with the same margin."""
+        if not block or any(ANY_ITEM.match(line) for line in block):
+            return False
+        last = block[-1]
+        if NOT_TEXT.match(last) or len(last) - len(last.lstrip()) != len(margin):
+            return False
+        if len(margin) < 4:
+            return True
+        # Deeper text is code, unless a list item or an admonition above it says otherwise.
+        for line in reversed(out):
+            if line.strip() and len(line) - len(line.lstrip()) < len(margin):
+                return bool(ANY_ITEM.match(line) or re.match(r" *(?:!!! |\[\^)", line))
+        return False
+
+
+class _Names(Treeprocessor):
+    """Puts the names defined in a row into its marker, where the table of contents sees them."""
+
+    def __init__(self, md: Markdown, draft: Draft) -> None:
+        super().__init__(md)
+        self.draft = draft
+
+    def run(self, root: etree.Element) -> None:
+        for element in root:
+            row = marked_row(element, self.draft)
+            if row is not None and row < len(self.draft.names):
+                for name in self.draft.names[row]:
+                    etree.SubElement(element, "span", id=name)
+
+
+class _Links(Treeprocessor):
+    def __init__(self, md: Markdown, draft: Draft) -> None:
+        super().__init__(md)
+        self.draft = draft
+
+    def run(self, root: etree.Element) -> None:
+        for element in root.iter():
+            key = {"a": "href", "img": "src"}.get(element.tag)
+            url = element.get(key) if key else None
+            if key and url and AMP_SUBSTITUTE not in url:
+                element.set(key, self.draft.link(url))
+
+
+class _Refuse(Treeprocessor):
+    """Stops at attributes and addresses that would run a script."""
+
+    def __init__(self, md: Markdown, draft: Draft) -> None:
+        super().__init__(md)
+        self.draft = draft
+
+    def run(self, root: etree.Element) -> None:
+        start = 0
+        for child in root:
+            row = marked_row(child, self.draft)
+            if row is not None and row < len(self.draft.starts):
+                start = self.draft.starts[row] + 2
+            for element in child.iter():
+                for key, value in element.items():
+                    self.check(start, key.lower(), value)
+
+    def check(self, start: int, key: str, value: str) -> None:
+        if key.startswith("on") or (key == "style" and "(" in value):
+            self.draft.report(start, f"the attribute {key} is not allowed in a comment")
+        elif key in ("href", "src") and AMP_SUBSTITUTE not in value:
+            # Browsers drop white space and decode entities before they look at the scheme.
+            url = re.sub(r"[\s\x00-\x1f]", "", html.unescape(value))
+            if _scheme(url) not in SCHEMES:
+                self.draft.report(start, f"the link {value} is not allowed in a comment")
+
+
+class _Tables(Treeprocessor):
+    """A wide table scrolls inside itself, not the page."""
+
+    def run(self, root: etree.Element) -> None:
+        for parent in list(root.iter()):
+            for i, child in enumerate(parent):
+                if child.tag == "table" and parent.get("class") != "scroll":
+                    box = etree.Element("div", {"class": "scroll", "tabindex": "0"})
+                    box.tail, child.tail = child.tail, None
+                    box.append(child)
+                    parent[i] = box
+
+
+def _scheme(url: str) -> str:
+    try:
+        return urlsplit(url).scheme.lower()
+    except ValueError:
+        return "?"
+
+
+def marked_row(element: etree.Element, draft: Draft) -> int | None:
+    """The number of the row that a marker paragraph announces."""
+    text = (element.text or "").strip()
+    if draft.marker and element.tag == "p" and text.startswith(f"{draft.marker}x"):
+        number = text[len(draft.marker) + 1 :]
+        return int(number) if number.isdecimal() else None
+    return None

@@ -1,0 +1,182 @@
+r"""One document for all rows, split again without loss; and what Markdown means here."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from mkdocs_annotated.errors import SourceError
+from mkdocs_annotated.markdown.prose import document, plain, split
+from mkdocs_annotated.source.parse import parse
+
+
+def test_each_row_gets_its_own_html_back(render):
+    made = render('"""\n# Head\n"""\nx = 1\n# one\ny = 2\n#\nz = 3\n')
+    assert made.rows == ('<h1 id="head">Head</h1>', "<p>one</p>", "")
+
+
+def test_footnotes_of_all_rows_stand_below_the_last_row(render):
+    made = render('"""\n# Head[^1]\n"""\n# one\nx = 1\n#\n# [^1]: A note.\n')
+    assert 'id="fn:1"' in made.tail
+    assert "A note." in made.tail
+    assert 'href="#fn:1"' in made.rows[0]
+
+
+def test_the_first_heading_is_the_title_at_the_top_level(render):
+    made = render('"""\nText.\n\n### The *circle* $C$\n\n## Second\n"""\n')
+    assert made.doc.title == "The circle C"
+    assert '<h1 id="the-circle-c">' in made.rows[0]
+    assert '<h2 id="second">' in made.rows[0]
+
+
+def test_a_module_without_a_heading_is_titled_by_its_name(render):
+    made = render('"""Text."""\nx = 1\n')
+    assert made.doc.title == "example"
+    assert made.rows[0].startswith('<h1 id="example"><code>example</code></h1>')
+
+
+def test_a_heading_inside_a_fence_is_no_title(render):
+    made = render('"""\n```\n# no\n```\n\n## Yes\n"""\n')
+    assert made.doc.title == "Yes"
+
+
+def test_headings_lose_their_marks_where_only_text_is_shown():
+    assert plain(r"## `f` and [*g*](g.py): $\beta$ ##") == "f and g: beta"
+
+
+@pytest.mark.parametrize(
+    "prose",
+    [
+        "* one\n#     * two",
+        "> quoted",
+        "| a |\n# | - |\n# | b |",
+        "1. one",
+        "!!! note\n#     Text.",
+        "Term\n# {: .x }",
+        "[a]: http://example.org",
+        "```\n# x\n# ```",
+        "    code",
+        "***",
+        "Text\n# ====",
+        "\\",
+        "`open",
+        "<!-- open",
+        "<div>",
+        "<b>",
+        "**open",
+    ],
+)
+def test_no_row_reaches_into_the_next(render, prose: str):
+    made = render(f"# {prose}\nx = 1\n# next\ny = 2\n", dedent=False)
+    assert made.rows[1] == "<p>next</p>"
+
+
+def test_an_unclosed_fence_is_an_error_with_its_line():
+    module = parse("x = 1\n# Text.\n#\n# ```python\n# y\nz = 1\n# ```\n")
+    with pytest.raises(SourceError, match=r"^a\.py:4: the code fence ``` opened here is never"):
+        document(module, "a", "a.py")
+
+
+def test_a_lost_marker_is_an_error_that_names_the_row():
+    module = parse("# one\nx = 1\n# two\ny = 2\n")
+    doc = document(module, "a", "a.py")
+    whole = "".join(f"<p>{doc.marker}x{i}</p>" for i in range(3))
+    assert split(whole, doc).rows == ("", "")
+    with pytest.raises(SourceError, match=r"^a\.py:1: the Markdown of this row does not end"):
+        split(whole.replace(f"<p>{doc.marker}x1</p>", ""), doc)
+    with pytest.raises(SourceError, match=r"^a\.py:3: the Markdown of this row does not end"):
+        split(whole.replace(f"<p>{doc.marker}x2</p>", ""), doc)
+
+
+def test_html_that_is_cut_open_is_an_error(render):
+    with pytest.raises(SourceError, match=r"^example\.py:1: the HTML of this row is cut open"):
+        render("# a <b>b\nx = 1\n# next\ny = 2\n", trusted=True)
+
+
+def test_doctests_are_code_and_not_quotations(render):
+    made = render('"""\nText:\n>>> f(1)\n2\n\nMore.\n"""\n')
+    assert "<pre><code>&gt;&gt;&gt; f(1)\n2\n</code></pre>" in made.rows[0]
+    assert "<blockquote>" not in made.rows[0]
+    assert made.rows[0].endswith("<p>More.</p>")
+
+
+def test_a_list_may_follow_a_line_of_text(render):
+    made = render('"""\nText:\n* one\n* two\n\nA line\n- b in a list\n"""\n')
+    assert made.rows[0].count("<ul>") == 2
+    assert made.rows[0].count("<li>") == 3
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["* one\n  still one\n* two", "* one\nlazy\n* two", "    code\n    * x", "2. is no list"],
+)
+def test_lists_are_not_torn(render, text: str):
+    made = render(f'r"""\n# T\n\n{text}\n"""\n', dedent=False)
+    assert "<li>\n<p>" not in made.rows[0]
+    assert made.rows[0].count("<ul>") == (1 if text.startswith("*") else 0)
+    assert ("<code>* x" in made.rows[0]) is False
+
+
+def test_a_list_inside_an_admonition_may_follow_its_text(render):
+    made = render('"""\n# T\n\n!!! note\n    Text:\n    * one\n"""\n')
+    assert "<li>one</li>" in made.rows[0]
+
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
+    "a <b onclick='alert(1)'>b</b>",
+    "<!-- x --><svg/onload=alert(1)>",
+    "</div></div><script>alert(1)</script>",
+    "&lt;script&gt;",
+    "`<script>`",
+    "<style>*{display:none}</style>",
+    "<iframe src=//example.org>",
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_html_in_comments_is_shown_and_not_obeyed(render, text: str):
+    made = render(f'# {text}\nx = "{text}"  # {text}\n', dedent=False)
+    tags = set(re.findall(r"<(\w+)", made.html))
+    assert tags <= {"div", "p", "pre", "code", "b", "i", "a", "h1", "wbr"}
+    assert not re.search(r"<[^>]*\son\w+=", made.html)
+    assert made.problems == []
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("[x](javascript:alert(1))", "the link javascript:alert(1) is not allowed"),
+        ("[x](java&#115;cript:alert(1))", "is not allowed"),
+        ("[x](<java script:alert(1)>)", "is not allowed"),
+        ("![x](data:text/html,1)", "is not allowed"),
+        ("[x][r]\n#\n# [r]: vbscript:x", "is not allowed"),
+        ("text\n# {: onclick=alert(1) }", "the attribute onclick is not allowed"),
+        ("text\n# {: style=background:url(//x) }", "the attribute style is not allowed"),
+    ],
+)
+def test_addresses_and_attributes_that_run_scripts_are_errors(render, text: str, reason: str):
+    made = render(f"x = 1\n# {text}\ny = 2\n", dedent=False)
+    assert len(made.problems) == 1
+    assert made.problems[0].startswith("example.py:2: ")
+    assert reason in made.problems[0]
+
+
+def test_trusted_html_is_let_through(render):
+    assert "<b>b</b>" in render("# a <b>b</b>\nx = 1\n", trusted=True).rows[0]
+
+
+def test_a_heading_gives_way_to_a_name(render):
+    made = render(
+        'def gelu():\n    """\n    ## gelu\n    """\n\n\nclass B:\n    """\n    ## gelu\n    """\n'
+    )
+    ids = re.findall(r'id="([^"]+)"', made.html)
+    assert sorted(ids) == sorted(set(ids))
+    assert '<div class="row" id="gelu">' in made.html
+    assert "gelu_1" in ids
+
+
+def test_tables_scroll_inside_themselves(render):
+    made = render("# | a | b |\n# | - | - |\n# | 1 | 2 |\nx = 1\n")
+    assert '<div class="scroll" tabindex="0"><table>' in re.sub(r">\s+<", "><", made.rows[0])

@@ -1,0 +1,94 @@
+r"""Code that is copied as a block is the author's, without the comments."""
+
+from __future__ import annotations
+
+import ast
+import json
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+from mkdocs_annotated.source import blocks as module
+from mkdocs_annotated.source.blocks import DEFINITIONS, blocks, script
+from mkdocs_annotated.source.scan import read
+
+LIBRARY = Path(sysconfig.get_path("stdlib"))
+FILES = [
+    *sorted(Path(module.__file__).parent.rglob("*.py")),
+    *(LIBRARY / f"{name}.py" for name in ("ast", "dataclasses", "inspect", "textwrap", "typing")),
+]
+
+
+def definitions(source: str) -> list[ast.AST]:
+    return [node for node in ast.walk(ast.parse(source)) if isinstance(node, DEFINITIONS)]
+
+
+def parsed(text: str) -> ast.AST:
+    """A method keeps its indent, which is none of its own statement's business."""
+    inner = ast.parse("if 1:\n" + text if text[0] in " \t" else text).body
+    return inner[0].body[0] if text[0] in " \t" else inner[0]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_the_syntax_tree_of_a_copied_block_is_that_of_the_source(path: Path):
+    source = read(path, path.name)
+    found = blocks(source)
+    wanted = sorted(ast.dump(node) for node in definitions(source))
+    assert sorted(ast.dump(parsed(found.text(*span))) for span in found.spans) == wanted
+    assert len(wanted) >= 1 or path.name == "__init__.py"
+
+
+def test_comments_go_and_docstrings_stay():
+    found = blocks(
+        "@cache  # why\n"
+        "# between\n"
+        "def f(x,\n"
+        "      # inside\n"
+        "      y):\n"
+        '    """Text with a # sign."""\n'
+        "    # gone\n"
+        '    return "#" + x  # [n]\n'
+        "\n"
+        "# after\n"
+    )
+    assert found.spans == ((1, 8),)
+    assert found.text(1, 8) == (
+        '@cache\ndef f(x,\n      y):\n    """Text with a # sign."""\n    return "#" + x\n'
+    )
+
+
+def test_an_outer_block_stands_before_the_ones_in_it():
+    found = blocks("class A:\n    def f(self):\n        def g(): pass\n\n    def h(self): pass\n")
+    assert found.spans == ((1, 5), (2, 3), (3, 3), (5, 5))
+
+
+def test_strings_that_look_like_comments_stay():
+    source = 'x = """\n# no comment\n"""\n'
+    assert blocks(source).text(1, 3) == source
+
+
+@pytest.mark.skipif(
+    sys.version_info < (3, 12), reason="this Python allows no comments in f-strings"
+)
+def test_a_comment_that_is_part_of_a_string_stays():
+    source = 'x = f"""{y # shown\n=}"""  # gone\n'
+    assert blocks(source).text(1, 2) == 'x = f"""{y # shown\n=}"""\n'
+
+
+def test_the_script_holds_lines_and_spans():
+    text = script(blocks("# a\nx = 1\n\ndef f(): pass"))
+    assert text.startswith("annotatedBlocks=")
+    assert json.loads(text.removeprefix("annotatedBlocks=")) == [
+        [None, "x = 1", "", "def f(): pass"],
+        [[4, 4]],
+    ]
+
+
+def test_a_site_has_a_script_per_module(example_site: Path):
+    circle = (example_site / "shapes" / "circle.html").read_text()
+    assert "data-blocks=circle.blocks.js" in circle
+    assert (example_site / "shapes" / "circle.blocks.js").read_text().startswith("annotatedBlocks")
+    start = (example_site / "shapes" / "index.html").read_text()
+    assert "data-blocks=__init__.blocks.js" in start
+    assert (example_site / "shapes" / "__init__.blocks.js").is_file()

@@ -1,0 +1,133 @@
+r"""Names of the code: their places in the text, and the scopes that bind them."""
+
+from __future__ import annotations
+
+import keyword
+import sys
+import sysconfig
+import textwrap
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mkdocs_annotated.source.names import Name, names
+from mkdocs_annotated.source.scan import read
+
+
+def found(source: str) -> tuple[Name, ...]:
+    return names(textwrap.dedent(source).lstrip("\n")).found
+
+
+def homes(source: str, name: str) -> list[str]:
+    return [each.home for each in found(source) if each.dotted == name]
+
+
+def assert_places_are_right(source: str) -> int:
+    rows = source.split("\n")
+    every = names(source).found
+    for name in every:
+        assert rows[name.line - 1][name.column : name.end] == name.text
+    return len(every)
+
+
+LETTERS = st.text("abzßéλжש名", min_size=1, max_size=4).filter(
+    lambda text: text.isidentifier() and not keyword.iskeyword(text)
+)
+
+
+@settings(deadline=None)
+@given(st.lists(LETTERS, min_size=4, max_size=4), st.text("aé名𝄞 ", max_size=5))
+def test_a_place_counts_characters_whatever_stands_before_it(parts: list[str], text: str):
+    a, b, c, d = (f"{part}{i}" for i, part in enumerate(parts))
+    source = (
+        f"import {a}.{b} as {c}; from .{b} import ({d} as {a},\n {b})\n"
+        f"class {a}({b}, metaclass={c}): '{text}'; {d} = '{text}', {c}\n"
+        f"async def {b}({a}, *{c}, {d}: {a} = '{text}'.{b}, **{b}) -> '{text}': {d}.{a} = {c}\n"
+        f"('{text}', lambda {a}: {b}.{c}); f(x='{text}', {a}={d}[{b}])\n"
+        f"try: pass\nexcept {a}.{b} as {c}: '{text}'; del {d}\n"
+        f"def g():\n  '''{text}\n{text}'''; global {a}, {b}\n"
+        f"match {a}:\n  case {{'{text}': {b}, **{c}}}: {d}\n  case ['{text}' as {b}, *{c}]: {d}\n"
+    )
+    compile(source, "", "exec")
+    assert assert_places_are_right(source) == 45
+
+
+def test_names_of_the_standard_library_stand_where_they_are_said_to():
+    total = 0
+    for path in sorted(Path(sysconfig.get_path("stdlib")).glob("[a-d]*.py")):
+        total += assert_places_are_right(read(path, path.name))
+    assert total > 20_000
+
+
+def test_a_name_behind_letters_of_many_bytes_is_found():
+    (name,) = [each for each in found("x = 'é名𝄞' + self.w\n") if each.text == "w"]
+    assert (name.column, name.end, name.dotted, name.kind) == (17, 18, "self.w", "attribute")
+
+
+def test_each_kind_of_name_is_told_from_the_others():
+    kinds = {
+        each.text: each.kind
+        for each in found(
+            """
+            import numpy
+            class A:
+                def f(self, x):
+                    local = x.shape
+                    return g(axis=local)
+            """
+        )
+    }
+    assert kinds == {
+        "numpy": "import",
+        "A": "definition",
+        "f": "definition",
+        "self": "parameter",
+        "local": "variable",
+        "shape": "attribute",
+        "g": "variable",
+        "axis": "keyword",
+        "x": "variable",
+    }
+
+
+def test_a_scope_is_the_qualified_name_around_a_name():
+    source = "class A:\n    w = 1\n    def f(self):\n        def g(): return w\n"
+    assert [(each.scope, each.home) for each in found(source) if each.text == "w"] == [
+        ("A", "A"),
+        ("A.f.g", "?"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("x = 1\ndef f(): return x\n", ["", ""]),
+        ("x = 1\ndef f(x): return x\n", ["", "f", "f"]),
+        ("x = 1\ndef f():\n    x = 2\n    return x\n", ["", "f", "f"]),
+        ("x = 1\ndef f():\n    global x\n    x = 2\n", ["", "", ""]),
+        ("def f():\n    x = 1\n    def g():\n        nonlocal x\n        x = 2\n", ["f"] * 3),
+        ("x = 1\n[x for x in y]\n", ["", ".<comprehension>", ".<comprehension>"]),
+        ("x = 1\n[x for y in x]\n", ["", "", ""]),
+        ("x = 1\nlambda x: x\n", ["", ".<lambda>", ".<lambda>"]),
+        ("[(x := y) for y in z]\nx\n", ["", ""]),
+        ("class A:\n    x = 1\n    def f(self, y=x): return x\n", ["A", "A", "?"]),
+        ("try: pass\nexcept E as x: x\n", ["", ""]),
+        ("match y:\n    case [x, *_]: x\n", ["", ""]),
+    ],
+)
+def test_the_home_of_a_name_is_the_scope_that_binds_it(source: str, expected: list[str]):
+    # In the order they stand, except that the head of a comprehension follows what it makes.
+    assert homes(source, "x") == expected
+
+
+def test_names_in_an_f_string_are_right_or_left_out():
+    source = 'n = 1\nprint(f"n {n} {{n}} {n!r:>{n}} é{self.n}")\n'
+    count = sum(each.text == "n" for each in names(source).found)
+    assert_places_are_right(source)
+    assert count == (5 if sys.version_info >= (3, 12) else 1)
+
+
+def test_an_expression_deeper_than_python_allows_has_plain_names():
+    assert len(names("x = " + "a + " * 9 + "a\n").found) == 11
+    assert names("x = " + "a + " * 3000 + "a\n").found == ()

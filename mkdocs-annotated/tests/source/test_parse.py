@@ -1,0 +1,207 @@
+r"""Each line lands in exactly one row, whatever the file."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sysconfig
+import warnings
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from mkdocs_annotated.errors import SourceError
+from mkdocs_annotated.markdown.prose import Pieces
+from mkdocs_annotated.pages import page
+from mkdocs_annotated.source.parse import Module, parse
+from mkdocs_annotated.source.scan import read
+
+LIBRARY = Path(sysconfig.get_path("stdlib"))
+
+
+def library_files() -> list[Path]:
+    return sorted(p for p in LIBRARY.rglob("*.py") if "site-packages" not in p.parts)
+
+
+def compiles(text: str) -> bool:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            compile(text, "example.py", "exec")
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            return False
+    return True
+
+
+def check_nothing_is_lost(module: Module) -> None:
+    lines = module.source.split("\n")
+    if not lines[-1]:
+        lines.pop()
+    owned = [n for row in module.rows for n in row.lines]
+    assert sorted(owned) == list(range(1, len(lines) + 1))
+    shown = [line for row in module.rows for line in row.code]
+    assert [line.number for line in shown] == sorted({line.number for line in shown})
+    assert all(lines[line.number - 1] == line.text for line in shown)
+    prose = {line.number for row in module.rows for line in (*row.prose, *module.front)}
+    for n, line in enumerate(lines, start=1):
+        hidden = n not in prose and all(n != each.number for each in shown)
+        if hidden:
+            # Blank lines, rulers of comments, and the quotes around a docstring.
+            assert not re.search(r"\w", re.sub(r"^\s*[rRuU]*(?='|\")|^---$", "", line)), (n, line)
+    for row in module.rows:
+        numbers = {line.number for line in (*row.prose, *row.code)}
+        assert numbers <= set(row.lines) | {line.number for line in module.front}
+
+
+class CodeText(HTMLParser):
+    """The text of each code line of a page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: dict[int, str] = {}
+        self.current = 0
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        identifier = dict(attrs).get("id") or ""
+        if tag == "b" and re.fullmatch(r"L\d+", identifier):
+            self.current = int(identifier[1:])
+            self.lines[self.current] = ""
+
+    def handle_data(self, data: str) -> None:
+        if self.current:
+            self.lines[self.current] += data
+
+
+def check_code_column(module: Module) -> None:
+    html = page.assemble(module, Pieces(tuple("" for _ in module.rows), ""))
+    column = CodeText()
+    column.feed(html)
+    column.close()
+    source = module.source.split("\n")
+    expected = {line.number for row in module.rows for line in row.code}
+    assert set(column.lines) == expected
+    for n, text in column.lines.items():
+        assert text.split("\n", 1)[0] == source[n - 1]
+
+
+def check_file(path: Path, *, colours: bool = True) -> bool:
+    try:
+        text = read(path, path.name)
+    except SourceError:
+        return False
+    if not compiles(text):
+        return False
+    module = parse(text, path.name)
+    check_nothing_is_lost(module)
+    if colours:
+        check_code_column(module)
+    return True
+
+
+def test_a_sample_of_the_standard_library_is_shown_line_for_line():
+    files = library_files()
+    sample = files[:: max(1, len(files) // 150)][:150]
+    # Colouring takes most of the time.
+    assert sum(check_file(path, colours=i % 4 == 0) for i, path in enumerate(sample)) > 100
+
+
+@pytest.mark.slow
+def test_the_whole_standard_library_is_shown_line_for_line():
+    assert sum(check_file(path) for path in library_files()) > 1000
+
+
+@pytest.mark.slow
+def test_all_of_an_installed_torch_is_shown_line_for_line():
+    found = importlib.util.find_spec("torch")
+    if found is None or found.origin is None:
+        pytest.skip("torch is not installed")
+    files = sorted(Path(found.origin).parent.rglob("*.py"))
+    assert sum(check_file(path) for path in files) > 1000
+
+
+PIECES = [
+    "# prose",
+    "#",
+    "###",
+    "# noqa",
+    "",
+    "x = 1",
+    "x = 1  # shape",
+    '"""doc"""',
+    "r'''doc \\beta'''",
+    '"""two\n\n# lines"""',
+    '"a" "b"',
+    "s = '''\n\n# inside\n'''",
+    "def f():",
+    "def f(  # behind",
+    "async def g(a):",
+    "class A:",
+    "@decorator",
+    "@decorator(",
+    ")",
+    "):",
+    "    # indented",
+    '    """doc\n    more"""',
+    "    return 1",
+    "    pass",
+    "    def m(self):",
+    '        """doc"""  # behind',
+    "        return '#'",
+    "if x:",
+    "try:",
+    "except E:",
+    "call(",
+    "    a,",
+    "y = x \\",
+    "\f",
+    "\tpass",
+    'f"""{',
+    '}"""',
+    "é = 'ü'",
+]
+programs = st.lists(st.sampled_from(PIECES), max_size=12).map("\n".join)
+characters = st.text(alphabet="#\"'\\\n\r\t\f x=1():{}f\x1c\u2028é", max_size=40)
+
+
+@given(text=st.one_of(programs, characters), end=st.sampled_from(["", "\n", "\n\n", "\r\n"]))
+@settings(
+    deadline=None,
+    max_examples=600,
+    suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow],
+)
+def test_whatever_compiles_is_parsed_without_loss(text: str, end: str):
+    text += end
+    # As a file is read: `compile` lets a backslash before "\r\n" end a text, and only that.
+    assume(compiles(text.replace("\r\n", "\n").replace("\r", "\n")))
+    module = parse(text)
+    check_nothing_is_lost(module)
+    check_code_column(module)
+
+
+def test_what_does_not_compile_is_an_error_with_its_line():
+    with pytest.raises(SourceError, match=r"^bad\.py:2: not Python: "):
+        parse("x = 1\nx = = 2\n", "bad.py")
+
+
+def test_a_file_in_an_unknown_coding_is_an_error(tmp_path: Path):
+    path = tmp_path / "bad.py"
+    path.write_bytes(b"# coding: klingon\n")
+    with pytest.raises(SourceError, match=r"^bad\.py:1: cannot be decoded: .*klingon"):
+        read(path, "bad.py")
+
+
+def test_files_are_read_with_their_own_coding_and_line_ends(tmp_path: Path):
+    path = tmp_path / "old.py"
+    path.write_bytes(b"# -*- coding: latin-1 -*-\r\n# caf\xe9\r\nx = 1")
+    module = parse(read(path, "old.py"))
+    assert [line.text for line in module.rows[1].prose] == ["café"]
+    assert [line.text for line in module.rows[1].code] == ["x = 1"]
+    path.write_bytes(b"\xef\xbb\xbfx = 1\n")
+    assert read(path, "old.py") == "x = 1\n"
+
+
+def test_an_empty_file_is_a_page_without_rows():
+    assert parse("").rows == ()
+    assert [row.lines for row in parse("\n\n").rows] == [(1, 2)]

@@ -1,0 +1,164 @@
+"""A text read in chunks through a cache gives what the full forward pass gives."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from labml_gmlp import (
+    Encoder,
+    GMLPBlock,
+    LanguageModel,
+    SpatialGatingUnit,
+    SpatialProjection,
+    TransformerLayer,
+)
+from labml_gmlp.cache import Cache
+from tests.support.helpers import FLOAT64, assert_raises, properties, randomised, seeds
+
+B, D_MODEL, D_FFN, SEQ_LEN, N_TOKENS = 2, 6, 8, 9, 11
+
+
+def heads(causal=True):
+    return SpatialProjection(SEQ_LEN, causal=causal, n_heads=2)
+
+
+def gmlp(**options):
+    return GMLPBlock(D_MODEL, D_FFN, SEQ_LEN, causal=True, **options)
+
+
+def transformer():
+    return TransformerLayer(D_MODEL, 2, 7, causal=True)
+
+
+def mixed(i):
+    return transformer() if i % 2 else gmlp()
+
+
+def vectors(width):
+    return lambda n: torch.randn(B, n, width)
+
+
+def tokens(n):
+    return torch.randint(N_TOKENS, (B, n))
+
+
+# Name: how to build it and its input.
+LAYERS = {
+    "SpatialProjection": (lambda: SpatialProjection(SEQ_LEN, causal=True), vectors(4)),
+    "SpatialProjection with heads": (heads, vectors(4)),
+    "SpatialGatingUnit": (lambda: SpatialGatingUnit(D_FFN, SEQ_LEN, causal=True), vectors(D_FFN)),
+    "SpatialGatingUnit with heads": (
+        lambda: SpatialGatingUnit(D_FFN, projection=heads(), activation=torch.tanh),
+        vectors(D_FFN),
+    ),
+    "GMLPBlock": (gmlp, vectors(D_MODEL)),
+    "GMLPBlock with heads": (lambda: gmlp(projection=heads()), vectors(D_MODEL)),
+    "TransformerLayer": (transformer, vectors(D_MODEL)),
+    "Encoder": (lambda: Encoder(mixed, 3), vectors(D_MODEL)),
+    "LanguageModel": (lambda: LanguageModel(N_TOKENS, Encoder(mixed, 2)), tokens),
+    "LanguageModel with positions and a head": (
+        lambda: LanguageModel(N_TOKENS, Encoder(mixed, 2), n_positions=SEQ_LEN, tied=False),
+        tokens,
+    ),
+}
+every_layer = pytest.mark.parametrize("name", LAYERS)
+
+# An encoder advances the cache itself, once all its layers have read.
+ADVANCE_THEMSELVES = (Encoder, LanguageModel)
+
+
+def read_in_chunks(layer, x, sizes, cache):
+    read = []
+    for chunk in x.split(sizes, dim=1):
+        before = cache.position
+        read.append(layer(chunk, cache=cache))
+        if not isinstance(layer, ADVANCE_THEMSELVES):
+            assert cache.position == before
+            cache.advance(chunk.shape[1])
+        assert cache.position == before + chunk.shape[1]
+    return torch.cat(read, dim=1)
+
+
+@every_layer
+@pytest.mark.parametrize("dtype", [torch.float32, FLOAT64], ids=str)
+@properties
+@given(
+    sizes=st.lists(st.integers(1, 4), min_size=1, max_size=9), room=st.integers(0, 3), seed=seeds
+)
+@torch.no_grad()
+def test_a_text_in_chunks_of_any_size_equals_the_text_at_once(name, dtype, sizes, room, seed):
+    while sum(sizes) > SEQ_LEN:
+        sizes = sizes[:-1]
+    torch.manual_seed(seed)
+    build, make_input = LAYERS[name]
+    layer, n = randomised(build()).to(dtype), sum(sizes)
+    x = make_input(n)
+    x = x.to(dtype) if x.is_floating_point() else x
+    want, cache = layer(x), Cache(n + room)
+    # Sums of at most nine terms near one, some layers deep: a few units in the last place of 10.
+    atol = 1e-12 if dtype == FLOAT64 else 1e-5
+    got = read_in_chunks(layer, x, sizes, cache)
+    torch.testing.assert_close(got, want, rtol=atol, atol=atol)
+    # And the next text, with the same memory.
+    cache.clear()
+    again = read_in_chunks(layer, x, sizes[::-1], cache)
+    torch.testing.assert_close(again, want, rtol=atol, atol=atol)
+
+
+@pytest.mark.parametrize("name", sorted(LAYERS.keys() - {"TransformerLayer"}))
+@torch.no_grad()
+def test_a_text_longer_than_the_layer_is_refused_in_chunks_as_at_once(name):
+    build, make_input = LAYERS[name]
+    layer, cache = build(), Cache(20)
+    read_in_chunks(layer, make_input(7), [4, 3], cache)
+    x = make_input(3)
+    with pytest.raises(ValueError, match=r"at most (seq_len|n_positions)=9( tokens)?, got 10"):
+        layer(x, cache=cache)
+
+
+@torch.no_grad()
+def test_the_attention_and_the_token_shift_of_a_block_are_given_the_cache():
+    class Spy(nn.Module):
+        causal = True
+
+        def __init__(self, answer):
+            super().__init__()
+            self.answer = answer
+            self.caches = []
+
+        def forward(self, x, *arguments):
+            self.caches.append(arguments[-1])
+            return self.answer(x)
+
+    shift, attention = Spy(lambda x: x), Spy(lambda x: x[..., :4])
+    block, cache = gmlp(token_shift=shift, attention=attention), Cache(5)
+    block(torch.randn(B, 3, D_MODEL), cache=cache)
+    assert [*shift.caches, *attention.caches] == [cache, cache]
+
+
+@torch.no_grad()
+def test_layers_of_other_packages_are_not_asked_about_a_cache_that_is_not_there():
+    class Projection(nn.Module):
+        def forward(self, z, mask):
+            return z
+
+    class Body(nn.Module):
+        size = D_MODEL
+
+        def forward(self, x, mask, key_padding_mask):
+            return x
+
+    SpatialGatingUnit(D_FFN, projection=Projection())(torch.randn(B, 3, D_FFN))
+    LanguageModel(N_TOKENS, Body())(tokens(3))
+
+
+@pytest.mark.parametrize("kind", ["mask", "key_padding_mask"])
+def test_padding_beside_a_cache_is_refused_by_attention(kind):
+    mask = torch.ones(3, 3) if kind == "mask" else torch.ones(B, 3)
+    assert_raises(
+        lambda: transformer()(torch.randn(B, 3, D_MODEL), cache=Cache(5), **{kind: mask.bool()}),
+        ValueError,
+        "mask and key_padding_mask must be None beside a cache",
+    )

@@ -1,0 +1,383 @@
+import copy
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from labml_gmlp import GMLPBlock, SpatialGatingUnit, SpatialProjection
+from tests.support import oracles
+from tests.support.helpers import (
+    FLOAT64,
+    MASKS,
+    arrays,
+    as_array,
+    assert_equals_oracle,
+    assert_the_past_cannot_see_the_future,
+    kept_tokens,
+    properties,
+    random,
+    random_mask,
+    randomised,
+    seeds,
+    with_another_future,
+)
+
+# No two sizes are equal, so that none can stand in for another.
+B, D_MODEL, D_FFN, SEQ_LEN = 2, 3, 10, 6
+
+# Name: how to build it for the longest sequence, and the number of channels it takes.
+LAYERS = {
+    "SpatialProjection": (lambda n, **options: SpatialProjection(n, **options), 3),
+    "SpatialGatingUnit": (lambda n, **options: SpatialGatingUnit(D_FFN, n, **options), D_FFN),
+    "GMLPBlock": (lambda n, **options: GMLPBlock(D_MODEL, D_FFN, n, **options), D_MODEL),
+}
+every_layer = pytest.mark.parametrize("name", LAYERS)
+every_layer_with_padding = pytest.mark.parametrize("name", ["SpatialGatingUnit", "GMLPBlock"])
+
+whole_and_shorter = pytest.mark.parametrize("n", [SEQ_LEN, 4])
+causal_or_not = pytest.mark.parametrize("causal", [False, True])
+every_mask = pytest.mark.parametrize("mask", MASKS)
+padded_or_not = pytest.mark.parametrize("padded", [False, True])
+
+
+def true(*shape):
+    return torch.ones(*shape, dtype=torch.bool)
+
+
+# The equations
+
+
+@whole_and_shorter
+@causal_or_not
+@every_mask
+def test_the_spatial_projection_equals_equation_2_written_with_loops(n, causal, mask):
+    torch.manual_seed(0)
+    projection = randomised(SpatialProjection(SEQ_LEN, causal=causal))
+    z, mask = random(B, n, 3), random_mask(mask, B, n)
+    want = oracles.spatial_projection(
+        z.numpy(), arrays(projection), causal=causal, mask=as_array(mask)
+    )
+    assert_equals_oracle(projection(z, mask), want)
+
+
+@whole_and_shorter
+@causal_or_not
+@every_mask
+@padded_or_not
+def test_the_spatial_gating_unit_equals_equation_4_written_with_loops(n, causal, mask, padded):
+    torch.manual_seed(0)
+    unit = randomised(SpatialGatingUnit(D_FFN, SEQ_LEN, causal=causal))
+    z, mask = random(B, n, D_FFN), random_mask(mask, B, n)
+    kept = kept_tokens([n - 2, n] if padded else [n, n], n)
+    want = oracles.cut(
+        oracles.spatial_gating_unit,
+        z.numpy(),
+        kept.numpy(),
+        as_array(mask),
+        p=arrays(unit),
+        causal=causal,
+    )
+    assert_equals_oracle(unit(z, mask, kept if padded else None), want, kept)
+
+
+@whole_and_shorter
+@causal_or_not
+@every_mask
+@padded_or_not
+def test_the_block_equals_equation_1_written_with_loops(n, causal, mask, padded):
+    torch.manual_seed(0)
+    block = randomised(GMLPBlock(D_MODEL, D_FFN, SEQ_LEN, causal=causal))
+    x, mask = random(B, n, D_MODEL), random_mask(mask, B, n)
+    kept = kept_tokens([n - 2, n] if padded else [n, n], n)
+    want = oracles.cut(
+        oracles.gmlp_block, x.numpy(), kept.numpy(), as_array(mask), p=arrays(block), causal=causal
+    )
+    assert_equals_oracle(block(x, mask, kept if padded else None), want, kept)
+
+
+@pytest.mark.parametrize("approximate", ["none", "tanh"])
+@pytest.mark.parametrize(("eps", "sgu_eps"), [(1e-5, 1e-5), (1e-12, 1e-3), (0.3, 1e-6)])
+def test_the_block_equals_equation_1_for_both_gelus_and_any_norm_eps(approximate, eps, sgu_eps):
+    torch.manual_seed(0)
+    block = randomised(
+        GMLPBlock(
+            D_MODEL,
+            D_FFN,
+            SEQ_LEN,
+            activation=nn.GELU(approximate),
+            norm_eps=eps,
+            sgu_norm_eps=sgu_eps,
+        )
+    )
+    x = random(B, SEQ_LEN, D_MODEL)
+    want = oracles.gmlp_block(
+        x.numpy(), arrays(block), eps=eps, sgu_eps=sgu_eps, approximate=approximate
+    )
+    assert_equals_oracle(block(x), want)
+
+
+@pytest.mark.parametrize("eps", [1e-12, 0.3])
+def test_the_unit_equals_equation_4_for_any_norm_eps(eps):
+    torch.manual_seed(0)
+    unit = randomised(SpatialGatingUnit(D_FFN, SEQ_LEN, norm_eps=eps))
+    z = random(B, SEQ_LEN, D_FFN)
+    want = oracles.spatial_gating_unit(z.numpy(), arrays(unit), eps=eps)
+    assert_equals_oracle(unit(z), want)
+
+
+def test_a_position_that_may_read_nothing_gets_the_bias_alone():
+    torch.manual_seed(0)
+    projection = randomised(SpatialProjection(SEQ_LEN))
+    mask = true(4, 4)
+    mask[2] = False
+    assert torch.equal(projection(random(B, 4, 3), mask)[:, 2], projection.bias[2].expand(B, 3))
+
+
+# Causality
+
+
+@every_layer
+@every_mask
+@properties
+@given(n=st.integers(2, 8), data=st.data(), seed=seeds)
+def test_in_a_causal_layer_the_past_cannot_see_the_future(name, mask, n, data, seed):
+    t = data.draw(st.integers(1, n - 1), label="t")
+    longest = data.draw(st.integers(n, 8), label="seq_len")
+    torch.manual_seed(seed)
+    build, width = LAYERS[name]
+    layer, mask = randomised(build(longest, causal=True)), random_mask(mask, B, n)
+    x = random(B, n, width)
+    assert_the_past_cannot_see_the_future(lambda x: layer(x, mask), x, with_another_future(x, t), t)
+
+
+@every_layer
+def test_in_a_layer_that_is_not_causal_the_past_sees_the_future(name):
+    torch.manual_seed(0)
+    build, width = LAYERS[name]
+    layer, x = randomised(build(SEQ_LEN)), random(B, SEQ_LEN, width)
+    before, after = layer(x), layer(with_another_future(x, 5))
+    assert not torch.isclose(before[:, :5], after[:, :5]).any()
+
+
+@every_layer
+@properties
+@given(n=st.integers(2, 6), causal=st.booleans(), seed=seeds)
+def test_the_future_has_no_gradient_just_when_causal(name, n, causal, seed):
+    torch.manual_seed(seed)
+    build, width = LAYERS[name]
+    layer = randomised(build(SEQ_LEN, causal=causal))
+    layer(random(B, n, width)).square().sum().backward()
+    [gradient] = [p.grad for key, p in layer.named_parameters() if p.shape == (SEQ_LEN, SEQ_LEN)]
+    future = true(n, n).triu(1)
+    assert (gradient[:n, :n][~future] != 0).all()
+    assert ((gradient[:n, :n][future] == 0) == causal).all()
+
+
+@every_layer
+def test_causal_equals_a_triangular_mask(name):
+    torch.manual_seed(0)
+    build, width = LAYERS[name]
+    layer, free = randomised(build(SEQ_LEN, causal=True)), build(SEQ_LEN).double()
+    free.load_state_dict(layer.state_dict())
+    x = random(B, 4, width)
+    # Reading upwards and turned over, so that the mask lies in memory the other way round.
+    assert torch.equal(layer(x), free(x, true(4, 4).triu().T))
+
+
+# Shorter sequences and padding
+
+
+@properties
+@given(n=st.integers(1, 6), seq_len=st.integers(6, 9), causal=st.booleans(), seed=seeds)
+def test_a_shorter_sequence_uses_the_top_left_corner(n, seq_len, causal, seed):
+    torch.manual_seed(seed)
+    long = randomised(SpatialProjection(seq_len, causal=causal))
+    short = SpatialProjection(n, causal=causal, dtype=FLOAT64)
+    with torch.no_grad():
+        short.weight.copy_(long.weight[:n, :n])
+        short.bias.copy_(long.bias[:n])
+    z = random(B, n, 3)
+    assert torch.equal(long(z), short(z))
+    long(z).square().sum().backward()
+    assert long.weight.grad[:n, :n].any()
+    assert not long.weight.grad[n:].any()
+    assert not long.weight.grad[:, n:].any()
+    assert not long.bias.grad[n:].any()
+
+
+@every_layer_with_padding
+@every_mask
+@properties
+@given(
+    lengths=st.lists(st.integers(1, 6), min_size=1, max_size=3), causal=st.booleans(), seed=seeds
+)
+def test_padding_equals_cutting_it_off(name, mask, lengths, causal, seed):
+    torch.manual_seed(seed)
+    build, width = LAYERS[name]
+    layer = randomised(build(SEQ_LEN, causal=causal))
+    x, mask = random(len(lengths), SEQ_LEN, width), random_mask(mask, len(lengths), SEQ_LEN)
+    y = layer(x, mask, kept_tokens(lengths, SEQ_LEN))
+    for b, n in enumerate(lengths):
+        own = None if mask is None else mask.expand(len(lengths), -1, -1)[b, :n, :n]
+        alone = layer(x[b : b + 1, :n], own)
+        torch.testing.assert_close(y[b : b + 1, :n], alone, rtol=0, atol=1e-12)
+
+
+@every_layer_with_padding
+@properties
+@given(n=st.integers(1, 6), causal=st.booleans(), seed=seeds)
+def test_padding_anywhere_is_never_read(name, n, causal, seed):
+    torch.manual_seed(seed)
+    build, width = LAYERS[name]
+    layer, x, kept = (
+        randomised(build(SEQ_LEN, causal=causal)),
+        random(B, n, width),
+        torch.rand(B, n) < 0.5,
+    )
+    y = layer(x, None, kept)
+    masked = layer(x, kept[:, None, :].expand(B, n, n))
+    torch.testing.assert_close(y[kept], masked[kept], rtol=0, atol=1e-12)
+    garbage = torch.where(kept[..., None], x, 1e6 * random(B, n, width))
+    assert torch.equal(y[kept], layer(garbage, None, kept)[kept])
+
+
+# A freshly built unit
+
+
+def test_a_fresh_unit_passes_the_first_half_unchanged():
+    torch.manual_seed(0)
+    z = torch.randn(4, 64, 32)
+    assert (SpatialGatingUnit(32, 64)(z) - z[..., :16]).abs().max() < 1e-3
+
+
+def test_a_fresh_projection_has_a_bias_of_one_and_weights_near_zero():
+    torch.manual_seed(0)
+    projection = SpatialProjection(64)
+    assert torch.equal(projection.bias, torch.ones(64))
+    # The standard deviation of N normal numbers is off by 1 / sqrt(2 N) of itself, their mean by
+    # 1 / sqrt(N) of it; five times that, for N = 64 * 64.
+    weight = projection.weight.detach() / 1e-6
+    assert abs(weight.std() - 1) < 5 / (2 * 64**2) ** 0.5
+    assert abs(weight.mean()) < 5 / 64
+    assert not torch.equal(projection.weight, SpatialProjection(64).weight)
+
+
+# As a torch module
+
+
+@every_layer
+def test_device_and_dtype_reach_every_parameter(name):
+    build, width = LAYERS[name]
+    layer = build(SEQ_LEN, device="meta", dtype=FLOAT64)
+    assert {(p.device.type, p.dtype) for p in layer.parameters()} == {("meta", FLOAT64)}
+    layer = build(SEQ_LEN, dtype=torch.bfloat16)
+    y = layer(torch.randn(B, 4, width, dtype=torch.bfloat16), true(4, 4).tril())
+    assert y.dtype == torch.bfloat16
+
+
+def test_a_projection_from_the_meta_device_is_made_real_by_its_reset():
+    torch.manual_seed(0)
+    projection = SpatialProjection(SEQ_LEN, device="meta").to_empty(device="cpu")
+    nn.init.constant_(projection.weight, torch.nan)
+    nn.init.constant_(projection.bias, torch.nan)
+    projection.reset_parameters()
+    assert torch.equal(projection.bias, torch.ones(SEQ_LEN))
+    assert 0 < projection.weight.abs().max() < 1e-5
+
+
+def test_the_parameters_have_the_documented_names():
+    assert {key: list(value.shape) for key, value in GMLPBlock(3, 10, 6).state_dict().items()} == {
+        "norm.weight": [3],
+        "norm.bias": [3],
+        "proj_in.weight": [10, 3],
+        "proj_in.bias": [10],
+        "sgu.norm.weight": [5],
+        "sgu.norm.bias": [5],
+        "sgu.projection.weight": [6, 6],
+        "sgu.projection.bias": [6],
+        "proj_out.weight": [3, 5],
+        "proj_out.bias": [3],
+    }
+
+
+@every_layer
+def test_a_state_dict_carries_the_layer_to_another(name):
+    torch.manual_seed(0)
+    build, width = LAYERS[name]
+    layer, other, x = randomised(build(SEQ_LEN)), build(SEQ_LEN).double(), random(B, 4, width)
+    assert not torch.equal(layer(x), other(x))
+    other.load_state_dict(layer.state_dict(), strict=True)
+    assert torch.equal(layer(x), other(x))
+
+
+@every_layer
+def test_a_deep_copy_is_equal_and_apart(name):
+    torch.manual_seed(0)
+    build, width = LAYERS[name]
+    layer, x = randomised(build(SEQ_LEN, causal=True)), random(B, 4, width)
+    y, twin = layer(x), copy.deepcopy(layer)
+    assert torch.equal(twin(x), y)
+    randomised(twin)
+    assert torch.equal(layer(x), y)
+    assert not torch.equal(twin(x), y)
+
+
+@every_layer
+def test_every_parameter_learns_and_nothing_is_changed_in_place(name):
+    torch.manual_seed(0)
+    build, width = LAYERS[name]
+    layer, x = randomised(build(SEQ_LEN)), random(B, SEQ_LEN, width)
+    before, x_before = copy.deepcopy(layer.state_dict()), x.clone()
+    layer(x, true(6, 6)).square().sum().backward()
+    assert all(p.grad.abs().max() > 1e-6 for p in layer.parameters())
+    assert torch.equal(x, x_before)
+    assert all(torch.equal(value, before[key]) for key, value in layer.state_dict().items())
+
+
+def test_the_block_knows_its_size_and_takes_keywords():
+    torch.manual_seed(0)
+    block, x = randomised(GMLPBlock(D_MODEL, D_FFN, SEQ_LEN)), random(B, 4, D_MODEL)
+    mask, kept = random_mask("a mask each", B, 4), kept_tokens([2, 4], 4)
+    assert block.size == D_MODEL
+    assert torch.equal(block(x=x, mask=mask, key_padding_mask=kept), block(x, mask, kept))
+
+
+def test_the_projection_prints_what_it_was_built_with():
+    want = "SpatialProjection(seq_len=6, causal=True, n_heads=2)"
+    assert repr(SpatialProjection(6, causal=True, n_heads=2)) == want
+
+
+# Another projection
+
+
+class Recorder(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def forward(self, z, mask):
+        self.calls.append((z, mask))
+        return z.flip(1)
+
+
+def test_a_given_projection_is_used_and_sees_the_normalised_half_and_the_mask():
+    torch.manual_seed(0)
+    recorder = Recorder()
+    unit = randomised(SpatialGatingUnit(D_FFN, SEQ_LEN, projection=recorder))
+    assert set(unit.state_dict()) == {"norm.weight", "norm.bias"}
+    # Longer than seq_len: a given projection brings its own length.
+    z, mask = random(B, 9, D_FFN), true(9, 9).tril()
+    want = unit.norm(z[..., 5:])
+    assert torch.equal(unit(z, mask), z[..., :5] * want.flip(1))
+    [(seen, seen_mask)] = recorder.calls
+    assert torch.equal(seen, want)
+    assert seen_mask is mask
+
+
+def test_the_block_hands_a_given_projection_to_its_unit():
+    projection = SpatialProjection(9, causal=True)
+    block = GMLPBlock(D_MODEL, D_FFN, SEQ_LEN, projection=projection)
+    assert block.sgu.projection is projection
+    assert block(torch.randn(B, 9, D_MODEL)).shape == (B, 9, D_MODEL)

@@ -1,0 +1,301 @@
+"""What the gMLP block can be given beside the paper's parts."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from labml_gmlp import GMLPBlock, SpatialGatingUnit, SpatialProjection
+from tests.support import oracles
+from tests.support.helpers import (
+    FLOAT64,
+    MASKS,
+    arrays,
+    as_array,
+    assert_equals_oracle,
+    assert_the_past_cannot_see_the_future,
+    kept_tokens,
+    properties,
+    random,
+    random_mask,
+    randomised,
+    seeds,
+    with_another_future,
+)
+
+# No two sizes are equal, so that none can stand in for another.
+B, D_MODEL, D_FFN, SEQ_LEN = 2, 3, 12, 5
+
+causal_or_not = pytest.mark.parametrize("causal", [False, True])
+every_mask = pytest.mark.parametrize("mask", MASKS)
+any_number_of_heads = pytest.mark.parametrize("n_heads", [2, 3, 6])
+
+
+def projection_of(n_heads, seq_len=SEQ_LEN, causal=False):
+    return randomised(SpatialProjection(seq_len, causal=causal, n_heads=n_heads))
+
+
+def unit_of(**options):
+    return randomised(SpatialGatingUnit(D_FFN, SEQ_LEN, **options))
+
+
+def block_of(**options):
+    return randomised(GMLPBlock(D_MODEL, D_FFN, SEQ_LEN, **options))
+
+
+# Heads
+
+
+@any_number_of_heads
+@pytest.mark.parametrize("n", [SEQ_LEN, 4])
+@causal_or_not
+@every_mask
+def test_heads_equal_equation_2_written_with_loops(n_heads, n, causal, mask):
+    torch.manual_seed(0)
+    projection = projection_of(n_heads, causal=causal)
+    z, mask = random(B, n, 6), random_mask(mask, B, n)
+    want = oracles.spatial_projection(
+        z.numpy(), arrays(projection), causal=causal, mask=as_array(mask)
+    )
+    assert_equals_oracle(projection(z, mask), want)
+
+
+@every_mask
+@properties
+@given(
+    n_heads=st.integers(2, 4),
+    per_head=st.integers(1, 3),
+    n=st.integers(1, 6),
+    causal=st.booleans(),
+    seed=seeds,
+)
+def test_heads_are_projections_of_their_own_on_groups_of_channels(
+    mask, n_heads, per_head, n, causal, seed
+):
+    torch.manual_seed(seed)
+    projection = projection_of(n_heads, seq_len=6, causal=causal)
+    z, mask = random(B, n, n_heads * per_head), random_mask(mask, B, n)
+    alone = []
+    for h, group in enumerate(z.split(per_head, dim=-1)):
+        one = SpatialProjection(6, causal=causal, dtype=FLOAT64)
+        one.load_state_dict({name: p[h] for name, p in projection.state_dict().items()})
+        alone.append(one(group, mask))
+    assert torch.equal(projection(z, mask), torch.cat(alone, dim=-1))
+
+
+def test_one_head_has_the_shape_of_the_paper_and_more_have_an_axis():
+    for n_heads, heads in ((1, []), (3, [3])):
+        shapes = {
+            name: list(p.shape)
+            for name, p in SpatialProjection(5, n_heads=n_heads).state_dict().items()
+        }
+        assert shapes == {"weight": [*heads, 5, 5], "bias": [*heads, 5]}
+
+
+def test_fresh_heads_start_with_different_weights_near_zero_and_a_bias_of_one():
+    torch.manual_seed(0)
+    projection = SpatialProjection(8, n_heads=2)
+    first, second = projection.weight
+    assert not torch.equal(first, second)
+    assert projection.weight.abs().max() < 1e-5
+    assert torch.equal(projection.bias, torch.ones(2, 8))
+
+
+@properties
+@given(n=st.integers(2, 6), data=st.data(), seed=seeds)
+def test_in_causal_heads_the_past_cannot_see_the_future(n, data, seed):
+    t = data.draw(st.integers(1, n - 1), label="t")
+    torch.manual_seed(seed)
+    projection, z = projection_of(3, seq_len=6, causal=True), random(B, n, 6)
+    assert_the_past_cannot_see_the_future(projection, z, with_another_future(z, t), t)
+
+
+def test_the_future_has_no_gradient_in_any_causal_head():
+    torch.manual_seed(0)
+    projection = projection_of(3, causal=True)
+    projection(random(B, 4, 6)).square().sum().backward()
+    learned = torch.zeros(3, SEQ_LEN, SEQ_LEN, dtype=torch.bool)
+    learned[:, :4, :4] = torch.ones(4, 4).tril().bool()
+    assert torch.equal(projection.weight.grad != 0, learned)
+
+
+# It takes shorter sequences only when causal.
+@pytest.mark.parametrize(("causal", "n"), [(False, SEQ_LEN), (True, SEQ_LEN), (True, 4)])
+@pytest.mark.parametrize("dtype", [torch.float32, FLOAT64], ids=str)
+def test_heads_equal_those_of_g_mlp_pytorch_0_1_5_under_the_same_weights(causal, dtype, n):
+    package = pytest.importorskip("g_mlp_pytorch.g_mlp_pytorch", reason="a comparison")
+    torch.manual_seed(0)
+    unit = unit_of(causal=causal, projection=projection_of(3, causal=causal)).to(dtype)
+    other = package.SpatialGatingUnit(D_FFN, SEQ_LEN, causal=causal, heads=3).to(dtype)
+    other.load_state_dict(
+        {name.removeprefix("projection."): p for name, p in unit.state_dict().items()}
+    )
+    z = torch.randn(B, n, D_FFN, dtype=dtype)
+    # The sums have the same terms; the products may add them in another order.
+    atol = 1e-6 if dtype == torch.float32 else 1e-12
+    torch.testing.assert_close(unit(z), other(z), rtol=0, atol=atol)
+
+
+# The gate
+
+
+@causal_or_not
+@every_mask
+@pytest.mark.parametrize("n_heads", [1, 3])
+@pytest.mark.parametrize("activated", [False, True])
+@pytest.mark.parametrize("padded", [False, True])
+def test_the_unit_adds_what_was_attended_and_then_applies_the_activation(
+    causal, mask, n_heads, activated, padded
+):
+    torch.manual_seed(0)
+    unit = unit_of(
+        causal=causal,
+        projection=projection_of(n_heads, causal=causal),
+        activation=nn.functional.gelu if activated else None,
+    )
+    z, attended = random(B, SEQ_LEN, D_FFN), random(B, SEQ_LEN, D_FFN // 2)
+    kept, mask = kept_tokens([3, 5] if padded else [5, 5], SEQ_LEN), random_mask(mask, B, SEQ_LEN)
+    for b in range(B):
+        n = int(kept[b].sum())
+        own = None if mask is None else mask.expand(B, -1, -1)[b, :n, :n]
+        want = oracles.spatial_gating_unit(
+            z[b : b + 1, :n].numpy(),
+            arrays(unit),
+            causal=causal,
+            mask=as_array(own),
+            attended=attended[b : b + 1, :n].numpy(),
+            activation=oracles.gelu_exact if activated else None,
+        )
+        got = unit(z, mask, kept if padded else None, attended)
+        assert_equals_oracle(got[b : b + 1, :n], want)
+
+
+def test_without_attended_the_activation_sees_the_projection():
+    torch.manual_seed(0)
+    unit, z = unit_of(activation=torch.tanh), random(B, SEQ_LEN, D_FFN)
+    z1, z2 = z.chunk(2, dim=-1)
+    assert torch.equal(unit(z), z1 * torch.tanh(unit.projection(unit.norm(z2))))
+
+
+def test_a_unit_that_is_given_a_projection_needs_no_seq_len():
+    torch.manual_seed(0)
+    projection = projection_of(1)
+    given, named = SpatialGatingUnit(D_FFN, projection=projection), unit_of()
+    named.load_state_dict(given.double().state_dict())
+    z = random(B, 4, D_FFN)
+    assert torch.equal(given(z), named(z))
+    block = GMLPBlock(D_MODEL, D_FFN, projection=projection)
+    assert block.sgu.projection is projection
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_the_unit_is_as_causal_as_its_projection(causal):
+    assert SpatialGatingUnit(D_FFN, SEQ_LEN, causal=causal).causal is causal
+    projection = SpatialProjection(SEQ_LEN, causal=causal)
+    assert SpatialGatingUnit(D_FFN, projection=projection).causal is causal
+    assert SpatialGatingUnit(D_FFN, projection=nn.Identity()).causal is False
+
+
+# What the block hands to the layers that it is given
+
+
+class Spy(nn.Module):
+    """Records how it is called and returns what it was told to."""
+
+    def __init__(self, answer, causal=False, d_out=4):
+        super().__init__()
+        self.answer = answer
+        self.causal = causal
+        self.d_out = d_out
+        self.calls = []
+
+    def forward(self, *arguments):
+        self.calls.append(arguments)
+        return self.answer(*arguments)
+
+
+def assert_called_with(spy, *wanted):
+    [got] = spy.calls
+    assert len(got) == len(wanted)
+    for a, b in zip(got, wanted, strict=True):
+        assert torch.equal(a, b) if isinstance(b, torch.Tensor) else a is b
+
+
+def test_the_gate_adds_what_attention_makes_of_the_normalised_input():
+    torch.manual_seed(0)
+    attended = random(B, 4, D_FFN // 2)
+    spy = Spy(lambda *_: attended)
+    block, x = block_of(attention=spy), random(B, 4, D_MODEL)
+    mask, kept = random_mask("a mask each", B, 4), kept_tokens([2, 4], 4)
+    y = block(x, mask, kept)
+    normalised = block.norm(x)
+    assert_called_with(spy, normalised, mask, kept, None)
+    z = block.activation(block.proj_in(normalised))
+    assert torch.equal(y, x + block.proj_out(block.sgu(z, mask, kept, attended)))
+
+
+def test_a_token_shift_stands_between_the_norm_and_everything_else():
+    torch.manual_seed(0)
+    spy, attention = Spy(lambda x, *_: x.roll(1, dims=1)), Spy(lambda x, *_: x[..., :1])
+    block, x = block_of(token_shift=spy, attention=attention), random(B, 4, D_MODEL)
+    kept = kept_tokens([2, 4], 4)
+    y = block(x, None, kept)
+    shifted = block.norm(x).roll(1, dims=1)
+    assert_called_with(spy, block.norm(x), kept, None)
+    assert_called_with(attention, shifted, None, kept, None)
+    z = block.activation(block.proj_in(shifted))
+    assert torch.equal(y, x + block.proj_out(block.sgu(z, None, kept, shifted[..., :1])))
+
+
+def test_another_gate_decides_the_width_that_is_projected_back():
+    torch.manual_seed(0)
+    spy = Spy(lambda z, *_: z[..., :4])
+    block, x = block_of(sgu=spy), random(B, 4, D_MODEL)
+    assert list(block.proj_out.weight.shape) == [D_MODEL, 4]
+    assert set(block.state_dict()) == {
+        f"{name}.{kind}" for name in ("norm", "proj_in", "proj_out") for kind in ("weight", "bias")
+    }
+    mask, kept = random_mask("one mask", B, 4), kept_tokens([2, 4], 4)
+    y = block(x, mask, kept)
+    z = block.activation(block.proj_in(block.norm(x)))
+    assert_called_with(spy, z, mask, kept, None, None)
+    assert torch.equal(y, x + block.proj_out(z[..., :4]))
+
+
+def test_dropout_stands_on_the_branch_and_not_on_the_shortcut():
+    torch.manual_seed(0)
+    spy = Spy(lambda y: 0 * y)
+    block, x = block_of(dropout=spy), random(B, 4, D_MODEL)
+    assert torch.equal(block(x), x)
+    free = block_of()
+    free.load_state_dict(block.state_dict())
+    [(y,)] = spy.calls
+    assert torch.equal(x + y, free(x))
+
+
+def test_dropout_is_off_in_evaluation():
+    torch.manual_seed(0)
+    block, x = block_of(dropout=nn.Dropout(0.5)), random(B, 4, D_MODEL)
+    free = block_of()
+    free.load_state_dict(block.state_dict())
+    # Of 24 numbers, some are dropped and some are kept.
+    dropped = (block(x) - x == 0).sum()
+    assert 0 < dropped < x.numel()
+    assert torch.equal(block.eval()(x), free(x))
+
+
+def test_a_causal_block_takes_what_is_causal_itself():
+    for name in ("sgu", "attention", "projection"):
+        given = {name: Spy(lambda *_: None, causal=True)}
+        assert GMLPBlock(D_MODEL, D_FFN, SEQ_LEN, causal=True, **given).size == D_MODEL
+
+
+# 1 is equal to true, but not what a layer of ours says.
+@pytest.mark.parametrize("causal", [False, None, 1, "no"])
+@pytest.mark.parametrize("name", ["sgu", "attention", "projection"])
+def test_a_causal_block_refuses_what_does_not_say_that_it_is(name, causal):
+    given = {name: Spy(lambda *_: None, causal=causal)}
+    with pytest.raises(ValueError, match=f"^{name} must be causal itself inside a causal"):
+        GMLPBlock(D_MODEL, D_FFN, SEQ_LEN, causal=True, **given)
+    GMLPBlock(D_MODEL, D_FFN, SEQ_LEN, **given)

@@ -1,0 +1,202 @@
+import copy
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from labml_gmlp import MixerBlock
+from tests.support import oracles
+from tests.support.helpers import (
+    FLOAT64,
+    arrays,
+    assert_equals_oracle,
+    assert_raises,
+    properties,
+    random,
+    randomised,
+    seeds,
+    timm_mixer,
+)
+
+# No two sizes are equal, so that none can stand in for another.
+B, D_MODEL, SEQ_LEN, D_TOKENS, D_CHANNELS = 2, 4, 6, 3, 7
+
+# Name in timm: name here.
+TIMM = {
+    "norm1": "token_norm",
+    "mlp_tokens.fc1": "token_in",
+    "mlp_tokens.fc2": "token_out",
+    "norm2": "norm",
+    "mlp_channels.fc1": "proj_in",
+    "mlp_channels.fc2": "proj_out",
+}
+
+
+def block_of(**options):
+    return randomised(MixerBlock(D_MODEL, SEQ_LEN, D_TOKENS, D_CHANNELS, **options))
+
+
+def test_the_block_equals_equation_1_of_mlp_mixer_written_with_loops():
+    torch.manual_seed(0)
+    block, x = block_of(), random(B, SEQ_LEN, D_MODEL)
+    assert_equals_oracle(block(x), oracles.mixer_block(x.numpy(), arrays(block)))
+
+
+@pytest.mark.parametrize("approximate", ["none", "tanh"])
+@pytest.mark.parametrize("eps", [1e-12, 0.3])
+def test_the_block_equals_equation_1_for_both_gelus_and_any_norm_eps(approximate, eps):
+    torch.manual_seed(0)
+    block = block_of(activation=nn.GELU(approximate), norm_eps=eps)
+    x = random(B, SEQ_LEN, D_MODEL)
+    want = oracles.mixer_block(x.numpy(), arrays(block), eps=eps, approximate=approximate)
+    assert_equals_oracle(block(x), want)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (FLOAT64, 1e-14)])
+def test_the_block_equals_that_of_timm_1_0_31_under_the_same_weights(dtype, tolerance):
+    torch.manual_seed(0)
+    # timm derives both widths from that of the model, and has 1e-6 in its norms.
+    other = timm_mixer().MixerBlock(8, SEQ_LEN, mlp_ratio=(0.5, 3.0))
+    block = MixerBlock(8, SEQ_LEN, 4, 24, norm_eps=1e-6)
+    for parameter in block.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    block, other = block.to(dtype), other.to(dtype)
+    ours = block.state_dict()
+    other.load_state_dict(
+        {
+            f"{theirs}.{end}": ours[f"{own}.{end}"]
+            for theirs, own in TIMM.items()
+            for end in ("weight", "bias")
+        }
+    )
+    x = torch.randn(3, SEQ_LEN, 8, dtype=dtype)
+    torch.testing.assert_close(block(x), other(x), rtol=0, atol=tolerance)
+
+
+@properties
+@given(t=st.integers(0, SEQ_LEN - 1), seed=seeds)
+def test_every_token_reads_every_other(t, seed):
+    torch.manual_seed(seed)
+    block, x = block_of(), random(B, SEQ_LEN, D_MODEL)
+    changed = x.clone()
+    changed[:, t] = random(B, D_MODEL)
+    assert (block(x) != block(changed)).any(dim=-1).all()
+
+
+@properties
+@given(seed=seeds)
+def test_only_the_norms_tell_channels_apart_in_token_mixing(seed):
+    torch.manual_seed(seed)
+    block, x, order = block_of(), random(B, SEQ_LEN, D_MODEL), torch.randperm(D_MODEL)
+    with torch.no_grad():
+        # Without scales, shifts and channel mixing, channels may change places.
+        for norm in (block.token_norm, block.norm):
+            nn.init.ones_(norm.weight)
+            nn.init.zeros_(norm.bias)
+        nn.init.zeros_(block.proj_out.weight)
+        nn.init.zeros_(block.proj_out.bias)
+    torch.testing.assert_close(block(x)[..., order], block(x[..., order]), rtol=0, atol=1e-12)
+
+
+class Recorder(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def forward(self, y):
+        self.calls.append(y)
+        return 0 * y
+
+
+def test_dropout_acts_on_both_branches_and_on_no_shortcut():
+    torch.manual_seed(0)
+    recorder = Recorder()
+    block, x = block_of(dropout=recorder), random(B, SEQ_LEN, D_MODEL)
+    assert torch.equal(block(x), x)
+    assert [list(y.shape) for y in recorder.calls] == [[B, SEQ_LEN, D_MODEL]] * 2
+    assert all(y.any() for y in recorder.calls)
+
+
+# As a torch module
+
+
+def test_the_parameters_have_the_documented_names():
+    block = MixerBlock(D_MODEL, SEQ_LEN, D_TOKENS, D_CHANNELS)
+    assert {key: list(value.shape) for key, value in block.state_dict().items()} == {
+        "token_norm.weight": [4],
+        "token_norm.bias": [4],
+        "token_in.weight": [3, 6],
+        "token_in.bias": [3],
+        "token_out.weight": [6, 3],
+        "token_out.bias": [6],
+        "norm.weight": [4],
+        "norm.bias": [4],
+        "proj_in.weight": [7, 4],
+        "proj_in.bias": [7],
+        "proj_out.weight": [4, 7],
+        "proj_out.bias": [4],
+    }
+
+
+def test_device_and_dtype_reach_every_parameter():
+    block = MixerBlock(D_MODEL, SEQ_LEN, D_TOKENS, D_CHANNELS, device="meta", dtype=FLOAT64)
+    assert {(p.device.type, p.dtype) for p in block.parameters()} == {("meta", FLOAT64)}
+    block = MixerBlock(D_MODEL, SEQ_LEN, D_TOKENS, D_CHANNELS, dtype=torch.bfloat16)
+    y = block(torch.randn(B, SEQ_LEN, D_MODEL, dtype=torch.bfloat16))
+    assert y.dtype == torch.bfloat16
+
+
+def test_a_deep_copy_is_equal_and_apart():
+    torch.manual_seed(0)
+    block, x = block_of(), random(B, SEQ_LEN, D_MODEL)
+    y, twin = block(x), copy.deepcopy(block)
+    assert torch.equal(twin(x), y)
+    randomised(twin)
+    assert torch.equal(block(x), y)
+    assert not torch.equal(twin(x), y)
+
+
+def test_every_parameter_learns_and_nothing_is_changed_in_place():
+    torch.manual_seed(0)
+    block, x = block_of(), random(B, SEQ_LEN, D_MODEL)
+    before, x_before = copy.deepcopy(block.state_dict()), x.clone()
+    block(x).square().sum().backward()
+    assert all(p.grad.abs().max() > 1e-6 for p in block.parameters())
+    assert torch.equal(x, x_before)
+    assert all(torch.equal(value, before[key]) for key, value in block.state_dict().items())
+
+
+def test_the_block_knows_its_size_and_takes_keywords():
+    torch.manual_seed(0)
+    block, x = block_of(), random(B, SEQ_LEN, D_MODEL)
+    assert block.size == D_MODEL
+    assert torch.equal(block(x=x, mask=None, key_padding_mask=None), block(x))
+
+
+# Errors
+
+
+@pytest.mark.parametrize("name", ["d_model", "seq_len", "d_tokens", "d_channels"])
+@pytest.mark.parametrize("value", [0, -2, 4.0, "4", None, True])
+def test_a_size_that_is_no_positive_whole_number_is_refused(name, value):
+    sizes = {"d_model": 4, "seq_len": 6, "d_tokens": 3, "d_channels": 7} | {name: value}
+    message = f"{name} must be a positive whole number, got {value!r}"
+    assert_raises(lambda: MixerBlock(**sizes), ValueError, message)
+
+
+@pytest.mark.parametrize(
+    "shape", [(6, 4), (2, 5, 4), (2, 7, 4), (2, 6, 1), (2, 4, 6), (1, 2, 6, 4)], ids=str
+)
+def test_an_input_of_another_shape_is_refused(shape):
+    message = f"x must be [B, seq_len=6, d_model=4], got {list(shape)}"
+    assert_raises(lambda: block_of()(random(*shape)), ValueError, message)
+
+
+@pytest.mark.parametrize("name", ["mask", "key_padding_mask", "cache"])
+def test_what_token_mixing_cannot_obey_is_refused(name):
+    mask = torch.ones(SEQ_LEN, SEQ_LEN, dtype=torch.bool)
+    message = f"{name} must be None, as token mixing reads all tokens at once, got a Tensor"
+    call = {name: mask}
+    assert_raises(lambda: block_of()(random(B, SEQ_LEN, D_MODEL), **call), ValueError, message)

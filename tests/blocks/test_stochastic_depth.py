@@ -1,0 +1,242 @@
+import copy
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from labml_gmlp import Encoder, GMLPBlock, StochasticDepth, TransformerLayer, survival_at
+from tests.support import oracles
+from tests.support.helpers import FLOAT64, properties, random, randomised, seeds
+
+# No two sizes are equal, so that none can stand in for another.
+B, N, D = 64, 5, 3
+
+survivals = st.floats(0.05, 0.95)
+
+
+def survived(y, out):
+    """For each sequence whether it was kept; it must be kept or dropped as a whole."""
+    zero = (out == 0).all(dim=(1, 2))
+    assert (out[~zero] != 0).all()
+    assert (y != 0).all()
+    return ~zero
+
+
+# In training
+
+
+@properties
+@given(survival=survivals, seed=seeds)
+def test_it_equals_its_formula_written_with_loops_for_what_was_drawn(survival, seed):
+    torch.manual_seed(seed)
+    y = random(B, N, D)
+    out = StochasticDepth(survival)(y)
+    want = oracles.stochastic_depth(y.numpy(), survived(y, out).numpy(), survival)
+    np.testing.assert_array_equal(out.numpy(), want)
+
+
+@pytest.mark.parametrize("survival", [0.1, 0.5, 0.8, 0.99])
+def test_mean_and_variance_are_those_of_a_scaled_bernoulli_variable(survival):
+    n = 100_000
+    torch.manual_seed(0)
+    out = StochasticDepth(survival)(torch.ones(n, 1, 1, dtype=FLOAT64))
+    # out = m / p with a Bernoulli m: mean 1, variance v = (1 - p) / p. The mean of n draws is off
+    # by sqrt(v / n), five times that at most. As m is 0 or 1, the variance is a function of the
+    # mean k of m, k (1 - k) / p^2, and off by its slope |1 - 2 p| / p^2 times what k is off by,
+    # sqrt(p (1 - p) / n); the square of that, over p^2, bounds what is left of second order.
+    variance = (1 - survival) / survival
+    assert abs(out.mean() - 1) < 5 * (variance / n) ** 0.5
+    off = 5 * (survival * (1 - survival) / n) ** 0.5
+    bound = (abs(1 - 2 * survival) * off + off**2) / survival**2
+    assert abs(out.var(correction=0) - variance) <= bound + 1e-12
+
+
+def test_sequences_draw_apart_from_each_other():
+    n_draws, survival = 5_000, 0.7
+    torch.manual_seed(0)
+    drop, y = StochasticDepth(survival), torch.ones(3, 1, 1)
+    kept = torch.stack([drop(y)[:, 0, 0] != 0 for _ in range(n_draws)]).double()
+    covariance = torch.cov(kept.T)
+    # Off the diagonal it is 0 in expectation, and its standard deviation p (1 - p) / sqrt(draws).
+    apart = covariance[~torch.eye(3, dtype=torch.bool)]
+    assert (apart.abs() < 5 * survival * (1 - survival) / n_draws**0.5).all()
+    # A batch that lives or dies as one would have the variance there too.
+    assert (covariance.diagonal() > 0.9 * survival * (1 - survival)).all()
+
+
+@properties
+@given(survival=survivals, seed=seeds)
+def test_a_dropped_branch_has_no_gradient_and_a_kept_one_the_scaled(survival, seed):
+    torch.manual_seed(seed)
+    y = random(B, N, D).requires_grad_()
+    out = StochasticDepth(survival)(y)
+    kept = survived(y, out)
+    out.sum().backward()
+    want = (kept[:, None, None] / torch.tensor(survival, dtype=FLOAT64)).expand(B, N, D)
+    torch.testing.assert_close(y.grad, want, rtol=0, atol=1e-12)
+
+
+def test_a_dropped_branch_hides_even_what_is_not_finite():
+    torch.manual_seed(0)
+    y = torch.full((B, N, D), torch.inf, requires_grad=True)
+    out = StochasticDepth(0.5)(y)
+    assert set(out.unique().tolist()) == {0.0, torch.inf}
+    out[out == 0].sum().backward()
+    assert not y.grad.any()
+
+
+def test_a_seed_repeats_the_draw():
+    drop, y = StochasticDepth(0.5), torch.ones(B, N, D)
+
+    def draw(seed):
+        torch.manual_seed(seed)
+        return drop(y)
+
+    assert torch.equal(draw(1), draw(1))
+    assert not torch.equal(draw(1), draw(2))
+    assert not torch.equal(drop(y), drop(y))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, FLOAT64], ids=str)
+def test_the_draw_and_the_dtype_do_not_depend_on_each_other(dtype):
+    kept = []
+    for each in (torch.float32, dtype):
+        torch.manual_seed(0)
+        out = StochasticDepth(0.998)(torch.ones(10_000, 1, 1, dtype=each))
+        assert out.dtype == each
+        kept.append(out != 0)
+    assert torch.equal(*kept)
+
+
+# In evaluation
+
+
+@pytest.mark.parametrize("survival", [0.01, 0.5, 1, 1.0])
+def test_in_evaluation_it_is_the_identity_and_draws_nothing(survival):
+    y, state = torch.randn(B, N, D), torch.get_rng_state()
+    assert StochasticDepth(survival).eval()(y) is y
+    assert torch.equal(state, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("survival", [1, 1.0])
+def test_what_always_survives_is_the_identity_in_training_too(survival):
+    y, state = torch.randn(B, N, D), torch.get_rng_state()
+    assert StochasticDepth(survival)(y) is y
+    assert torch.equal(state, torch.get_rng_state())
+
+
+# In a block
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda drop: GMLPBlock(D, 10, 6, dropout=drop),
+        lambda drop: TransformerLayer(D, 1, 10, dropout=drop),
+    ],
+    ids=["gMLP", "Transformer"],
+)
+def test_a_dropped_block_passes_its_input_and_leaves_the_other_sequences_alone(build):
+    torch.manual_seed(0)
+    block = randomised(build(StochasticDepth(0.5)))
+    whole = copy.deepcopy(block).eval()
+    x = random(B, N, D)
+    out = block(x)
+    dropped = (out == x).all(dim=(1, 2))
+    assert 0 < dropped.sum() < B
+    assert not torch.isclose(out[~dropped], x[~dropped]).all(dim=(1, 2)).any()
+    if isinstance(block, GMLPBlock):
+        # Half of them survive, twice as large.
+        torch.testing.assert_close(
+            (out - x)[~dropped], 2 * (whole(x) - x)[~dropped], rtol=0, atol=1e-12
+        )
+
+
+def test_the_expectation_of_training_is_evaluation():
+    torch.manual_seed(0)
+    block = randomised(GMLPBlock(D, 10, 6, dropout=StochasticDepth(0.8)))
+    x, n = random(1, N, D), 20_000
+    many = block(x.expand(n, N, D)).mean(dim=0)
+    once = block.eval()(x)[0]
+    # The mean is off by |Y| sqrt((1 - p) / p / n), with the same draw at every entry.
+    bound = 5 * (once - x[0]).abs() * (0.2 / 0.8 / n) ** 0.5
+    assert ((many - once).abs() <= bound).all()
+
+
+def test_the_encoder_builds_one_for_each_depth():
+    def make_layer(index):
+        return GMLPBlock(D, 10, 6, dropout=StochasticDepth(survival_at(index, 5, last=0.6)))
+
+    encoder = Encoder(make_layer, 5)
+    survivals = [layer.dropout.survival for layer in encoder.layers]
+    assert survivals == pytest.approx([1.0, 0.9, 0.8, 0.7, 0.6])
+    assert encoder(torch.randn(B, N, D)).shape == (B, N, D)
+
+
+# Compiled and exported
+
+
+# The layer alone, with a shortcut: to compile a whole block here would take many seconds.
+class Branch(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.drop = StochasticDepth(0.5)
+
+    def forward(self, x):
+        return x + self.drop(x.sin())
+
+
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+def test_it_compiles_into_one_graph_and_goes_on_drawing(backend):
+    torch._dynamo.reset()
+    branch, x = Branch(), random(B, N, D).requires_grad_()
+    compiled = torch.compile(branch, fullgraph=True, backend=backend)
+    torch.manual_seed(1)
+    want = branch(x)
+    torch.manual_seed(1)
+    got = compiled(x)
+    torch.testing.assert_close(got, want, rtol=0, atol=1e-12)
+    assert not torch.equal(compiled(x), got)
+    got.sum().backward()
+    dropped = (got == x).all(dim=(1, 2))
+    assert torch.equal(x.grad[dropped], torch.ones_like(x)[dropped])
+    compiled.eval()
+    torch.testing.assert_close(compiled(x), x + x.sin(), rtol=0, atol=1e-12)
+
+
+def test_it_is_exported_with_its_draw_for_any_batch():
+    torch.manual_seed(0)
+    branch, x = Branch(), random(B, N, D)
+    batch = torch.export.Dim("batch", min=2, max=1024)
+    exported = torch.export.export(branch, (random(7, N, D),), dynamic_shapes=({0: batch},))
+    module = exported.module()
+    assert not torch.equal(module(x), module(x))
+    dropped = (module(x) == x).all(dim=(1, 2))
+    assert 0 < dropped.sum() < B
+    evaluated = torch.export.export(branch.eval(), (x,)).module()
+    assert torch.equal(evaluated(x), x + x.sin())
+
+
+# By depth
+
+
+@properties
+@given(n_layers=st.integers(2, 60), last=st.floats(1e-3, 1))
+def test_survival_falls_in_equal_steps_from_1_to_the_last(n_layers, last):
+    p = [survival_at(index, n_layers, last) for index in range(n_layers)]
+    assert p[0] == 1
+    assert p[-1] == last
+    assert np.diff(p) == pytest.approx((last - 1) / (n_layers - 1), abs=1e-12)
+    assert [StochasticDepth(each).survival for each in p] == p
+
+
+@pytest.mark.parametrize("last", [0.3, 1, 1.0])
+def test_a_single_layer_is_the_deepest(last):
+    assert survival_at(0, 1, last) == last
+
+
+def test_it_prints_what_it_was_built_with():
+    assert repr(StochasticDepth(0.8)) == "StochasticDepth(survival=0.8)"

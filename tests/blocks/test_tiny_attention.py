@@ -1,0 +1,326 @@
+import copy
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from labml_gmlp import GMLPBlock, TinyAttention
+from labml_gmlp.cache import Cache
+from tests.support import oracles
+from tests.support.helpers import (
+    FLOAT64,
+    MASKS,
+    arrays,
+    as_array,
+    assert_equals_oracle,
+    assert_the_past_cannot_see_the_future,
+    kept_tokens,
+    properties,
+    random,
+    random_mask,
+    randomised,
+    seeds,
+    with_another_future,
+)
+
+# No two sizes are equal, so that none can stand in for another.
+B, N, D_MODEL, D_FFN, D_ATTN, SEQ_LEN = 2, 5, 3, 14, 4, 6
+
+
+def tiny(causal=False, **options):
+    return TinyAttention(D_MODEL, D_FFN // 2, D_ATTN, causal=causal, **options)
+
+
+def amlp(causal=False, **options):
+    return GMLPBlock(D_MODEL, D_FFN, SEQ_LEN, causal=causal, attention=tiny(causal), **options)
+
+
+# Name: how to build it, and its equation.
+LAYERS = {
+    "TinyAttention": (tiny, oracles.tiny_attention),
+    "aMLP": (amlp, oracles.amlp_block),
+}
+every_layer = pytest.mark.parametrize("name", LAYERS)
+causal_or_not = pytest.mark.parametrize("causal", [False, True])
+every_mask = pytest.mark.parametrize("mask", MASKS)
+
+
+# The equations
+
+
+@every_layer
+@causal_or_not
+@every_mask
+@pytest.mark.parametrize("padded", [False, True])
+def test_it_equals_its_equation_written_with_loops(name, causal, mask, padded):
+    torch.manual_seed(0)
+    build, oracle = LAYERS[name]
+    layer, x, mask = randomised(build(causal)), random(B, N, D_MODEL), random_mask(mask, B, N)
+    kept = kept_tokens([3, 5] if padded else [5, 5], N)
+    want = oracles.cut(
+        oracle, x.numpy(), kept.numpy(), as_array(mask), p=arrays(layer), causal=causal
+    )
+    assert_equals_oracle(layer(x, mask, kept if padded else None), want, kept)
+
+
+@pytest.mark.parametrize("in_bias", [False, True])
+@pytest.mark.parametrize("out_bias", [False, True])
+def test_each_bias_can_be_left_out(in_bias, out_bias):
+    torch.manual_seed(0)
+    layer, x = randomised(tiny(in_bias=in_bias, out_bias=out_bias)), random(B, N, D_MODEL)
+    assert ("attention_in.bias" in layer.state_dict()) == in_bias
+    assert ("attention_out.bias" in layer.state_dict()) == out_bias
+    assert_equals_oracle(layer(x), oracles.tiny_attention(x.numpy(), arrays(layer)))
+
+
+@causal_or_not
+@pytest.mark.parametrize("dtype", [torch.float32, FLOAT64], ids=str)
+def test_a_position_that_may_read_nothing_gets_the_bias_alone_and_zeros_without(causal, dtype):
+    torch.manual_seed(0)
+    mask, kept = torch.ones(3, 3, dtype=torch.bool), torch.tensor([[True] * 3, [False] * 3])
+    mask[1] = False
+    for out_bias in (True, False):
+        layer = randomised(tiny(causal, out_bias=out_bias)).to(dtype)
+        y = layer(torch.randn(B, 3, D_MODEL, dtype=dtype), mask, kept)
+        want = layer.attention_out.bias if out_bias else torch.zeros(7, dtype=dtype)
+        assert torch.equal(y[0, 1], want)
+        assert torch.equal(y[1], want.expand(3, 7))
+        assert not torch.isclose(y[0, 0], want).any()
+
+
+@every_layer
+@causal_or_not
+@pytest.mark.parametrize("dtype", [torch.float32, FLOAT64], ids=str)
+def test_a_position_that_may_read_nothing_spoils_no_gradient(name, causal, dtype):
+    torch.manual_seed(0)
+    build, _ = LAYERS[name]
+    layer, x = randomised(build(causal)).to(dtype), torch.randn(B, 3, D_MODEL, dtype=dtype)
+    y = layer(x.requires_grad_(), None, torch.tensor([[False, True, True], [False] * 3]))
+    y.square().sum().backward()
+    assert x.grad.isfinite().all()
+    assert all(p.grad.isfinite().all() for p in layer.parameters())
+
+
+def test_the_block_gives_it_the_normalised_input_and_not_z():
+    torch.manual_seed(0)
+    block, x, seen = randomised(amlp()), random(B, N, D_MODEL), []
+    block.attention.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    block(x)
+    [normalised] = seen
+    assert torch.equal(normalised, block.norm(x))
+
+
+# Causality, order, padding
+
+
+@every_layer
+@every_mask
+@properties
+@given(n=st.integers(2, 6), data=st.data(), seed=seeds)
+def test_in_a_causal_layer_the_past_cannot_see_the_future(name, mask, n, data, seed):
+    t = data.draw(st.integers(1, n - 1), label="t")
+    torch.manual_seed(seed)
+    layer, x = randomised(LAYERS[name][0](True)), random(B, n, D_MODEL)
+    mask = random_mask(mask, B, n)
+    assert_the_past_cannot_see_the_future(lambda x: layer(x, mask), x, with_another_future(x, t), t)
+
+
+@every_layer
+def test_in_a_layer_that_is_not_causal_the_past_sees_the_future(name):
+    torch.manual_seed(0)
+    layer, x = randomised(LAYERS[name][0]()), random(B, N, D_MODEL)
+    before, after = layer(x), layer(with_another_future(x, 4))
+    assert not torch.isclose(before[:, :4], after[:, :4]).any()
+
+
+@every_layer
+@properties
+@given(n=st.integers(1, 6), seed=seeds)
+def test_causal_equals_a_triangular_mask(name, n, seed):
+    torch.manual_seed(seed)
+    build, _ = LAYERS[name]
+    layer, free, x = randomised(build(True)), build().double(), random(B, n, D_MODEL)
+    free.load_state_dict(layer.state_dict())
+    mask = torch.ones(n, n, dtype=torch.bool).tril()
+    torch.testing.assert_close(layer(x), free(x, mask), rtol=0, atol=1e-12)
+
+
+@properties
+@given(n=st.integers(1, 6), seed=seeds)
+def test_without_a_mask_it_is_blind_to_order(n, seed):
+    torch.manual_seed(seed)
+    layer, x, order = randomised(tiny()), random(B, n, D_MODEL), torch.randperm(n)
+    torch.testing.assert_close(layer(x)[:, order], layer(x[:, order]), rtol=0, atol=1e-12)
+
+
+@every_layer
+@every_mask
+@properties
+@given(
+    lengths=st.lists(st.integers(1, 6), min_size=1, max_size=3), causal=st.booleans(), seed=seeds
+)
+def test_padding_equals_cutting_it_off(name, mask, lengths, causal, seed):
+    torch.manual_seed(seed)
+    layer, x = randomised(LAYERS[name][0](causal)), random(len(lengths), 6, D_MODEL)
+    mask = random_mask(mask, len(lengths), 6)
+    y = layer(x, mask, kept_tokens(lengths, 6))
+    for b, n in enumerate(lengths):
+        own = None if mask is None else mask.expand(len(lengths), -1, -1)[b, :n, :n]
+        alone = layer(x[b : b + 1, :n], own)
+        torch.testing.assert_close(y[b : b + 1, :n], alone, rtol=0, atol=1e-12)
+
+
+@every_layer
+@properties
+@given(n=st.integers(1, 6), causal=st.booleans(), seed=seeds)
+def test_padding_anywhere_is_never_read(name, n, causal, seed):
+    torch.manual_seed(seed)
+    layer, x = randomised(LAYERS[name][0](causal)), random(B, n, D_MODEL)
+    kept = torch.rand(B, n) < 0.5
+    y = layer(x, None, kept)
+    masked = layer(x, kept[:, None, :].expand(B, n, n))
+    torch.testing.assert_close(y[kept], masked[kept], rtol=0, atol=1e-12)
+    garbage = torch.where(kept[..., None], x, 1e6 * random(B, n, D_MODEL))
+    assert torch.equal(y[kept], layer(garbage, None, kept)[kept])
+
+
+# The cache
+
+
+@every_layer
+@pytest.mark.parametrize(("dtype", "atol"), [(FLOAT64, 1e-12), (torch.float32, 1e-5)], ids=str)
+@properties
+@given(steps=st.lists(st.integers(1, 4), min_size=1, max_size=6), seed=seeds)
+def test_steps_with_a_cache_equal_one_pass(name, dtype, atol, steps, seed):
+    torch.manual_seed(seed)
+    steps = steps[:1] if sum(steps) > SEQ_LEN else steps
+    layer = randomised(LAYERS[name][0](True)).to(dtype)
+    x, cache, parts = torch.randn(B, sum(steps), D_MODEL, dtype=dtype), Cache(SEQ_LEN), []
+    for new in x.split(steps, dim=1):
+        parts.append(layer(new, cache=cache))
+        cache.advance(new.shape[1])
+    torch.testing.assert_close(torch.cat(parts, 1), layer(x), rtol=atol, atol=atol)
+
+
+# Another implementation
+
+
+@causal_or_not
+@pytest.mark.parametrize("dtype", [torch.float32, FLOAT64], ids=str)
+def test_the_block_equals_that_of_g_mlp_pytorch_0_1_5_under_the_same_weights(causal, dtype):
+    peer = pytest.importorskip("g_mlp_pytorch.g_mlp_pytorch", reason="an extra of the tests")
+    torch.manual_seed(0)
+    other = randomised(
+        peer.gMLPBlock(dim=D_MODEL, dim_ff=D_FFN, seq_len=SEQ_LEN, attn_dim=D_ATTN, causal=causal)
+    ).to(dtype)
+    attention = tiny(causal, in_bias=False)
+    block = randomised(GMLPBlock(D_MODEL, D_FFN, SEQ_LEN, causal=causal, attention=attention)).to(
+        dtype
+    )
+    names = {
+        "proj_in.0.": "proj_in.",
+        "attn.to_qkv.": "attention.attention_in.",
+        "attn.to_out.": "attention.attention_out.",
+        "sgu.norm.": "sgu.norm.",
+        "sgu.": "sgu.projection.",
+        "proj_out.": "proj_out.",
+    }
+    ours = block.state_dict()
+    for key, value in other.state_dict().items():
+        start = next(start for start in names if key.startswith(start))
+        mine = names[start] + key.removeprefix(start)
+        # Theirs has an axis of heads, of length one.
+        ours[mine] = value.reshape(ours[mine].shape)
+    block.load_state_dict(ours)
+    x = torch.randn(B, SEQ_LEN, D_MODEL, dtype=dtype)
+    # Theirs is the block without its norm and its shortcut.
+    want = x + other(block.norm(x))
+    # Sums in another order: off by a few roundings of the largest value.
+    atol = {torch.float32: 1e-6, FLOAT64: 1e-14}[dtype] * want.abs().max().item()
+    torch.testing.assert_close(block(x), want, rtol=0, atol=atol)
+
+
+# A fresh one
+
+
+def test_a_fresh_block_starts_as_the_feed_forward_layer_that_gmlp_starts_as():
+    torch.manual_seed(0)
+    tiny_attention = TinyAttention(32, 48)
+    block = GMLPBlock(32, 96, 64, attention=tiny_attention)
+    x = torch.randn(4, 64, 32)
+    z1, _ = block.activation(block.proj_in(block.norm(x))).chunk(2, dim=-1)
+    assert (tiny_attention(block.norm(x)).abs().max()) < 1e-4
+    assert (block(x) - (x + block.proj_out(z1))).abs().max() < 1e-3
+
+
+def test_a_fresh_one_learns_everything_from_the_first_step():
+    torch.manual_seed(0)
+    layer = tiny().double()
+    layer(random(B, N, D_MODEL)).sin().add(1).square().sum().backward()
+    weight = layer.attention_out.weight
+    # The standard deviation of N normal numbers is off by 1 / sqrt(2 N) of itself; five times that.
+    assert abs(weight.std() / 1e-6 - 1) < 5 / (2 * weight.numel()) ** 0.5
+    assert not layer.attention_out.bias.any()
+    assert all((p.grad != 0).any() for p in layer.parameters())
+
+
+def test_from_the_meta_device_it_is_made_real_by_its_reset():
+    torch.manual_seed(0)
+    layer = TinyAttention(D_MODEL, 7, D_ATTN, device="meta", dtype=FLOAT64)
+    assert {(p.device.type, p.dtype) for p in layer.parameters()} == {("meta", FLOAT64)}
+    layer = layer.to_empty(device="cpu")
+    for p in layer.parameters():
+        torch.nn.init.constant_(p, torch.nan)
+    layer.reset_parameters()
+    assert all(p.isfinite().all() for p in layer.parameters())
+    assert 0 < layer.attention_out.weight.abs().max() < 1e-5
+    assert layer.attention_in.weight.std() > 0.1
+
+
+# As a torch module
+
+
+def test_the_parameters_have_the_documented_names():
+    assert {key: list(value.shape) for key, value in TinyAttention(3, 7).state_dict().items()} == {
+        "attention_in.weight": [192, 3],
+        "attention_in.bias": [192],
+        "attention_out.weight": [7, 64],
+        "attention_out.bias": [7],
+    }
+
+
+def test_it_prints_what_it_was_built_with():
+    assert repr(TinyAttention(3, 7, 4, causal=True, in_bias=False)).split("\n")[:2] == [
+        "TinyAttention(",
+        "  causal=True",
+    ]
+
+
+def test_half_precision_stays_half_precision():
+    layer = tiny(True, dtype=torch.bfloat16)
+    x = torch.randn(B, N, D_MODEL, dtype=torch.bfloat16)
+    assert layer(x, torch.ones(N, N, dtype=torch.bool)).dtype == torch.bfloat16
+
+
+@every_layer
+def test_every_parameter_learns_and_a_copy_is_equal_and_apart(name):
+    torch.manual_seed(0)
+    layer, x = randomised(LAYERS[name][0](True)), random(B, N, D_MODEL)
+    y, x_before = layer(x), x.clone()
+    y.square().sum().backward()
+    assert all(p.grad.abs().max() > 1e-6 for p in layer.parameters())
+    twin = copy.deepcopy(layer)
+    assert torch.equal(twin(x), y)
+    randomised(twin)
+    assert torch.equal(layer(x), y)
+    assert not torch.equal(twin(x), y)
+    assert torch.equal(x, x_before)
+
+
+@pytest.mark.parametrize("size", [0, -2, 4.0, "4", None, True])
+@pytest.mark.parametrize("name", ["d_model", "d_out", "d_attn"])
+def test_a_size_that_is_no_positive_whole_number_is_refused(name, size):
+    sizes = {"d_model": 3, "d_out": 7, "d_attn": 4} | {name: size}
+    with pytest.raises(ValueError, match=f"^{name} must be a positive whole number, got {size!r}$"):
+        TinyAttention(**sizes)

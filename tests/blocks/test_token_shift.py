@@ -1,0 +1,203 @@
+import copy
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from labml_gmlp import GMLPBlock, SpatialProjection, TokenShift
+from labml_gmlp.cache import Cache
+from tests.support import oracles
+from tests.support.helpers import (
+    FLOAT64,
+    assert_equals_oracle,
+    assert_raises,
+    assert_the_past_cannot_see_the_future,
+    kept_tokens,
+    properties,
+    random,
+    randomised,
+    seeds,
+    with_another_future,
+)
+
+# No two sizes are equal, so that none can stand in for another.
+B, N, D, D_FFN, SEQ_LEN = 2, 5, 7, 10, 6
+
+SHIFTS = [
+    (0,),
+    (1,),
+    (-1,),
+    (0, 1),
+    (1, 0),
+    (-1, 0, 1),
+    (0, 1, 2),
+    (-2, -1, 0, 1, 2),
+    (9, 0),
+    (-9,),
+]
+every_shift = pytest.mark.parametrize("shifts", SHIFTS, ids=str)
+causal_shifts = st.lists(st.integers(0, 8), min_size=1, max_size=D).map(tuple)
+any_shifts = st.lists(st.integers(-8, 8), min_size=1, max_size=D).map(tuple)
+
+
+def block_of(shifts, causal=True):
+    return randomised(GMLPBlock(D, D_FFN, SEQ_LEN, causal=causal, token_shift=TokenShift(shifts)))
+
+
+@every_shift
+@pytest.mark.parametrize("padded", [False, True])
+def test_it_equals_its_equation_written_with_loops(shifts, padded):
+    torch.manual_seed(0)
+    x, kept = random(B, N, D), kept_tokens([3, 5] if padded else [5, 5], N)
+    want = oracles.cut(oracles.token_shift, x.numpy(), kept.numpy(), shifts=shifts)
+    assert_equals_oracle(TokenShift(shifts)(x, kept if padded else None), want, kept)
+
+
+@properties
+@given(shifts=any_shifts, n=st.integers(1, 6), seed=seeds)
+def test_it_moves_numbers_and_computes_none(shifts, n, seed):
+    torch.manual_seed(seed)
+    x = random(B, n, D)
+    shift, before = TokenShift(shifts), x.clone()
+    assert torch.equal(shift(x), torch.from_numpy(oracles.token_shift(x.numpy(), shifts)))
+    assert torch.equal(x, before)
+    assert not shift.state_dict()
+
+
+def test_a_shift_reads_from_earlier_positions_and_zeros_come_in():
+    x = torch.arange(1.0, 13.0).reshape(1, 3, 4)
+    want = [[1, 2, 0, 0], [5, 6, 3, 4], [9, 10, 7, 8]]
+    assert TokenShift((0, 1))(x).tolist() == [want]
+
+
+@every_shift
+def test_it_is_causal_just_when_no_shift_is_negative(shifts):
+    torch.manual_seed(0)
+    shift, x = TokenShift(shifts), random(B, N, D)
+    assert shift.causal is all(each >= 0 for each in shifts)
+    before, after = shift(x), shift(with_another_future(x, 2))
+    assert torch.equal(before[:, :2], after[:, :2]) == (shift.causal or min(shifts) <= -N)
+
+
+@properties
+@given(shifts=causal_shifts, n=st.integers(2, 6), data=st.data(), seed=seeds)
+def test_in_a_causal_block_the_past_cannot_see_the_future(shifts, n, data, seed):
+    t = data.draw(st.integers(1, n - 1), label="t")
+    torch.manual_seed(seed)
+    x = random(B, n, D)
+    assert_the_past_cannot_see_the_future(block_of(shifts), x, with_another_future(x, t), t)
+
+
+def test_a_causal_block_refuses_a_shift_from_the_future():
+    message = "token_shift must be causal itself inside a causal layer"
+    assert_raises(lambda: block_of((-1, 0, 1)), ValueError, message)
+    block_of((-1, 0, 1), causal=False)
+
+
+@properties
+@given(lengths=st.lists(st.integers(1, 6), min_size=1, max_size=3), shifts=any_shifts, seed=seeds)
+def test_padding_equals_cutting_it_off(lengths, shifts, seed):
+    torch.manual_seed(seed)
+    x, kept = random(len(lengths), SEQ_LEN, D), kept_tokens(lengths, SEQ_LEN)
+    for layer in (TokenShift(shifts), block_of(shifts, causal=False)):
+        y = layer(x, key_padding_mask=kept)
+        for b, n in enumerate(lengths):
+            alone = layer(x[b : b + 1, :n])
+            torch.testing.assert_close(y[b : b + 1, :n], alone, rtol=0, atol=1e-12)
+
+
+@properties
+@given(shifts=any_shifts, n=st.integers(1, 6), seed=seeds)
+def test_padding_anywhere_is_never_read(shifts, n, seed):
+    torch.manual_seed(seed)
+    shift, x, kept = TokenShift(shifts), random(B, n, D), torch.rand(B, n) < 0.5
+    garbage = torch.where(kept[..., None], x, torch.nan)
+    assert torch.equal(shift(x, kept), shift(garbage, kept))
+
+
+@pytest.mark.parametrize(("dtype", "atol"), [(FLOAT64, 1e-12), (torch.float32, 1e-5)], ids=str)
+@properties
+@given(steps=st.lists(st.integers(1, 4), min_size=1, max_size=6), shifts=causal_shifts, seed=seeds)
+def test_steps_with_a_cache_equal_one_pass(dtype, atol, steps, shifts, seed):
+    torch.manual_seed(seed)
+    steps = steps[:1] if sum(steps) > SEQ_LEN else steps
+    x = torch.randn(B, sum(steps), D, dtype=dtype)
+    for layer, tolerance in ((TokenShift(shifts), 0), (block_of(shifts).to(dtype), atol)):
+        cache, parts = Cache(SEQ_LEN), []
+        for new in x.split(steps, dim=1):
+            parts.append(layer(new, cache=cache))
+            cache.advance(new.shape[1])
+        torch.testing.assert_close(torch.cat(parts, 1), layer(x), rtol=tolerance, atol=tolerance)
+
+
+# Another implementation
+
+
+@pytest.mark.parametrize(
+    "shifts", [(0,), (0, 1), (0, 1, 2), (-1, 0, 1), (-2, -1, 0, 1, 2)], ids=str
+)
+@pytest.mark.parametrize("d", [5, 6, 7, 15])
+def test_it_moves_the_same_channels_as_g_mlp_pytorch_0_1_5(shifts, d):
+    peer = pytest.importorskip("g_mlp_pytorch.g_mlp_pytorch", reason="an extra of the tests")
+    torch.manual_seed(0)
+    x = random(B, N, d)
+    assert torch.equal(TokenShift(shifts)(x), peer.PreShiftTokens(shifts, torch.nn.Identity())(x))
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("k", [0, 1, 2])
+@pytest.mark.parametrize("dtype", [torch.float32, FLOAT64], ids=str)
+def test_a_block_equals_that_of_g_mlp_pytorch_0_1_5_under_the_same_weights(causal, k, dtype):
+    peer = pytest.importorskip("g_mlp_pytorch.g_mlp_pytorch", reason="an extra of the tests")
+    torch.manual_seed(0)
+    other = randomised(
+        peer.gMLP(dim=D, depth=1, seq_len=SEQ_LEN, ff_mult=2, causal=causal, shift_tokens=k)
+    ).to(dtype)
+    shifts = range(0 if causal else -k, k + 1)
+    block = GMLPBlock(D, 2 * D, SEQ_LEN, causal=causal, token_shift=TokenShift(shifts), dtype=dtype)
+    names = {
+        "norm.": "norm.",
+        "fn.fn.proj_in.0.": "proj_in.",
+        "fn.fn.sgu.norm.": "sgu.norm.",
+        "fn.fn.sgu.": "sgu.projection.",
+        "fn.fn.proj_out.": "proj_out.",
+    }
+    ours = block.state_dict()
+    for key, value in other.state_dict().items():
+        theirs = key.removeprefix("layers.0.fn.")
+        start = next(start for start in names if theirs.startswith(start))
+        mine = names[start] + theirs.removeprefix(start)
+        # Theirs has an axis of heads, of length one.
+        ours[mine] = value.reshape(ours[mine].shape)
+    block.load_state_dict(ours)
+    x = torch.randn(B, SEQ_LEN, D, dtype=dtype)
+    tolerance = 1e-6 if dtype == torch.float32 else 1e-12
+    torch.testing.assert_close(block(x), other(x), rtol=tolerance, atol=tolerance)
+
+
+# As a torch module
+
+
+def test_it_prints_what_it_was_built_with_and_is_copied():
+    shift = TokenShift([0, 1])
+    assert repr(shift) == repr(copy.deepcopy(shift)) == "TokenShift(shifts=(0, 1))"
+
+
+def test_every_input_that_is_read_has_a_gradient():
+    x = random(B, N, D).requires_grad_()
+    TokenShift((0, 2))(x).sum().backward()
+    want = torch.ones(B, N, D, dtype=FLOAT64)
+    want[:, -2:, 3:6] = 0
+    assert torch.equal(x.grad, want)
+
+
+def test_the_projection_may_be_any_beside_it():
+    block = GMLPBlock(
+        D,
+        D_FFN,
+        causal=True,
+        projection=SpatialProjection(SEQ_LEN, causal=True, n_heads=5),
+        token_shift=TokenShift((0, 1)),
+    )
+    assert block(torch.randn(B, N, D)).shape == (B, N, D)

@@ -1,0 +1,327 @@
+import copy
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from labml_gmlp import TransformerLayer
+from tests.support import oracles
+from tests.support.helpers import (
+    FLOAT64,
+    MASKS,
+    arrays,
+    as_array,
+    assert_equals_oracle,
+    assert_raises,
+    assert_the_past_cannot_see_the_future,
+    kept_tokens,
+    properties,
+    random,
+    random_mask,
+    randomised,
+    seeds,
+    with_another_future,
+)
+
+# No two sizes are equal, so that none can stand in for another.
+B, N, D_MODEL, D_FFN = 2, 5, 12, 7
+
+causal_or_not = pytest.mark.parametrize("causal", [False, True])
+every_mask = pytest.mark.parametrize("mask", MASKS)
+
+
+def true(*shape, dtype=torch.bool):
+    return torch.ones(*shape, dtype=dtype)
+
+
+def layer_of(n_heads=3, **options):
+    return randomised(TransformerLayer(D_MODEL, n_heads, D_FFN, **options))
+
+
+@causal_or_not
+@every_mask
+@pytest.mark.parametrize("padded", [False, True])
+def test_the_layer_equals_its_equation_written_with_loops(causal, mask, padded):
+    torch.manual_seed(0)
+    layer, x, mask = layer_of(causal=causal), random(B, N, D_MODEL), random_mask(mask, B, N)
+    kept = kept_tokens([3, 5] if padded else [5, 5], N)
+    want = oracles.cut(
+        oracles.transformer_layer,
+        x.numpy(),
+        kept.numpy(),
+        as_array(mask),
+        p=arrays(layer),
+        n_heads=3,
+        causal=causal,
+    )
+    assert_equals_oracle(layer(x, mask, kept if padded else None), want, kept)
+
+
+@pytest.mark.parametrize("n_heads", [1, 2, 6, 12])
+def test_the_layer_equals_its_equation_for_any_number_of_heads(n_heads):
+    torch.manual_seed(0)
+    layer, x = layer_of(n_heads), random(B, N, D_MODEL)
+    want = oracles.transformer_layer(x.numpy(), arrays(layer), n_heads=n_heads)
+    assert_equals_oracle(layer(x), want)
+
+
+@pytest.mark.parametrize("approximate", ["none", "tanh"])
+@pytest.mark.parametrize("eps", [1e-12, 0.3])
+def test_the_layer_equals_its_equation_for_both_gelus_and_any_norm_eps(approximate, eps):
+    torch.manual_seed(0)
+    layer, x = layer_of(activation=nn.GELU(approximate), norm_eps=eps), random(B, N, D_MODEL)
+    want = oracles.transformer_layer(
+        x.numpy(), arrays(layer), n_heads=3, eps=eps, approximate=approximate
+    )
+    assert_equals_oracle(layer(x), want)
+
+
+def test_the_layer_equals_that_of_torch_2_13_under_the_same_weights():
+    torch.manual_seed(0)
+    layer, x, mask = layer_of(), random(B, N, D_MODEL), random_mask("one mask", B, N)
+    other = nn.TransformerEncoderLayer(
+        D_MODEL, 3, D_FFN, 0.0, "gelu", batch_first=True, norm_first=True, dtype=FLOAT64
+    )
+    names = {
+        "self_attn.in_proj_": "attention_in.",
+        "self_attn.out_proj.": "attention_out.",
+        "linear1.": "proj_in.",
+        "linear2.": "proj_out.",
+        "norm1.": "attention_norm.",
+        "norm2.": "norm.",
+    }
+    ours = layer.state_dict()
+    other.load_state_dict(
+        {
+            theirs + end: ours[own + end]
+            for theirs, own in names.items()
+            for end in ("weight", "bias")
+        }
+    )
+    # True means "may not be read" there.
+    torch.testing.assert_close(layer(x, mask), other(x, ~mask), rtol=0, atol=1e-12)
+
+
+@every_mask
+@properties
+@given(n=st.integers(2, 8), data=st.data(), seed=seeds)
+def test_in_a_causal_layer_the_past_cannot_see_the_future(mask, n, data, seed):
+    t = data.draw(st.integers(1, n - 1), label="t")
+    torch.manual_seed(seed)
+    layer, x, mask = layer_of(causal=True), random(B, n, D_MODEL), random_mask(mask, B, n)
+    assert_the_past_cannot_see_the_future(lambda x: layer(x, mask), x, with_another_future(x, t), t)
+
+
+def test_in_a_layer_that_is_not_causal_the_past_sees_the_future():
+    torch.manual_seed(0)
+    layer, x = layer_of(), random(B, N, D_MODEL)
+    before, after = layer(x), layer(with_another_future(x, 4))
+    assert not torch.isclose(before[:, :4], after[:, :4]).any()
+
+
+@properties
+@given(n=st.integers(1, 8), seed=seeds)
+def test_causal_equals_a_triangular_mask(n, seed):
+    torch.manual_seed(seed)
+    layer, free, x = layer_of(causal=True), layer_of(), random(B, n, D_MODEL)
+    free.load_state_dict(layer.state_dict())
+    # Reading upwards and turned over, so that the mask lies in memory the other way round.
+    mask = true(n, n).triu().T
+    torch.testing.assert_close(layer(x), free(x, mask), rtol=0, atol=1e-12)
+
+
+@properties
+@given(n=st.integers(1, 8), seed=seeds)
+def test_without_a_mask_the_layer_is_blind_to_order(n, seed):
+    torch.manual_seed(seed)
+    layer, x, order = layer_of(), random(B, n, D_MODEL), torch.randperm(n)
+    torch.testing.assert_close(layer(x)[:, order], layer(x[:, order]), rtol=0, atol=1e-12)
+
+
+@every_mask
+@properties
+@given(
+    lengths=st.lists(st.integers(1, 6), min_size=1, max_size=3), causal=st.booleans(), seed=seeds
+)
+def test_padding_equals_cutting_it_off(mask, lengths, causal, seed):
+    torch.manual_seed(seed)
+    layer, x = layer_of(causal=causal), random(len(lengths), 6, D_MODEL)
+    mask = random_mask(mask, len(lengths), 6)
+    y = layer(x, mask, kept_tokens(lengths, 6))
+    for b, n in enumerate(lengths):
+        own = None if mask is None else mask.expand(len(lengths), -1, -1)[b, :n, :n]
+        alone = layer(x[b : b + 1, :n], own)
+        torch.testing.assert_close(y[b : b + 1, :n], alone, rtol=0, atol=1e-12)
+
+
+@properties
+@given(n=st.integers(1, 6), causal=st.booleans(), seed=seeds)
+def test_padding_anywhere_is_never_read(n, causal, seed):
+    torch.manual_seed(seed)
+    layer, x, kept = layer_of(causal=causal), random(B, n, D_MODEL), torch.rand(B, n) < 0.5
+    y = layer(x, None, kept)
+    masked = layer(x, kept[:, None, :].expand(B, n, n))
+    torch.testing.assert_close(y[kept], masked[kept], rtol=0, atol=1e-12)
+    garbage = torch.where(kept[..., None], x, 1e6 * random(B, n, D_MODEL))
+    assert torch.equal(y[kept], layer(garbage, None, kept)[kept])
+
+
+@causal_or_not
+@pytest.mark.parametrize("dtype", [torch.float32, FLOAT64], ids=str)
+def test_a_position_that_may_read_nothing_spoils_no_gradient(causal, dtype):
+    torch.manual_seed(0)
+    layer, x = layer_of(causal=causal).to(dtype), torch.randn(B, 3, D_MODEL, dtype=dtype)
+    y = layer(x.requires_grad_(), None, torch.tensor([[False, True, True], [False] * 3]))
+    assert y.isfinite().all()
+    y.square().sum().backward()
+    assert x.grad.isfinite().all()
+    assert all(p.grad.isfinite().all() for p in layer.parameters())
+
+
+# Dropout
+
+
+class Times(nn.Module):
+    """In place of dropout: what it is given, and how often, can be seen."""
+
+    def __init__(self, factor):
+        super().__init__()
+        self.factor = factor
+        self.given = []
+
+    def forward(self, y):
+        self.given.append(y)
+        return self.factor * y
+
+
+def test_dropout_stands_on_both_branches_and_on_no_shortcut():
+    torch.manual_seed(0)
+    layer, x = layer_of(dropout=Times(0)), random(B, N, D_MODEL)
+    assert torch.equal(layer(x), x)
+    # The same equation with half of each branch: V and O are linear.
+    halved, scaled = layer_of(dropout=Times(0.5)), layer_of()
+    scaled.load_state_dict(halved.state_dict())
+    with torch.no_grad():
+        for linear in (scaled.attention_out, scaled.proj_out):
+            linear.weight *= 0.5
+            linear.bias *= 0.5
+    want = oracles.transformer_layer(x.numpy(), arrays(scaled), n_heads=3)
+    assert_equals_oracle(halved(x), want)
+    assert len(halved.dropout.given) == 2
+
+
+def test_dropout_is_off_in_evaluation_and_absent_unless_given():
+    torch.manual_seed(0)
+    layer, free, x = layer_of(dropout=nn.Dropout(0.5)), layer_of(), random(B, N, D_MODEL)
+    free.load_state_dict(layer.state_dict())
+    assert not torch.equal(layer(x), layer(x))
+    assert torch.equal(layer.eval()(x), free(x))
+
+
+# As a torch module
+
+
+def test_the_parameters_have_the_documented_names():
+    layer = TransformerLayer(D_MODEL, 3, D_FFN)
+    assert {key: list(value.shape) for key, value in layer.state_dict().items()} == {
+        "attention_norm.weight": [12],
+        "attention_norm.bias": [12],
+        "attention_in.weight": [36, 12],
+        "attention_in.bias": [36],
+        "attention_out.weight": [12, 12],
+        "attention_out.bias": [12],
+        "norm.weight": [12],
+        "norm.bias": [12],
+        "proj_in.weight": [7, 12],
+        "proj_in.bias": [7],
+        "proj_out.weight": [12, 7],
+        "proj_out.bias": [12],
+    }
+
+
+def test_device_and_dtype_reach_every_parameter():
+    layer = TransformerLayer(D_MODEL, 3, D_FFN, device="meta", dtype=FLOAT64)
+    assert {(p.device.type, p.dtype) for p in layer.parameters()} == {("meta", FLOAT64)}
+    layer = TransformerLayer(D_MODEL, 3, D_FFN, causal=True, dtype=torch.bfloat16)
+    y = layer(torch.randn(B, N, D_MODEL, dtype=torch.bfloat16), true(N, N))
+    assert y.dtype == torch.bfloat16
+
+
+def test_a_deep_copy_is_equal_and_apart():
+    torch.manual_seed(0)
+    layer, x = layer_of(causal=True), random(B, N, D_MODEL)
+    y, twin = layer(x), copy.deepcopy(layer)
+    assert torch.equal(twin(x), y)
+    randomised(twin)
+    assert torch.equal(layer(x), y)
+    twin.load_state_dict(layer.state_dict(), strict=True)
+    assert torch.equal(twin(x), y)
+
+
+def test_every_parameter_learns_and_nothing_is_changed_in_place():
+    torch.manual_seed(0)
+    layer, x = layer_of(), random(B, N, D_MODEL)
+    before, x_before = copy.deepcopy(layer.state_dict()), x.clone()
+    layer(x, true(N, N).tril()).square().sum().backward()
+    assert all(p.grad.abs().max() > 1e-6 for p in layer.parameters())
+    assert torch.equal(x, x_before)
+    assert all(torch.equal(value, before[key]) for key, value in layer.state_dict().items())
+
+
+def test_the_layer_knows_its_size_and_takes_keywords():
+    torch.manual_seed(0)
+    layer, x = layer_of(), random(B, N, D_MODEL)
+    mask, kept = random_mask("a mask each", B, N), kept_tokens([3, 5], N)
+    assert layer.size == D_MODEL
+    assert torch.equal(layer(x=x, mask=mask, key_padding_mask=kept), layer(x, mask, kept))
+
+
+# Errors
+
+
+@pytest.mark.parametrize("name", ["d_model", "n_heads", "d_ffn"])
+@pytest.mark.parametrize("value", [0, -2, 4.0, "4", None, True])
+def test_a_size_that_is_no_positive_whole_number_is_refused(name, value):
+    sizes = {"d_model": D_MODEL, "n_heads": 3, "d_ffn": D_FFN} | {name: value}
+    message = f"{name} must be a positive whole number, got {value!r}"
+    assert_raises(lambda: TransformerLayer(**sizes), ValueError, message)
+
+
+@pytest.mark.parametrize("n_heads", [5, 24])
+def test_heads_that_do_not_divide_the_channels_are_refused(n_heads):
+    message = f"n_heads must divide d_model=12, got {n_heads}"
+    assert_raises(lambda: TransformerLayer(D_MODEL, n_heads, D_FFN), ValueError, message)
+
+
+@pytest.mark.parametrize("shape", [(5, 12), (2, 5, 1), (2, 12, 5), (1, 2, 5, 12), (12,)], ids=str)
+def test_an_input_of_another_shape_is_refused(shape):
+    message = f"x must be [B, n, d_model=12], got {list(shape)}"
+    assert_raises(lambda: layer_of().float()(torch.randn(shape)), ValueError, message)
+
+
+@causal_or_not
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int64, torch.uint8], ids=str)
+@pytest.mark.parametrize("name", ["mask", "key_padding_mask"])
+def test_a_mask_of_numbers_is_refused(causal, dtype, name):
+    mask = true(N, N, dtype=dtype) if name == "mask" else true(B, N, dtype=dtype)
+    message = f"{name} must be a boolean tensor, true for what may be read, got {dtype}"
+    layer, x = layer_of(causal=causal), random(B, N, D_MODEL)
+    assert_raises(lambda: layer(x, **{name: mask}), TypeError, message)
+
+
+@pytest.mark.parametrize(
+    "shape", [(5,), (1, 5), (5, 1), (4, 5), (1, 5, 5), (3, 5, 5), (5, 5, 2), (2, 1, 5, 5)], ids=str
+)
+def test_a_mask_of_another_shape_is_refused(shape):
+    message = f"mask must be [5, 5] or [2, 5, 5], got {list(shape)}"
+    assert_raises(lambda: layer_of()(random(B, N, D_MODEL), true(*shape)), ValueError, message)
+
+
+@pytest.mark.parametrize("shape", [(5,), (5, 2), (1, 5), (3, 5), (2, 4), (2, 5, 5)], ids=str)
+def test_a_key_padding_mask_of_another_shape_is_refused(shape):
+    message = f"key_padding_mask must be [2, 5], got {list(shape)}"
+    assert_raises(
+        lambda: layer_of()(random(B, N, D_MODEL), None, true(*shape)), ValueError, message
+    )

@@ -1,0 +1,72 @@
+"""The commands of the experiments beside the autoregressive one, from flags to a report."""
+
+import importlib
+import json
+
+import pytest
+
+from experiments.engine.run_folder import read_metrics
+from tests.support.small_runs import flags, text_file
+
+SHORT = {
+    "steps": 6,
+    "warmup": 1,
+    "batch": 4,
+    "evaluate_every": 3,
+    "save_every": 3,
+    "log_every": 1,
+    "d_model": 16,
+    "d_ffn": 24,
+    "n_layers": 2,
+}
+
+
+@pytest.mark.parametrize(
+    ("module", "more", "title", "printed", "matrices"),
+    [
+        ("masked", {"seq_len": 16}, "gmlp, masked, on", "nats per hidden character", True),
+        ("masked", {"seq_len": 16, "layer": "toeplitz"}, "toeplitz, masked", "hidden", False),
+        ("alignment", {"rows": 20, "layer": "amlp"}, "amlp on alignment", "a guess", True),
+        ("digits", {"layer": "mixer"}, "mixer on digits", "nats per image", False),
+    ],
+)
+def test_a_run_is_trained_resumed_and_reported(
+    module, more, title, printed, matrices, tmp_path, capsys
+):
+    main = importlib.import_module(f"experiments.{module}").main
+    corpus = {"corpus": text_file(tmp_path)} if module == "masked" else {}
+    run = tmp_path / "run"
+    arguments = flags(**SHORT, **more, **corpus, run=run, data=tmp_path)
+    assert main(["--no-labml", *arguments]) == 0
+    assert printed in capsys.readouterr().out
+    result = json.loads((run / "result.json").read_text())
+    assert result["validation"]["step"] in (3, 6)
+    assert (run / "index.md").read_text().startswith(f"# {title}")
+    assert (run / "spatial.png").exists() == matrices
+    before = read_metrics(run / "metrics.jsonl")
+    assert main(["--no-labml", f"--resume={run}", f"--data={tmp_path}"]) == 0
+    assert read_metrics(run / "metrics.jsonl") == before
+
+
+@pytest.mark.parametrize(
+    ("module", "bad", "message"),
+    [
+        ("masked", "--chosen=2", "chosen must lie in (0, 1], got 2.0"),
+        ("alignment", "--symbols=0", "symbols must be above 0, got 0"),
+        ("digits", "--shift=-1", "shift must be at least 0, got -1"),
+        *[
+            (
+                module,
+                "--accumulate=7",
+                "batch must be a multiple of 7 for 1 processes that accumulate 7 micro-batches, "
+                f"got {batch}",
+            )
+            for module, batch in (("masked", 12), ("alignment", 48), ("digits", 64))
+        ],
+    ],
+)
+def test_a_mistake_is_one_line_and_status_2(module, bad, message, tmp_path, capsys):
+    main = importlib.import_module(f"experiments.{module}").main
+    assert main(["--no-labml", bad, f"--run={tmp_path / 'run'}"]) == 2
+    assert capsys.readouterr().err == f"error: {message}\n"
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,120 @@
+"""From settings to a model, through our encoder and through that of labml_nn."""
+
+import json
+import re
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from experiments.autoregressive import DEFAULTS, Settings
+from experiments.engine.checkpoint import load_checkpoint
+from experiments.models.language import ENCODERS, LAYERS, Shape, make_model
+from tests.engine.test_resume import assert_ended_like, ended, needs_fork_server
+from tests.support.helpers import assert_raises, assert_the_past_cannot_see_the_future, randomised
+from tests.support.labml_layers import labml_nn
+from tests.support.small_runs import experiment, files, launch, measured, small, text_file
+
+SIZES = {"d_model": 8, "d_ffn": 12, "n_layers": 2, "n_heads": 2, "seq_len": 6}
+TWENTY = {"steps": 20, "evaluate_every": 10, "log_every": 1}
+every_layer = pytest.mark.parametrize("layer", LAYERS)
+
+
+def through_labml_nn(corpus: Path, run: Path, **changes: object) -> list[str]:
+    labml_nn("transformers")
+    return small(corpus, run, **{**TWENTY, "encoder": "labml_nn", **changes})
+
+
+@every_layer
+def test_labml_nns_own_encoder_gives_what_ours_gives_from_the_first_weights_on(layer):
+    theirs = labml_nn("transformers").Encoder
+    ours, other = (
+        make_model(layer, Shape(**SIZES), 5, causal=True, seed=0, encoder=encoder)
+        for encoder in ("labml_gmlp", "labml_nn")
+    )
+    assert type(other.encoder.layer) is theirs
+    pairs = list(zip(ours.parameters(), other.parameters(), strict=True))
+    assert all(torch.equal(p, q) for p, q in pairs)
+    first, second = (p.layer.proj_in.weight for p in other.encoder.layer.layers)
+    assert not torch.equal(first, second)
+    randomised(ours)
+    other.double()
+    with torch.no_grad():
+        for p, q in pairs:
+            q.copy_(p)
+    tokens = torch.randint(5, (3, 6))
+    torch.testing.assert_close(other(tokens), ours(tokens), rtol=0, atol=1e-12)
+    assert_the_past_cannot_see_the_future(
+        other, tokens, torch.cat([tokens[:, :4], (tokens[:, 4:] + 1) % 5], dim=1), 4
+    )
+
+
+@every_layer
+def test_twenty_steps_through_labml_nn_have_the_losses_of_ours(layer, tmp_path, capsys):
+    corpus, theirs, ours = text_file(tmp_path), tmp_path / "labml_nn", tmp_path / "ours"
+    assert experiment(*through_labml_nn(corpus, theirs, layer=layer)) == 0
+    assert experiment(*small(corpus, ours, layer=layer, **TWENTY)) == 0
+    assert files(theirs).keys() == files(ours).keys()
+    lines = [[line["loss"] for line in measured(run) if "loss" in line] for run in (theirs, ours)]
+    assert len(lines[0]) == 20
+    assert lines[0][-1] < lines[0][0]
+    # Single precision, and sums in another order; the difference grows as training amplifies it.
+    assert lines[0] == pytest.approx(lines[1], abs=1e-3)
+    assert lines[0][:3] == pytest.approx(lines[1][:3], abs=1e-5)
+    capsys.readouterr()
+    assert experiment("sample", str(theirs), "--characters=30", "--prompt=the") == 0
+    assert len(capsys.readouterr().out) == 3 + 30 + 1
+
+
+@needs_fork_server
+def test_a_run_through_labml_nn_that_was_killed_ends_like_one_that_was_not(tmp_path, capsys):
+    corpus, whole, run = text_file(tmp_path), tmp_path / "whole", tmp_path / "run"
+    assert experiment(*through_labml_nn(corpus, whole)) == 0
+    log = tmp_path / "log"
+    # The seventh flush is that of the second checkpoint.
+    status = ended(launch(through_labml_nn(corpus, run), log, die_at_flush=7), log)
+    assert status == -signal.SIGKILL
+    assert load_checkpoint(run / "last.pt")["step"] < 20
+    assert json.loads((run / "settings.json").read_text())["settings"]["encoder"] == "labml_nn"
+    assert experiment("--no-labml", f"--resume={run}", "--encoder=labml_gmlp") == 2
+    assert (
+        f"encoder must stay 'labml_nn' when {run} is resumed, got 'labml_gmlp'"
+        in capsys.readouterr().err
+    )
+    assert experiment("--no-labml", f"--resume={run}") == 0
+    assert_ended_like(run, whole)
+
+
+@pytest.fixture
+def without_labml_nn(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "labml_nn"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "labml_nn", None)
+
+
+@pytest.mark.usefixtures("without_labml_nn")
+def test_without_labml_nn_the_command_says_in_one_line_how_to_install_it(tmp_path, capsys):
+    run = tmp_path / "run"
+    assert experiment(*small(text_file(tmp_path), run, encoder="labml_nn")) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert re.fullmatch(
+        r"error: encoder must be labml_gmlp where labml_nn cannot be imported, got 'labml_nn' "
+        r"\(.*labml_nn.*\); to install it: pip install --no-deps labml-nn==0\.5\.1\n",
+        printed.err,
+    )
+    assert not run.exists()
+    # Whoever does not ask for it does not need it.
+    assert experiment(*small(text_file(tmp_path), run)) == 0
+
+
+def test_an_encoder_that_is_not_known_is_refused():
+    assert_raises(
+        lambda: Settings(encoder="torch"),
+        ValueError,
+        "encoder must be labml_gmlp or labml_nn, got 'torch'",
+    )
+    assert {settings.encoder for settings, _ in DEFAULTS.values()} == {"labml_gmlp"}
+    assert list(ENCODERS) == ["labml_gmlp", "labml_nn"]

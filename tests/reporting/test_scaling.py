@@ -1,0 +1,121 @@
+"""Depths to train, and what is made of the results."""
+
+import dataclasses
+import math
+import shlex
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from experiments import autoregressive, masked
+from experiments.models.language import make_model, shape_of
+from experiments.reporting.scaling import DEPTHS, Point, exponent, picture, points, table, variants
+from tests.support.helpers import assert_raises, properties
+
+LAYERS = ("gmlp", "transformer")
+
+
+def run(layer: str, n_layers: int, parameters: int, perplexity: float) -> dict[str, Any]:
+    return {
+        "settings": {"layer": layer, "n_layers": n_layers},
+        "parameters": parameters,
+        "validation": {"perplexity": perplexity},
+    }
+
+
+RUNS = [
+    run("transformer", 1, 200_000, 8.0),
+    run("gmlp", 8, 900_000, 4.0),
+    run("gmlp", 2, 250_000, 7.0),
+    run("gmlp", 2, 250_000, 9.0),
+    run("gmlp", 16, 1_800_000, 3.0),
+]
+
+
+experiments = pytest.mark.parametrize(
+    "experiment", [autoregressive.EXPERIMENT, masked.EXPERIMENT], ids=lambda e: e.name
+)
+
+
+@experiments
+def test_the_variants_are_flags_and_the_default_depths_are_in_the_other_study(experiment):
+    every = [f"{layer}-{n}" for layer, line in DEPTHS[experiment.name].items() for n in line]
+    default = [f"{layer}-{experiment.defaults[layer][0].n_layers}" for layer in LAYERS]
+    assert set(default) < set(every)
+    found = variants(experiment)
+    assert list(found) == [name for name in every if name not in default]
+    for name, flags in found.items():
+        words = shlex.split(flags)
+        layer, depth = name.split("-")
+        assert dict(zip(words[::2], words[1::2], strict=True)) == {
+            "--layer": layer,
+            "--n-layers": depth,
+        }
+
+
+@experiments
+def test_both_layers_cover_the_same_sizes(experiment):
+    def parameters(layer: str, depth: int) -> int:
+        settings = dataclasses.replace(experiment.defaults[layer][0], n_layers=depth)
+        model = make_model(layer, shape_of(settings), 67, causal=True, seed=0)
+        return sum(p.numel() for p in model.parameters())
+
+    lines = DEPTHS[experiment.name]
+    counts = [[parameters(layer, depth) for depth in lines[layer]] for layer in LAYERS]
+    for small, large in zip(*counts, strict=False):
+        assert 0.8 < small / large < 1.25
+    assert all(line[-1] / line[0] > 2.5 for line in counts)
+
+
+def test_runs_of_one_size_are_one_point_and_the_smallest_comes_first():
+    found = points(RUNS)
+    assert found == {
+        "gmlp": [
+            Point(2, 250_000, (7.0, 9.0)),
+            Point(8, 900_000, (4.0,)),
+            Point(16, 1_800_000, (3.0,)),
+        ],
+        "transformer": [Point(1, 200_000, (8.0,))],
+    }
+    assert found["gmlp"][0].mean == 8
+    assert points([]) == {}
+
+
+def test_the_table_has_a_row_for_each_point():
+    assert table(points(RUNS)).splitlines()[2:] == [
+        "| gmlp | 2 | 250,000 | 8.000 | 7.000 to 9.000 | 2 |",
+        "| gmlp | 8 | 900,000 | 4.000 | 4.000 to 4.000 | 1 |",
+        "| gmlp | 16 | 1,800,000 | 3.000 | 3.000 to 3.000 | 1 |",
+        "| transformer | 1 | 200,000 | 8.000 | 8.000 to 8.000 | 1 |",
+    ]
+
+
+@properties
+@given(
+    alpha=st.floats(-0.5, 0.5),
+    factor=st.floats(2, 50),
+    sizes=st.lists(st.integers(10**4, 10**8), min_size=2, max_size=6, unique=True),
+)
+def test_the_slope_of_a_power_law_is_its_exponent(alpha, factor, sizes):
+    line = [Point(k, n, (factor * (n / 1e6) ** -alpha,)) for k, n in enumerate(sizes, 1)]
+    spread = max(sizes) / min(sizes)
+    assert exponent(line) == pytest.approx(alpha, abs=1e-9 / math.log(spread))
+
+
+def test_a_slope_needs_two_sizes():
+    message = "line must have points of at least 2 sizes, got 1 of 1"
+    assert_raises(lambda: exponent([Point(1, 9, (2.0,))]), ValueError, message)
+
+
+def test_the_picture_is_the_same_each_time_and_shows_each_line():
+    lines = points(RUNS)
+    drawn = picture(lines, "a letter")
+    assert drawn.startswith(b"<?xml")
+    assert drawn == picture(lines, "a letter")
+    torch.manual_seed(1)
+    for layer in lines:
+        assert picture({name: lines[name] for name in lines if name != layer}, "a letter") != drawn
+    assert picture({}, "a letter").startswith(b"<?xml")

@@ -1,0 +1,255 @@
+"""Runs of the experiment that take a second, and processes to kill them in."""
+
+import errno
+import functools
+import itertools
+import json
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from experiments.autoregressive import EXPERIMENT
+from experiments.engine.command import run
+from experiments.engine.devices import exit_process
+from experiments.engine.run_folder import read_metrics
+
+ROOT = Path(__file__).parents[2]
+
+# Equality to the last bit holds for the same number of threads only.
+torch.set_num_threads(1)
+
+
+@functools.cache
+def _data() -> "tempfile.TemporaryDirectory[str]":
+    made = tempfile.TemporaryDirectory(prefix="gmlp-tests-", ignore_cleanup_errors=True)
+    (Path(made.name) / "tokens").mkdir()
+    return made
+
+
+# Not when this is imported: the processes below import it too, and those that are killed would
+# leave theirs behind.
+def data() -> Path:
+    """Where small runs keep the tokens of their texts; one folder for all tests."""
+    return Path(_data().name)
+
+
+# A step takes milliseconds, and each kind of file and of line is written several times.
+SMALL: dict[str, Any] = {
+    "d_model": 16,
+    "d_ffn": 32,
+    "n_layers": 2,
+    "seq_len": 16,
+    "batch": 4,
+    "steps": 12,
+    "warmup": 2,
+    "evaluate_every": 6,
+    "save_every": 4,
+    "log_every": 2,
+}
+
+
+def words(n: int = 4_000, seed: int = 0) -> str:
+    """A text of `n` characters with something to learn in it."""
+    generator = random.Random(seed)
+    known = ["the", "cat", "sat", "on", "a", "mat", "and", "saw", "dogs", "run"]
+    drawn = (
+        generator.choice(known) + generator.choice([" ", " ", ", ", ".\n"])
+        for _ in itertools.count()
+    )
+    text = ""
+    while len(text) < n:
+        text += next(drawn)
+    return text[:n]
+
+
+def text_file(folder: Path, text: str | None = None) -> Path:
+    path = folder / "text.txt"
+    path.write_text(words() if text is None else text, encoding="utf-8")
+    return path
+
+
+def flags(**values: Any) -> list[str]:
+    """What one types for these values; a switch has none."""
+    typed = []
+    for name, value in values.items():
+        flag = name.replace("_", "-")
+        switch = f"--{flag}" if value is True else f"--no-{flag}"
+        typed.append(switch if isinstance(value, bool) else f"--{flag}={value}")
+    return typed
+
+
+# Where a run goes on any machine, so that a result does not depend on what hardware is there.
+PLAIN = {"device": "cpu", "precision": "float32"}
+
+
+def small(corpus: Path, run: Path, /, **changes: Any) -> list[str]:
+    """The command line of a small run without labml."""
+    given = {"corpus": corpus, "run": run, "data": data(), **SMALL, **PLAIN, **changes}
+    return ["--no-labml", *flags(**given)]
+
+
+def experiment(*arguments: object) -> int:
+    """The exit status of the command, run in this process."""
+    try:
+        return run(EXPERIMENT, [str(argument) for argument in arguments])
+    except SystemExit as e:
+        return int(e.code or 0)
+
+
+def command(*arguments: object) -> "subprocess.CompletedProcess[str]":
+    """The command as it is typed, in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "experiments.autoregressive", *map(str, arguments)],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=120,
+    )
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """The content of each file below a folder, by its path; folders are there as empty files."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else b""
+        for path in sorted(folder.rglob("*"))
+    }
+
+
+def copy_of(run: Path, folder: Path) -> Path:
+    return Path(shutil.copytree(run, folder / "copy"))
+
+
+def edit_settings(run: Path, **changes: Any) -> None:
+    path = run / "settings.json"
+    record = json.loads(path.read_text())
+    record["settings"].update(changes)
+    path.write_text(json.dumps(record))
+
+
+def measured(run: Path) -> list[dict[str, float]]:
+    """The metrics of a run without the time that they took."""
+    lines = read_metrics(run / "metrics.jsonl")
+    return [{name: v for name, v in line.items() if name != "seconds"} for line in lines]
+
+
+# A process that is forked from one which has torch loaded starts at once. It is a real process all
+# the same, which a signal can kill.
+_processes = multiprocessing.get_context("forkserver") if os.name == "posix" else None
+# The optimizer imports the second at its first step.
+_LOADED = ["torch", "torch._dynamo", "matplotlib.backends.backend_svg"]
+
+
+def launch(
+    arguments: list[str],
+    log: Path,
+    *,
+    die_at_flush: int = 0,
+    die_at_rename: int = 0,
+    full_from_flush: int = 0,
+    environment: dict[str, str] | None = None,
+) -> Any:
+    r"""
+    * `arguments` are those of the command
+    * `log` receives what it prints
+    * `die_at_flush` is the number of the flush to disk, from 1, in whose middle the process kills
+      itself; 0 means never
+    * `die_at_rename` is the number of the renaming that it dies before
+    * `full_from_flush` is the number of the flush from which on the disk is full
+    * `environment` has further variables
+
+    Returns the started process.
+    """
+    assert _processes is not None
+    _processes.set_forkserver_preload([*_LOADED, "experiments.autoregressive"])
+    moments = (die_at_flush, die_at_rename, full_from_flush)
+    process = _processes.Process(
+        target=_child, args=(arguments, str(log), environment or {}, *moments)
+    )
+    process.start()
+    return process
+
+
+def launch_ranks(arguments: list[str], logs: Path, world: int = 2, **first: int) -> list[Any]:
+    r"""
+    Starts the processes of a run as torchrun does, each told by its environment who it is.
+
+    * `logs` is a folder; what the process of rank 0 prints is in its file `0`, and so on
+    * `first` are moments of `launch`, for the process of rank 0
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    logs.mkdir(exist_ok=True)
+    common = {
+        "TORCHELASTIC_RUN_ID": "tests",
+        "WORLD_SIZE": str(world),
+        "LOCAL_WORLD_SIZE": str(world),
+        "GROUP_RANK": "0",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "OMP_NUM_THREADS": "1",
+    }
+    return [
+        launch(
+            arguments,
+            logs / str(rank),
+            environment={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            **(first if rank == 0 else {}),
+        )
+        for rank in range(world)
+    ]
+
+
+def _child(
+    arguments: list[str],
+    log: str,
+    environment: dict[str, str],
+    die_at_flush: int,
+    die_at_rename: int,
+    full_from_flush: int,
+) -> None:
+    with Path(log).open("ab") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    os.environ.update(environment)
+    torch.set_num_threads(1)
+    flush, flushes = os.fsync, itertools.count(1)
+    rename, renamings = Path.replace, itertools.count(1)
+
+    # The worst moment: the file is there, and half of it has reached the disk.
+    def fsync(fd: int) -> None:
+        number = next(flushes)
+        if 0 < full_from_flush <= number:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if number == die_at_flush:
+            if stat.S_ISREG(os.fstat(fd).st_mode):
+                os.ftruncate(fd, os.fstat(fd).st_size // 2)
+            os.kill(os.getpid(), signal.SIGKILL)
+        flush(fd)
+
+    def replace(path: Path, target: Path) -> Path:
+        if next(renamings) == die_at_rename:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return rename(path, target)
+
+    os.fsync, Path.replace = fsync, replace  # type: ignore[assignment]
+    try:
+        status = run(EXPERIMENT, arguments)
+    except SystemExit as e:
+        status = e.code if isinstance(e.code, int) else 0
+    loaded = "imported labml" if "labml" in sys.modules else "never imported labml"
+    print(loaded, file=sys.stderr, flush=True)
+    exit_process(status)
