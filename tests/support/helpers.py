@@ -73,10 +73,25 @@ def assert_equals_oracle(got: Tensor, want: np.ndarray, kept: Tensor | None = No
     torch.testing.assert_close(got[there], wanted, rtol=0, atol=1e-12)
 
 
-def assert_raises(call: Callable[[], object], error: type[Exception], message: str) -> None:
-    """The whole message, not a part of it."""
-    with pytest.raises(error, match=f"^{re.escape(message)}$"):
+def assert_raises(call: Callable[[], object], error: type[Exception], *parts: object) -> None:
+    """The call raises `error` with one line that names each of the `parts`.
+
+    Parts are what a caller needs to find the mistake: the argument, the bound and the value, as
+    they are written. The English around them is free to change.
+    """
+    with pytest.raises(error) as raised:
         call()
+    assert_names(str(raised.value), *parts)
+
+
+def assert_names(message: str, *parts: object) -> None:
+    """A message is one line that has each part as a whole word or number, not inside of another."""
+    assert message.strip() == message
+    assert "\n" not in message, message
+    for part in map(str, parts):
+        before = r"(?<![\w.])" if part[:1].isalnum() else ""
+        behind = r"(?!\w|\.\d)" if part[-1:].isalnum() else ""
+        assert re.search(before + re.escape(part) + behind, message), f"{part!r} not in: {message}"
 
 
 def assert_the_past_cannot_see_the_future(
