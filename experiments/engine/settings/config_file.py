@@ -19,9 +19,11 @@ import types
 import typing
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
+
+from experiments.engine.settings.errors import check_choice
 
 BASE = "base"
 NOTHING = "tag:yaml.org,2002:null"
@@ -123,6 +125,8 @@ def _plain(node: yaml.Node) -> Any:
 def _value(name: str, node: yaml.Node, hint: Any, where: str) -> Any:
     kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     kind = next(k for k in kinds if k is not types.NoneType)
+    choices = typing.get_args(kind) if typing.get_origin(kind) is Literal else None
+    kind = str if choices else kind
     try:
         value = _plain(node)
     except ValueError as e:  # such as the date 2024-13-45
@@ -131,6 +135,8 @@ def _value(name: str, node: yaml.Node, hint: Any, where: str) -> Any:
     if scalar and value is None and types.NoneType in kinds:
         return None
     if scalar and type(value) is kind:
+        if choices:
+            check_choice(name, value, choices)
         return value
     if scalar and kind is float and type(value) in (int, str):
         # YAML takes 1e-3 for a text, as it has no point.
