@@ -1,4 +1,5 @@
-r"""
+r"""Studies: the runs behind each page of results.
+
 # Studies
 
 ```
@@ -6,12 +7,12 @@ python -m experiments.study tiny_shakespeare
 python -m experiments.study --list
 ```
 
-A study is the list of runs behind a page of results: each model with each seed. The command starts
-the runs that are missing and goes on with those that were stopped, copies what they found beside
-the page, and then [makes the page](report.py) anew.
+The command starts the runs of a study that are missing, resumes those that were interrupted, copies
+what they found to `results/`, and then [rewrites the pages](report.py).
 """
 
 import argparse
+import json
 import os
 import shlex
 import shutil
@@ -26,31 +27,33 @@ from typing import Any
 
 from experiments import alignment, autoregressive, digits, masked
 from experiments.engine.experiment import Experiment, Training
+from experiments.engine.run_folder import read_metrics
 from experiments.engine.settings.errors import UserError, run_command
-from experiments.report import RESULTS, ROOT
-from experiments.reporting.scaling import (
-    deepest_at_half_the_rate,
-    masked_transformers_at_twice_the_rate,
-    variants,
-)
+from experiments.reporting.records import EVALUATIONS, METRICS, RESULTS, ROOT, evaluations
+from labml_gmlp.storage import atomic_write
 
-# What is kept of a run beside its page. Checkpoints are not: they are large, and made anew.
-KEPT = ("settings.json", "metrics.jsonl", "result.json")
-# Matrices and samples take more room, and these pages show them.
-SHOWN = {"tiny_shakespeare": ("sample.txt", "spatial.npz"), "masked": ("spatial.npz",)}
 SEEDS = (0, 1, 2)
+TEXT = "--corpus tiny_shakespeare"
 GATES = ("gmlp", "linear", "additive", "multiplicative")
+# The files of a run that are recorded, besides its evaluations. Checkpoints are too large.
+RECORDED = ("settings.json", "result.json")
+# Larger files are recorded only for the runs whose page shows them.
+SHOWN_ON_A_PAGE: dict[tuple[str, str], tuple[str, ...]] = {
+    ("tiny_shakespeare", "gmlp-0"): (METRICS, "sample.txt", "spatial.npz"),
+    **{("masked", f"gmlp-{seed}"): ("spatial.npz",) for seed in SEEDS},
+}
 Defaults = Mapping[str, tuple[Any, Training]]
 
 
 @dataclass(frozen=True)
-class Run:
-    r"""
-    ## One run
+class StudyRun:
+    r"""One run of a study.
 
-    * `name` is that of its folder
-    * `module` is the experiment's
-    * `flags` are those of its command
+    ## Run
+
+    * `name` is the name of its folder
+    * `module` is the experiment
+    * `flags` are the flags of its command
     """
 
     name: str
@@ -58,53 +61,81 @@ class Run:
     flags: tuple[str, ...]
 
     def command(self, folder: Path) -> list[str]:
-        """The command for the run in `folder`, new or stopped."""
+        """The arguments of Python that start the run in `folder`, or resume it if it exists."""
         start = ["-m", f"experiments.{self.module}"]
         if folder.exists():
             return [*start, "--resume", str(folder)]
         return [*start, *self.flags, "--run", str(folder)]
 
 
-def _each(module: str, variants: dict[str, str], seeds: Sequence[int] = SEEDS) -> list[Run]:
+# A run for each variant and seed. `variants` are the flags by name.
+def _runs(module: str, variants: dict[str, str], seeds: Sequence[int] = SEEDS) -> list[StudyRun]:
     return [
-        Run(f"{name}-{seed}", module, (*shlex.split(flags), "--seed", str(seed)))
+        StudyRun(f"{name}-{seed}", module, (*shlex.split(flags), "--seed", str(seed)))
         for name, flags in variants.items()
         for seed in seeds
     ]
 
 
-# The flags of each variant, by its name.
 def _layers(flags: str, layers: Iterable[str]) -> dict[str, str]:
     return {layer: f"{flags} --layer {layer}" for layer in layers}
 
 
-TEXT = "--corpus tiny_shakespeare"
-
-
-# The depths beside the default.
-def _depths(experiment: Experiment) -> list[Run]:
-    flags = {name: f"{TEXT} {flags}" for name, flags in variants(experiment).items()}
-    return _each(experiment.name, flags)
-
-
-# The peak rates around the default of each layer: half of it, and twice.
-def _rates(module: str, flags: str, defaults: Defaults) -> list[Run]:
+# Half and twice the default peak rate of each layer.
+def _rates(module: str, flags: str, defaults: Defaults) -> list[StudyRun]:
     variants = {
         f"{layer}-{rate:g}": f"{flags} --layer {layer} --lr {rate:g}"
         for layer, (_, training) in defaults.items()
         for rate in (training.lr / 2, 2 * training.lr)
     }
-    return _each(module, variants, seeds=(0,))
+    return _runs(module, variants, seeds=(0,))
+
+
+# ## Depth scaling
+#
+# A Transformer layer has about half as many parameters again as a gMLP block, so fewer layers give
+# the same size. The default depth is part of the experiment's own study.
+DEPTHS: dict[str, dict[str, tuple[int, ...]]] = {
+    "autoregressive": {"gmlp": (2, 4, 7, 14), "transformer": (1, 2, 4, 8)},
+    "masked": {"gmlp": (2, 3, 6, 12), "transformer": (1, 2, 4)},
+}
+
+
+def depth_variants(experiment: Experiment) -> dict[str, str]:
+    """The flags of each depth in `DEPTHS` except the default depth, by name."""
+    return {
+        f"{layer}-{depth}": f"{TEXT} --layer {layer} --n-layers {depth}"
+        for layer, depths in DEPTHS[experiment.name].items()
+        for depth in depths
+        if depth != experiment.defaults[layer][0].n_layers
+    }
+
+
+def deepest_at_half_the_rate(experiment: Experiment) -> dict[str, str]:
+    """The flags of the deepest model of each layer at half its default peak rate, by name."""
+    return {
+        f"{layer}-{depths[-1]}": f"{TEXT} --layer {layer} --n-layers {depths[-1]} "
+        f"--lr {experiment.defaults[layer][1].lr / 2:g}"
+        for layer, depths in DEPTHS[experiment.name].items()
+    }
+
+
+def masked_transformers_at_twice_the_rate() -> dict[str, str]:
+    """The flags by name. Transformers with fewer than four layers learn faster at that rate."""
+    return {
+        f"transformer-{depth}": f"{TEXT} --layer transformer --n-layers {depth} --lr 0.002"
+        for depth in DEPTHS["masked"]["transformer"]
+    }
 
 
 # ## The studies
 #
-# The name of a study is that of its folder under `results`.
-STUDIES: dict[str, list[Run]] = {
-    "tiny_shakespeare": _each("autoregressive", _layers(TEXT, autoregressive.DEFAULTS)),
-    # The Transformer in the precision in which it is faster here, and the best model with one more
-    # thing that costs no time, for as many steps as fit into the Transformer's time.
-    "equal_time": _each(
+# The name of a study is the name of its folder under `results/`.
+STUDIES: dict[str, list[StudyRun]] = {
+    "tiny_shakespeare": _runs("autoregressive", _layers(TEXT, autoregressive.DEFAULTS)),
+    # The Transformer in the precision that is faster on this hardware, against the best gMLP with
+    # averaged weights for as many steps as fit into the same time.
+    "equal_time": _runs(
         "autoregressive",
         {
             "transformer": f"{TEXT} --layer transformer --precision float32",
@@ -112,58 +143,48 @@ STUDIES: dict[str, list[Run]] = {
         },
     ),
     "rates": _rates("autoregressive", TEXT, autoregressive.DEFAULTS),
-    "masked": _each("masked", _layers(TEXT, masked.DEFAULTS)),
-    # Of the gates that the paper compares, whose order is in question.
+    "masked": _runs("masked", _layers(TEXT, masked.DEFAULTS)),
+    # Only the gates of the paper's ablation, whose order is in question.
     "masked_rates": _rates("masked", TEXT, {gate: masked.DEFAULTS[gate] for gate in GATES}),
-    "alignment": _each("alignment", _layers("", alignment.DEFAULTS)),
-    "digits": _each("digits", _layers("", digits.DEFAULTS)),
-    "mnist": _each("digits", _layers("--images t10k", digits.DEFAULTS)),
-    "scaling": _depths(autoregressive.EXPERIMENT),
-    "scaling_rates": _each(
-        "autoregressive",
-        {
-            name: f"{TEXT} {flags}"
-            for name, flags in deepest_at_half_the_rate(autoregressive.EXPERIMENT).items()
-        },
-        seeds=(0,),
+    "alignment": _runs("alignment", _layers("", alignment.DEFAULTS)),
+    "digits": _runs("digits", _layers("", digits.DEFAULTS)),
+    "mnist": _runs("digits", _layers("--images t10k", digits.DEFAULTS)),
+    "scaling": _runs("autoregressive", depth_variants(autoregressive.EXPERIMENT)),
+    "scaling_rates": _runs(
+        "autoregressive", deepest_at_half_the_rate(autoregressive.EXPERIMENT), seeds=(0,)
     ),
-    "masked_scaling": _depths(masked.EXPERIMENT),
-    "masked_scaling_rates": _each(
-        "masked",
-        {
-            name: f"{TEXT} {flags}"
-            for name, flags in masked_transformers_at_twice_the_rate().items()
-        },
-    ),
+    "masked_scaling": _runs("masked", depth_variants(masked.EXPERIMENT)),
+    "masked_scaling_rates": _runs("masked", masked_transformers_at_twice_the_rate()),
 }
 
 
-def perform(name: str, folder: Path, jobs: int) -> None:
-    r"""
-    ## Performing a study
+def run_study(name: str, folder: Path, jobs: int) -> None:
+    r"""Does the missing runs of a study and records them under `results/`.
+
+    ## Running a study
 
     * `name` is a key of `STUDIES`
     * `folder` receives a folder for each run
-    * `jobs` is the number of runs at a time; the processor's threads are shared out among them
+    * `jobs` is the number of runs at a time; they share the processor's threads equally
 
-    Raises `UserError` for the first run that fails, with the end of what it said.
+    Raises `UserError` for the first run that fails, with the last line of its output.
     """
     missing = [run for run in STUDIES[name] if not (folder / run.name / "result.json").exists()]
     threads = max(1, (os.cpu_count() or 1) // jobs)
     print(f"{name}: {len(missing)} of {len(STUDIES[name])} runs to do, {jobs} at a time")
-    began = time.monotonic()
+    start = time.monotonic()
     with ThreadPoolExecutor(jobs) as pool:
-        done = pool.map(lambda run: _perform(run, folder, threads), missing)
+        done = pool.map(lambda run: _start(run, folder, threads), missing)
         for number, run in enumerate(done, 1):
-            left = (time.monotonic() - began) / number * (len(missing) - number)
+            left = (time.monotonic() - start) / number * (len(missing) - number)
             print(
                 f"{run.name} done, {number} of {len(missing)}, about {left:.0f} s left", flush=True
             )
     for run in STUDIES[name]:
-        keep(folder / run.name, RESULTS / name / run.name, (*KEPT, *SHOWN.get(name, ())))
+        record_run(folder / run.name, RESULTS / name / run.name, name)
 
 
-def _perform(run: Run, folder: Path, threads: int) -> Run:
+def _start(run: StudyRun, folder: Path, threads: int) -> StudyRun:
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / f"{run.name}.log"
     with log.open("ab") as file:
@@ -175,20 +196,22 @@ def _perform(run: Run, folder: Path, threads: int) -> Run:
             check=False,
         )
     if done.returncode:
-        said = log.read_text(encoding="utf-8", errors="replace").splitlines()[-1:]
-        raise UserError(f"run {run.name} ended with status {done.returncode}: {' '.join(said)}")
+        output = log.read_text(encoding="utf-8", errors="replace").splitlines()[-1:]
+        raise UserError(f"run {run.name} ended with status {done.returncode}: {' '.join(output)}")
     return run
 
 
-def keep(run: Path, folder: Path, names: Iterable[str]) -> None:
-    """Copies the files of a run that have these `names` to `folder`."""
+def record_run(run: Path, folder: Path, study: str) -> None:
+    """Copies from the folder of a run to `folder` what its study records."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name in names:
+    for name in (*RECORDED, *SHOWN_ON_A_PAGE.get((study, folder.name), ())):
         if (run / name).exists():
             shutil.copyfile(run / name, folder / name)
+    lines = "".join(f"{json.dumps(line)}\n" for line in evaluations(read_metrics(run / METRICS)))
+    atomic_write(folder / EVALUATIONS, lines.encode())
 
 
-def _lines() -> Iterator[str]:
+def _list() -> Iterator[str]:
     for name, runs in STUDIES.items():
         yield f"{name}: {len(runs)} runs"
         yield from (
@@ -199,25 +222,25 @@ def _lines() -> Iterator[str]:
 def command(arguments: Sequence[str]) -> None:
     """The command. Raises `UserError` for a run that fails."""
     parser = argparse.ArgumentParser(
-        prog="python -m experiments.study", description="Do the runs behind a page of results."
+        prog="python -m experiments.study", description="Do the runs behind the pages of results."
     )
     parser.add_argument("name", nargs="*", help=f"{', '.join(STUDIES)}; by default all")
-    parser.add_argument("--list", action="store_true", help="list the runs and do nothing")
+    parser.add_argument("--list", action="store_true", help="list the runs and start none")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time (default: 1)")
     parser.add_argument(
-        "--runs", type=Path, default=Path("runs"), help="where the runs go (default: runs)"
+        "--runs", type=Path, default=Path("runs"), help="folder of the runs (default: runs)"
     )
     flags = parser.parse_args(arguments)
     unknown = [name for name in flags.name if name not in STUDIES]
     if unknown:
-        parser.error(f"name must be {' or '.join(STUDIES)}, got {unknown[0]!r}")
+        parser.error(f"unknown study {unknown[0]!r}; choose {' or '.join(STUDIES)}")
     if flags.jobs < 1:
         parser.error(f"jobs must be at least 1, got {flags.jobs}")
     if flags.list:
-        print("\n".join(_lines()))
+        print("\n".join(_list()))
         return
     for name in flags.name or STUDIES:
-        perform(name, flags.runs / name, flags.jobs)
+        run_study(name, flags.runs / name, flags.jobs)
     subprocess.run([sys.executable, "-m", "experiments.report"], cwd=ROOT, check=True)
 
 

@@ -1,11 +1,13 @@
-r"""
+r"""Figures of runs: loss curves and the learned matrices $W$.
+
 # Pictures
 
-The loss curve of a run and the matrices $W$ that it learned.
+The same data gives the same file, byte for byte, on one machine.
 """
 
 import io
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import matplotlib as mpl
@@ -16,17 +18,17 @@ from numpy.typing import NDArray
 
 FAINT = "#c3d0e3"
 COLOURS = ("#33557f", "#b3261e", "#2c6e49", "#8a5a00", "#6b4c9a", "#00707a", "#9a3d6b", "#555555")
-# Logged losses in one point of the smoothed curve.
-SMOOTHING = 10
+SMOOTHING = 10  # logged losses in one point of the moving average
+
+Metrics = Sequence[Mapping[str, float]]
 
 
 @dataclass(frozen=True)
 class Curve:
-    r"""
-    ## What is judged
+    r"""The validation metric that a figure shows.
 
-    * `name` is that of a value of an evaluation, in the unit of the training loss
-    * `unit` is written beside the axis
+    * `name` is its key in an evaluation, in the unit of the training loss
+    * `unit` is the label of the axis
     """
 
     name: str
@@ -36,24 +38,23 @@ class Curve:
 NATS_PER_CHARACTER = Curve("nats_per_char", "nats per character")
 
 
-def loss_curve(metrics: list[dict[str, float]], curve: Curve = NATS_PER_CHARACTER) -> bytes:
-    r"""
+def loss_curve(metrics: Metrics, curve: Curve = NATS_PER_CHARACTER) -> bytes:
+    r"""Training and validation loss over the steps of one run, as an SVG.
+
     ## Loss curve
 
-    Training loss as logged, faint, and its moving mean; validation loss as points, the best one
-    with its value. The axis leaves out the first steps, where the loss falls from $\ln$ of the
-    vocabulary so fast that it would flatten all that matters.
+    The logged training loss is faint, its moving average solid. Points mark the validation loss,
+    and the legend gives the best one. The axis is scaled without the first 5 % of the steps, where
+    the loss falls so fast that the rest would look flat.
 
     * `metrics` are the lines of `metrics.jsonl`
-    * `curve` is the value of an evaluation to show
-
-    Returns an SVG.
+    * `curve` is the validation metric
     """
     figure, axes = _loss_axes(curve)
     training = np.array([(m["step"], m["loss"]) for m in metrics if "loss" in m]).reshape(-1, 2)
     axes.plot(*training.T, color=FAINT, linewidth=0.6)
     if len(training) >= 2 * SMOOTHING:
-        # The mean at a step is over the steps before it, as one would see it while training.
+        # The average at a step covers the steps before it, as one would see it while training.
         kernel = np.full(SMOOTHING, 1 / SMOOTHING)
         mean = np.convolve(training[:, 1], kernel, mode="valid")
         axes.plot(training[SMOOTHING - 1 :, 0], mean, color=COLOURS[0], label="training")
@@ -62,23 +63,20 @@ def loss_curve(metrics: list[dict[str, float]], curve: Curve = NATS_PER_CHARACTE
         step, best = validation[validation[:, 1].argmin()]
         label = f"validation, best {best:.4f} at step {step:.0f}"
         axes.plot(*validation.T, color=COLOURS[1], marker="o", markersize=4, label=label)
-    shown = np.concatenate([validation[:, 1], training[len(training) // 20 :, 1]])
-    if len(shown):
-        margin = 0.05 * (shown.max() - shown.min()) + 1e-3
-        axes.set_ylim(shown.min() - margin, shown.max() + margin)
+    visible = np.concatenate([validation[:, 1], training[len(training) // 20 :, 1]])
+    if len(visible):
+        margin = 0.05 * (visible.max() - visible.min()) + 1e-3
+        axes.set_ylim(visible.min() - margin, visible.max() + margin)
     return _svg(figure, axes)
 
 
-def compare(runs: dict[str, list[dict[str, float]]], curve: Curve = NATS_PER_CHARACTER) -> bytes:
-    r"""
-    ## Several runs
+def compare(runs: Mapping[str, Metrics], curve: Curve = NATS_PER_CHARACTER) -> bytes:
+    r"""The validation loss of several runs over their steps, as an SVG.
 
-    The validation loss of each over the steps.
+    ## Comparison
 
-    * `runs` are the lines of `metrics.jsonl` by the name to show
-    * `curve` is the value of an evaluation to show
-
-    Returns an SVG.
+    * `runs` are the evaluations of each run, by the name in the legend
+    * `curve` is the validation metric
     """
     figure, axes = _loss_axes(curve)
     for colour, (name, metrics) in zip(COLOURS, runs.items(), strict=False):
@@ -89,16 +87,15 @@ def compare(runs: dict[str, list[dict[str, float]]], curve: Curve = NATS_PER_CHA
 
 
 def spatial_matrices(weights: list[NDArray[np.float32]]) -> bytes:
-    r"""
+    r"""The learned matrix $W$ of each block, as a PNG.
+
     ## The learned $W$
 
-    One panel for each block, first block first. Row $i$ shows how much position $i$ reads from each
-    position $j$: red adds, blue subtracts, white ignores. Each panel has its own scale, as the
-    blocks differ in size by far; the largest $|W_{ij}|$ is written above it.
+    Row $i$ shows how position $i$ weights each position $j$: red is positive, blue negative, white
+    zero. The scale differs between blocks by an order of magnitude, so each panel has its own; the
+    title gives the largest $|W_{ij}|$.
 
-    * `weights` are the matrices, `[n, n]` each
-
-    Returns a PNG.
+    * `weights` are the matrices, `[n, n]` each, first block first
     """
     columns = min(4, len(weights))
     rows = math.ceil(len(weights) / columns)
@@ -120,7 +117,7 @@ def spatial_matrices(weights: list[NDArray[np.float32]]) -> bytes:
     return buffer.getvalue()
 
 
-def _validation(metrics: list[dict[str, float]], curve: Curve) -> NDArray[np.float64]:
+def _validation(metrics: Metrics, curve: Curve) -> NDArray[np.float64]:
     points = [(m["step"], m[curve.name]) for m in metrics if curve.name in m]
     return np.array(points, dtype=np.float64).reshape(-1, 2)
 
@@ -138,8 +135,12 @@ def _loss_axes(curve: Curve) -> tuple[Figure, Axes]:
 def _svg(figure: Figure, axes: Axes) -> bytes:
     if axes.get_legend_handles_labels()[0]:
         axes.legend(frameon=False)
+    return to_svg(figure, "loss")
+
+
+def to_svg(figure: Figure, salt: str) -> bytes:
+    """The figure as an SVG without random identifiers and without a date, so it is reproducible."""
     buffer = io.BytesIO()
-    # Without a fixed salt and without a date, the same curve would give another file each time.
-    with mpl.rc_context({"svg.hashsalt": "loss", "svg.fonttype": "path"}):
+    with mpl.rc_context({"svg.hashsalt": salt, "svg.fonttype": "path"}):
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     return buffer.getvalue()

@@ -1,8 +1,8 @@
-r"""
-# The report of a run
+r"""The page of one run: its result as data, its figures, and a Markdown page that shows both.
 
-What a run did and found: its result as data, its pictures, and one Markdown page that holds them
-together. The site shows the page; any Markdown viewer does too.
+# The page of a run
+
+The site includes the page, and any Markdown viewer can show it.
 """
 
 import io
@@ -20,15 +20,15 @@ from experiments.engine.checkpoint import BEST
 from experiments.engine.run_folder import read_metrics, write_json
 from experiments.engine.state import State, best_weights, load_run_checkpoint
 from experiments.reporting.pictures import Curve, loss_curve, spatial_matrices
-from experiments.text.vocabulary import UNKNOWN
 from labml_gmlp import SpatialProjection
 from labml_gmlp.storage import atomic_write
 
 LOSS_CURVE, SPATIAL_MATRICES = "loss.svg", "spatial.png"
-# The matrices as numbers, from which the picture can be drawn again.
+# The matrices as numbers, to redraw the figure from.
 SPATIAL_NUMBERS = "spatial.npz"
-# What may stand in a block of code besides printable characters.
+# White space that is allowed in a code block.
 LINES = "\n\t"
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
 def write_run(
@@ -41,15 +41,16 @@ def write_run(
     curve: Curve,
     parts: Sequence[str] = (),
 ) -> None:
-    r"""
-    ## Writing it
+    r"""Writes the report of a run into its folder: `result.json`, the loss curve and the page.
 
-    * `folder` is the run's, with its metrics
+    ## Writing
+
+    * `folder` is the folder of the run; it holds `metrics.jsonl`
     * `record` is the content of `settings.json`
-    * `state` is that after the last step
-    * `title` and `headline` say what was run and what came out, in Markdown
-    * `curve` is what is drawn beside the training loss
-    * `parts` are further paragraphs in Markdown
+    * `state` is the state after the last step
+    * `title` and `headline` are Markdown: what was run, and the result
+    * `curve` is the validation metric drawn beside the training loss
+    * `parts` are further Markdown paragraphs
     """
     result = {
         "validation": state.best,
@@ -68,13 +69,12 @@ def page(
     headline: str,
     parts: Sequence[str] = (),
 ) -> str:
-    r"""
+    r"""The Markdown page of a run.
+
     ## Page
 
-    * `record` is the content of `settings.json`, `result` that of `result.json`
+    * `record` is the content of `settings.json`, `result` the content of `result.json`
     * `title`, `headline` and `parts` are Markdown
-
-    Returns Markdown.
     """
     data = {f"data, {name}": _short(value) for name, value in record["data"].items()}
     written = [
@@ -96,20 +96,19 @@ def page(
 def matrices(
     folder: Path, model: nn.Module, checkpoint: dict[str, Any], *, causal: bool
 ) -> list[str]:
-    r"""
-    ## What the blocks read
+    r"""Draws the learned $W$ of each block that has one free matrix, and describes the figure.
 
-    Draws the learned $W$ of each block, where it is one free matrix.
+    ## Spatial matrices
 
-    * `folder` receives the picture
-    * `model` is the run's, which knows what each of its weights is
-    * `checkpoint` is that of the run with its best weights
-    * `causal` hides the triangle that a causal model does not read
+    * `folder` receives the figure and the matrices
+    * `model` tells which weights are spatial matrices
+    * `checkpoint` holds the best weights
+    * `causal` leaves out the upper triangle, which a causal model does not use
 
-    Returns the paragraphs about it, none if there is nothing to draw.
+    Returns Markdown paragraphs; an empty list if no block has such a matrix.
     """
     best = best_weights(checkpoint)
-    # Other projections keep diagonals, kernels or several heads under the same name.
+    # Other projections have a `weight` too: diagonals, kernels, or one matrix for each head.
     found = [
         best[f"{name}.weight"]
         for name, part in model.named_modules()
@@ -122,17 +121,17 @@ def matrices(
     np.savez_compressed(buffer, *numbers)
     atomic_write(folder / SPATIAL_NUMBERS, buffer.getvalue())
     atomic_write(folder / SPATIAL_MATRICES, spatial_matrices(numbers))
-    future = " The upper triangle is the future, which a causal model does not read."
+    future = " The upper triangle would read the future; a causal model does not use it."
     return [
-        "## What the blocks read",
-        "The learned $W$ of each block. Row $i$ shows what position $i$ reads from each "
-        f"position $j$: red adds, blue subtracts.{future if causal else ''}",
+        "## Spatial matrices",
+        "The learned $W$ of each block. Row $i$ shows how position $i$ weights each "
+        f"position $j$: red is positive, blue negative.{future if causal else ''}",
         f"![the spatial matrices W, one for each block]({SPATIAL_MATRICES})",
     ]
 
 
 def read_matrices(folder: Path) -> list[NDArray[np.float32]]:
-    """The matrices that a run wrote, first block first."""
+    """The spatial matrices recorded in the folder of a run, first block first."""
     with np.load(folder / SPATIAL_NUMBERS) as numbers:
         return [numbers[name] for name in numbers.files]
 
@@ -142,49 +141,49 @@ def plain_report(
     describe: Callable[[dict[str, Any], dict[str, float]], str],
     curve: Curve,
 ) -> Callable[[Path, dict[str, Any], State, Fabric], None]:
-    r"""
-    ## The report of most experiments
+    r"""The `finish` function of an experiment: writes the page of the run and prints the result.
 
-    * `title` names a run by its record
-    * `describe` writes its best evaluation in a line, from the record and the evaluation
-    * `curve` is what is drawn beside the training loss
+    ## Finishing a run
 
-    Returns what an experiment does at the end: it writes the report, with the matrices of the best
-    weights, and prints the result.
+    * `title` makes the title from the record of the run
+    * `describe` describes the best evaluation in one line, from the record and the evaluation
+    * `curve` is the validation metric drawn beside the training loss
     """
 
     def finish(folder: Path, record: dict[str, Any], state: State, fabric: Fabric) -> None:
         best = load_run_checkpoint(folder / BEST)
-        words = describe(record, best["best"])
+        description = describe(record, best["best"])
         write_run(
             folder,
             record,
             state,
             title=title(record),
-            headline=f"**{words}**",
+            headline=f"**{description}**",
             curve=curve,
             parts=matrices(folder, state.model, best, causal=False),
         )
-        print(f"validation: {words} at step {best['best']['step']}\n\nrun: {folder}")
+        print(f"validation: {description} at step {best['best']['step']}\n\nrun: {folder}")
 
     return finish
 
 
-# A vocabulary has as many entries as it has; the page says its name.
+# A vocabulary may be long; the page shows its name only.
 def _short(value: Any) -> Any:
     return value.get("name", "") if isinstance(value, dict) else value
 
 
-# A fence longer than any run of backticks in the text cannot be closed by it.
 def fenced(text: str) -> str:
+    """The text as a Markdown code block, in a fence longer than any run of backticks in it."""
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
     return f"{fence}text\n{printable(text, LINES)}\n{fence}"
 
 
-# Form feeds and the like occur in source code, and so in samples of it, and even in names of files;
-# a page must not hold them.
 def printable(text: str, keep: str) -> str:
-    return "".join(c if c.isprintable() or c in keep else UNKNOWN for c in text)
+    """The text with control characters replaced, except those in `keep`.
+
+    Source code holds form feeds, so samples of a model trained on it may too; file names can.
+    """
+    return "".join(c if c.isprintable() or c in keep else REPLACEMENT for c in text)
 
 
 def _table(values: dict[str, Any]) -> str:
@@ -192,7 +191,7 @@ def _table(values: dict[str, Any]) -> str:
     return "\n".join(["| name | value |", "| --- | --- |", *rows])
 
 
-# In a table a bar ends the cell, in code too, unless a backslash stands before it.
+# In a table `|` ends a cell, even inside code, unless escaped.
 def _cell(value: Any) -> str:
     text = printable(str(value), "").replace("|", r"\|")
     ticks = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))

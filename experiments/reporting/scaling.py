@@ -1,81 +1,34 @@
-r"""
-# Scaling
+r"""Perplexity over model size: the points, the fitted power law, the table and the figure.
 
-Does gMLP get better with size as a Transformer does? The paper asks it of masked language models
-whose depth grows (from memory). This is the same question, small:
-[autoregressive](../autoregressive.py) and [masked](../masked.py) language models of several depths,
-all else as it is there. All use the rate of the default depth. The deepest that predict the next
-character were tried at half of it too, and the masked Transformers at twice.
+# Depth scaling
 
-`variants` are the runs, and the functions here make a table and a picture of what they found.
+The paper asks whether gMLP improves with size as a Transformer does, for masked language models of
+growing depth (from memory). The study asks the same of small
+[autoregressive](../autoregressive.py) and [masked](../masked.py) models. Depth is the only setting
+that changes, and every depth is trained at the learning rate of the default depth. The deepest
+autoregressive models were also tried at half that rate, and the masked Transformers at twice.
 """
 
-import io
 import math
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from experiments.engine.experiment import Experiment
-from experiments.reporting.pictures import COLOURS
-
-# A layer of the Transformer has about half as many parameters again, so that fewer of them make the
-# same size.
-DEPTHS: dict[str, dict[str, tuple[int, ...]]] = {
-    "autoregressive": {"gmlp": (2, 4, 7, 14), "transformer": (1, 2, 4, 8)},
-    "masked": {"gmlp": (2, 3, 6, 12), "transformer": (1, 2, 4)},
-}
-
-
-def variants(experiment: Experiment) -> dict[str, str]:
-    r"""
-    ## The runs
-
-    The flags of each, by its name. Those of the default depth are in the experiment's own study.
-
-    * `experiment` is one that `DEPTHS` names
-    """
-    return {
-        f"{layer}-{depth}": f"--layer {layer} --n-layers {depth}"
-        for layer, depths in DEPTHS[experiment.name].items()
-        for depth in depths
-        if depth != experiment.defaults[layer][0].n_layers
-    }
-
-
-def masked_transformers_at_twice_the_rate() -> dict[str, str]:
-    """The flags of each, by its name. Fewer than four layers learn faster at that rate."""
-    return {
-        f"transformer-{depth}": f"--layer transformer --n-layers {depth} --lr 0.002"
-        for depth in DEPTHS["masked"]["transformer"]
-    }
-
-
-def deepest_at_half_the_rate(experiment: Experiment) -> dict[str, str]:
-    """The flags of the deepest model of each layer, by its name, at half its default rate."""
-    return {
-        f"{layer}-{depths[-1]}": f"--layer {layer} --n-layers {depths[-1]} "
-        f"--lr {experiment.defaults[layer][1].lr / 2:g}"
-        for layer, depths in DEPTHS[experiment.name].items()
-    }
+from experiments.reporting.pictures import COLOURS, to_svg
+from experiments.reporting.records import RunRecord
 
 
 @dataclass(frozen=True)
 class Point:
-    r"""
-    ## A point
-
-    What the runs of one layer and depth found.
+    r"""The perplexities of one layer at one depth.
 
     * `n_layers` is the depth
     * `parameters` is the number of parameters
-    * `perplexities` are the best of each run, one for each seed
+    * `perplexities` has the best validation perplexity of each seed
     """
 
     n_layers: int
@@ -87,14 +40,8 @@ class Point:
         return statistics.mean(self.perplexities)
 
 
-def points(runs: list[dict[str, Any]]) -> dict[str, list[Point]]:
-    r"""
-    ## Collecting
-
-    * `runs` have their `settings`, their `parameters` and their best `validation`
-
-    Returns the points of each layer, the smallest first.
-    """
+def points(runs: list[RunRecord]) -> dict[str, list[Point]]:
+    """The points of each layer, smallest model first."""
     groups: dict[tuple[str, int, int], list[float]] = {}
     for run in runs:
         settings = run["settings"]
@@ -107,27 +54,26 @@ def points(runs: list[dict[str, Any]]) -> dict[str, list[Point]]:
 
 
 def exponent(line: list[Point]) -> float:
-    r"""
-    ## The slope
+    r"""The exponent $\alpha$ of a power law fitted to the points.
+
+    ## Exponent
 
     $$\ln \text{perplexity} \approx \alpha_0 - \alpha \ln N$$
 
-    for $N$ parameters, fitted by least squares to the means.
+    for $N$ parameters, by least squares on the means over the seeds.
 
-    Returns $\alpha$.
-
-    Raises `ValueError` for fewer than two sizes.
+    Raises `ValueError` for fewer than two model sizes.
     """
     sizes = np.log([point.parameters for point in line])
     if len(set(sizes.tolist())) < 2:
-        raise ValueError(f"line must have points of at least 2 sizes, got {len(line)} of 1")
+        raise ValueError(f"line must have at least 2 model sizes, got {len(set(sizes.tolist()))}")
     centred = sizes - sizes.mean()
     logs = np.log([point.mean for point in line])
     return float(-(centred * logs).sum() / (centred**2).sum())
 
 
-def table(lines: dict[str, list[Point]]) -> str:
-    """A row for each layer and depth, in Markdown: the mean, the lowest and the highest seed."""
+def scaling_table(lines: dict[str, list[Point]]) -> str:
+    """A Markdown table with a row for each layer and depth: mean, lowest and highest perplexity."""
     rows = [
         "| layer | depth | parameters | perplexity | lowest to highest | seeds |",
         "| --- | --- | --- | --- | --- | --- |",
@@ -142,17 +88,16 @@ def table(lines: dict[str, list[Point]]) -> str:
     return "\n".join(rows)
 
 
-def picture(lines: dict[str, list[Point]], of: str) -> bytes:
-    r"""
-    ## Picture
+def scaling_figure(lines: dict[str, list[Point]], of: str) -> bytes:
+    r"""Perplexity over the number of parameters, as an SVG.
 
-    Perplexity against the number of parameters, both on logarithmic axes, where a power law is a
-    straight line. A bar reaches from the lowest to the highest seed.
+    ## Figure
 
-    * `lines` are the points by the name to show
-    * `of` says of what the perplexity is
+    Both axes are logarithmic, so a power law is a straight line. Error bars reach from the lowest
+    to the highest seed.
 
-    Returns an SVG.
+    * `lines` are the points by the name in the legend
+    * `of` names what is predicted, for the label of the axis
     """
     figure = Figure(figsize=(8, 4.2), layout="constrained")
     axes = figure.add_subplot(xscale="log", yscale="log")
@@ -183,30 +128,26 @@ def picture(lines: dict[str, list[Point]], of: str) -> bytes:
             )
     axes.set_xlabel("parameters (beside the points: layers)")
     axes.set_ylabel(f"perplexity of {of}")
-    # Numbers as one writes them: powers of ten would leave one mark on so short an axis.
+    # The axes span less than a decade, where powers of ten would give a single tick.
     axes.xaxis.set_major_formatter(FuncFormatter(lambda n, _: f"{n / 1e6:g} M"))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda p, _: f"{p:g}"))
     if lines:
-        every = [point for line in lines.values() for point in line]
-        axes.set_xticks(_marks([point.parameters for point in every], (1, 2, 3, 5, 7)))
-        axes.set_yticks(_marks([point.mean for point in every], range(1, 10)))
+        all_points = [point for line in lines.values() for point in line]
+        axes.set_xticks(_ticks([point.parameters for point in all_points], (1, 2, 3, 5, 7)))
+        axes.set_yticks(_ticks([point.mean for point in all_points], range(1, 10)))
         axes.legend(frameon=False)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_minor_formatter(NullFormatter())
     axes.grid(alpha=0.25, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
-    buffer = io.BytesIO()
-    # Without a fixed salt and without a date, the same points would give another file each time.
-    with mpl.rc_context({"svg.hashsalt": "scaling", "svg.fonttype": "path"}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return buffer.getvalue()
+    return to_svg(figure, "scaling")
 
 
-# Round numbers, `steps` times a power of ten, from below the lowest to above the highest value.
-def _marks(values: Sequence[float], steps: Iterable[int]) -> list[float]:
+# Ticks at `steps` times a power of ten, from below the lowest value to above the highest.
+def _ticks(values: Sequence[float], steps: Iterable[int]) -> list[float]:
     low, high = min(values), max(values)
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    marks = [step * 10.0**power for power in powers for step in steps]
-    first = max((k for k, mark in enumerate(marks) if mark <= low), default=0)
-    last = min((k for k, mark in enumerate(marks) if mark >= high), default=len(marks) - 1)
-    return marks[first : last + 1]
+    ticks = [step * 10.0**power for power in powers for step in steps]
+    first = max((k for k, tick in enumerate(ticks) if tick <= low), default=0)
+    last = min((k for k, tick in enumerate(ticks) if tick >= high), default=len(ticks) - 1)
+    return ticks[first : last + 1]

@@ -1,9 +1,10 @@
-r"""
-# How Toeplitz is a matrix?
+r"""The Toeplitz fraction: how close a matrix is to a Toeplitz matrix, from 0 to 1.
 
-The paper finds that its masked language models learn matrices $W$ which are nearly Toeplitz, with
-one weight for each distance, and then restricts them to that (as reported). Here "nearly" becomes
-a number.
+# Toeplitz fraction
+
+The paper finds that the spatial matrices $W$ of its masked language models become nearly Toeplitz,
+with one weight for each distance, and then makes them so by construction (as reported). This file
+measures "nearly".
 """
 
 from torch import Tensor, nn
@@ -13,24 +14,24 @@ from labml_gmlp import SpatialProjection
 
 
 def toeplitz_fraction(weight: Tensor, *, causal: bool = False) -> float:
-    r"""
-    ## Toeplitz share
+    r"""The fraction of the squared norm of $W$ that its nearest Toeplitz matrix keeps.
+
+    ## Toeplitz fraction
 
     $$\frac{\lVert P(W) \rVert^2}{\lVert W \rVert^2}, \qquad
       P(W)_{ij} = \text{mean of } W_{kl} \text{ over all } k - l = i - j$$
 
-    Of all Toeplitz matrices, $P(W)$ is the nearest to $W$: each diagonal replaced by its mean. As
-    $P$ is an orthogonal projection, the share of the squared norm that it keeps lies between 0 and
-    1, and is 1 if $W$ is Toeplitz and only then. The rest is how far $W$ is from it:
-    $\lVert W - P(W) \rVert^2 / \lVert W \rVert^2$. The mean is not taken out, and the main diagonal
-    counts as any other.
+    $P(W)$ replaces each diagonal by its mean; it is the Toeplitz matrix nearest to $W$. $P$ is an
+    orthogonal projection, so the fraction is between 0 and 1, and 1 only for a Toeplitz matrix. The
+    rest, $\lVert W - P(W) \rVert^2 / \lVert W \rVert^2$, is the distance. $W$ is not centred, and
+    the main diagonal is treated as any other.
 
     * `weight` is $W$, `[n, n]`
-    * `causal` looks at the diagonals on and below the main one only
+    * `causal` restricts $W$ to the main diagonal and below
 
-    Returns the share, and 1 for a matrix of zeros.
+    Returns 1 for a matrix of zeros.
 
-    Raises `ValueError` for a `weight` that is not square.
+    Raises `ValueError` if `weight` is not square.
     """
     if weight.dim() != 2 or weight.shape[0] != weight.shape[1]:
         raise ValueError(f"weight must be [n, n], got {list(weight.shape)}")
@@ -47,17 +48,18 @@ def toeplitz_fraction(weight: Tensor, *, causal: bool = False) -> float:
 
 
 def toeplitz_fraction_of_noise(n: int, *, causal: bool = False) -> float:
-    r"""
-    ## What noise has
+    r"""The expected fraction of a random $n \times n$ matrix.
 
-    Entries that are independent, with mean zero and equal variance, spread their squared norm
-    evenly over all dimensions: the expected share is the number of diagonals over that of entries.
+    ## Random baseline
+
+    Independent entries with mean zero and equal variance spread their squared norm evenly over all
+    dimensions, so the expected fraction is the number of diagonals over the number of entries.
     """
     return 2 / (n + 1) if causal else (2 * n - 1) / n**2
 
 
 def toeplitz_fractions(model: nn.Module) -> list[float]:
-    """The share of each free $W$ in a model, first layer first."""
+    """The Toeplitz fraction of each free $W$ in a model, first layer first."""
     free = [m for m in model.modules() if isinstance(m, SpatialProjection)]
     return [toeplitz_fraction(_whole(m.weight), causal=m.causal) for m in free]
 

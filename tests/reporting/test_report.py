@@ -1,4 +1,4 @@
-"""What the pages say is what the runs measured."""
+"""The pages of results agree with the recorded runs."""
 
 import dataclasses
 import importlib
@@ -7,11 +7,11 @@ import pytest
 
 from experiments.autoregressive import DEFAULTS
 from experiments.engine.settings.flags import from_dict
-from experiments.report import PAGES, RESULTS, report
-from experiments.reporting.tables import load_runs
-from experiments.study import STUDIES
+from experiments.report import PAGES, report
+from experiments.reporting.records import METRICS, RESULTS, load_runs
+from experiments.study import SHOWN_ON_A_PAGE, STUDIES
 
-# Those that have been done.
+# Studies that have been run.
 studies = pytest.mark.parametrize("study", [name for name in STUDIES if (RESULTS / name).is_dir()])
 
 
@@ -56,12 +56,23 @@ def test_each_run_is_what_its_command_gives_today(study):
 
 
 @studies
-def test_each_result_is_the_lowest_evaluation_of_its_own_metrics(study):
+def test_each_result_is_the_lowest_of_its_evaluations(study):
     for run in load_runs(RESULTS / study):
         name = "error" if "nats_per_char" not in run["validation"] else "nats_per_char"
-        losses = [m[name] for m in run["metrics"] if name in m]
-        assert run["validation"][name] == min(losses)
-        assert run["metrics"][-1]["step"] == run["settings"]["steps"]
+        assert run["validation"][name] == min(line[name] for line in run["evaluations"])
+        assert run["evaluations"][-1]["step"] == run["settings"]["steps"]
+
+
+def test_large_files_are_recorded_only_where_a_page_shows_them():
+    allowed = {
+        RESULTS / study / run / name
+        for (study, run), names in SHOWN_ON_A_PAGE.items()
+        for name in names
+    }
+    for name in (METRICS, "sample.txt", "spatial.npz"):
+        assert set(RESULTS.glob(f"*/*/{name}")) <= allowed
+    files = [file for file in RESULTS.rglob("*") if file.is_file()]
+    assert sum(file.stat().st_size for file in files) < 3_000_000
 
 
 def test_no_rate_of_the_sweep_is_better_than_the_default_by_more_than_the_seeds_differ():

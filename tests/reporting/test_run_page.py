@@ -1,4 +1,4 @@
-"""The pictures and the page of a run."""
+"""The figures and the page of a run."""
 
 import io
 import re
@@ -75,7 +75,7 @@ def page_of(sample: str = "a sample", title: str = "gmlp on python", **record: s
 
 
 def fenced_blocks(markdown: str) -> tuple[list[str], list[str]]:
-    """The blocks of code and the lines outside of them, by the rules of CommonMark."""
+    """The code blocks and the lines outside of them, by the rules of CommonMark."""
     blocks: list[str] = []
     outside: list[str] = []
     fence, inside = "", list[str]()
@@ -96,7 +96,7 @@ def fenced_blocks(markdown: str) -> tuple[list[str], list[str]]:
 
 
 def reported(folder, monkeypatch, projections, causal=True) -> list[torch.Tensor] | None:
-    """The matrices in the picture of a run whose blocks have these projections."""
+    """The matrices drawn for a run whose blocks have these projections."""
     drawn = []
     monkeypatch.setattr(
         "experiments.reporting.run_page.spatial_matrices", lambda w: drawn.extend(w) or b""
@@ -114,11 +114,11 @@ def reported(folder, monkeypatch, projections, causal=True) -> list[torch.Tensor
     has = (folder / SPATIAL_MATRICES).exists()
     text = (folder / "index.md").read_text()
     assert (SPATIAL_MATRICES in text) == has
-    assert ("the future" in text) == (has and causal)
+    assert ("would read the future" in text) == (has and causal)
     assert (folder / SPATIAL_NUMBERS).exists() == has
     if not has:
         return None
-    # The numbers that are kept are those that are drawn.
+    # The recorded matrices are the drawn ones.
     for kept, shown in zip(read_matrices(folder), drawn, strict=True):
         assert np.array_equal(kept, shown)
     return [torch.from_numpy(weight) for weight in drawn]
@@ -151,18 +151,18 @@ def test_the_matrices_of_averaged_weights_are_drawn(tmp_path, monkeypatch):
     assert torch.equal(torch.from_numpy(drawn[0]), average)
 
 
-def test_a_run_with_other_projections_alone_has_no_picture_of_them(tmp_path, monkeypatch):
+def test_other_projections_are_not_drawn(tmp_path, monkeypatch):
     assert reported(tmp_path, monkeypatch, [ToeplitzProjection(5, causal=True)]) is None
 
 
 # ## The page
 
 
-def test_the_page_names_its_pictures_and_they_are_those_that_are_written():
+def test_the_page_links_the_figures_that_are_written():
     assert re.findall(r"!\[.+?\]\((.+?)\)", page_of()) == [LOSS_CURVE]
 
 
-def test_a_run_without_spatial_matrices_does_not_speak_of_them(tmp_path):
+def test_a_run_without_spatial_matrices_does_not_mention_them(tmp_path):
     model = torch.nn.Linear(3, 3)
     checkpoint = {"model": model.state_dict(), "average": None}
     assert matrices(tmp_path, model, checkpoint, causal=True) == []
@@ -180,7 +180,7 @@ def test_the_page_states_the_result_with_its_units():
         assert part in text
 
 
-def test_the_page_has_every_setting_and_leaves_out_what_is_empty():
+def test_the_page_has_every_setting_and_no_empty_row():
     rows = dict(re.findall(r"^\| (.+?) \| `(.*)` \|$", page_of(), re.MULTILINE))
     for name, value in {**asdict(Settings()), **asdict(Training())}.items():
         assert rows[name] == str(value)
@@ -193,7 +193,7 @@ def test_the_page_has_every_setting_and_leaves_out_what_is_empty():
 
 @properties
 @given(sample=st.text("`~ \na#|<$", max_size=60))
-def test_no_sample_leaves_its_fence(sample):
+def test_no_sample_closes_its_code_block(sample):
     blocks, outside = fenced_blocks(page_of(sample))
     assert blocks == ["python -m this", sample]
     assert [line for line in outside if line.startswith("#")] == [
@@ -205,7 +205,7 @@ def test_no_sample_leaves_its_fence(sample):
     ]
 
 
-def test_a_sample_with_a_fence_of_its_own_stays_inside():
+def test_a_sample_with_a_fence_stays_inside_its_code_block():
     sample = "```\n# not a heading\n````text\n~~~\n`"
     assert fenced_blocks(page_of(sample))[0][1] == sample
 
@@ -233,13 +233,13 @@ def test_a_file_name_with_a_line_break_takes_no_second_line():
     assert not any(line.startswith("b.txt") for line in page_of(corpus="a\nb.txt").split("\n"))
 
 
-def test_a_bar_in_a_value_does_not_make_a_third_cell():
+def test_a_pipe_in_a_value_does_not_split_its_cell():
     row = next(r for r in page_of(corpus="a|b.txt").split("\n") if r.startswith("| corpus |"))
-    # In a table, a bar ends a cell inside of code too, unless a backslash stands before it.
+    # In a table an unescaped pipe ends a cell, even inside code.
     assert len(re.findall(r"(?<!\\)\|", row)) == 3
 
 
-def test_a_command_with_backticks_stays_in_its_fence():
+def test_a_command_with_backticks_stays_in_its_code_block():
     command = "python -m this --corpus '\n```\n# not a heading'"
     assert "# not a heading'" not in fenced_blocks(page_of(command=command))[1]
 
@@ -269,7 +269,7 @@ def metrics_of(n: int, evaluate_every: int = 5) -> list[dict[str, float]]:
     ],
     ids=["nothing", "one loss", "one evaluation", "one of each", "flat", "short", "long"],
 )
-def test_the_loss_curve_is_an_svg_and_the_same_each_time(metrics):
+def test_the_loss_curve_is_a_reproducible_svg(metrics):
     first, second = loss_curve(metrics), loss_curve(metrics)
     assert first == second
     root = ET.fromstring(first)
@@ -279,16 +279,16 @@ def test_the_loss_curve_is_an_svg_and_the_same_each_time(metrics):
 
 def test_the_loss_curve_names_the_best_evaluation_only():
     shown = loss_curve(metrics_of(100)).decode()
-    # Text is drawn as shapes, with the words in a comment.
+    # Text is drawn as paths; the words are in a comment.
     assert "validation, best 0.0500 at step 100" in shown
     assert "best" not in loss_curve([{"step": 1, "loss": 2.0}]).decode()
 
 
-def test_the_loss_curve_shows_the_value_that_is_judged():
+def test_the_loss_curve_shows_the_metric_of_its_curve():
     metrics = [{"step": 1, "loss": 2.0}, {"step": 1, "error": 0.25, "nats_per_char": 0.125}]
-    shown = loss_curve(metrics, Curve("error", "share of images")).decode()
+    shown = loss_curve(metrics, Curve("error", "fraction of images")).decode()
     assert "validation, best 0.2500 at step 1" in shown
-    assert "share of images" in shown
+    assert "fraction of images" in shown
 
 
 def test_another_run_has_another_curve():
@@ -306,12 +306,12 @@ def test_the_matrices_are_a_png_with_rows_of_up_to_four():
         assert height == pytest.approx(130 * 2.6 * rows, abs=2)
 
 
-def test_the_same_matrices_give_the_same_picture():
+def test_the_matrices_are_drawn_reproducibly():
     matrices = [np.arange(9.0).reshape(3, 3)]
     assert spatial_matrices(matrices) == spatial_matrices(matrices)
 
 
-def test_red_adds_and_blue_subtracts():
+def test_red_is_positive_and_blue_negative():
     png = spatial_matrices([np.diag([3.0, -3.0])])
     red, _, blue = imread(io.BytesIO(png))[..., :3].transpose(2, 0, 1)
     # The first row of the matrix is the upper one, its first column the left one.

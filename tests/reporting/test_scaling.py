@@ -1,4 +1,4 @@
-"""Depths to train, and what is made of the results."""
+"""Depth scaling: the runs, the points, the table and the figure."""
 
 import dataclasses
 import math
@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from experiments import autoregressive, masked
 from experiments.models.language import make_model, shape_of
-from experiments.reporting.scaling import DEPTHS, Point, exponent, picture, points, table, variants
+from experiments.reporting.scaling import Point, exponent, points, scaling_figure, scaling_table
+from experiments.study import DEPTHS, TEXT, depth_variants
 from tests.support.helpers import assert_raises, properties
 
 LAYERS = ("gmlp", "transformer")
@@ -41,14 +42,14 @@ experiments = pytest.mark.parametrize(
 
 
 @experiments
-def test_the_variants_are_flags_and_the_default_depths_are_in_the_other_study(experiment):
+def test_every_depth_but_the_default_is_a_variant(experiment):
     every = [f"{layer}-{n}" for layer, line in DEPTHS[experiment.name].items() for n in line]
     default = [f"{layer}-{experiment.defaults[layer][0].n_layers}" for layer in LAYERS]
     assert set(default) < set(every)
-    found = variants(experiment)
+    found = depth_variants(experiment)
     assert list(found) == [name for name in every if name not in default]
     for name, flags in found.items():
-        words = shlex.split(flags)
+        words = shlex.split(flags.removeprefix(TEXT))
         layer, depth = name.split("-")
         assert dict(zip(words[::2], words[1::2], strict=True)) == {
             "--layer": layer,
@@ -85,7 +86,7 @@ def test_runs_of_one_size_are_one_point_and_the_smallest_comes_first():
 
 
 def test_the_table_has_a_row_for_each_point():
-    assert table(points(RUNS)).splitlines()[2:] == [
+    assert scaling_table(points(RUNS)).splitlines()[2:] == [
         "| gmlp | 2 | 250,000 | 8.000 | 7.000 to 9.000 | 2 |",
         "| gmlp | 8 | 900,000 | 4.000 | 4.000 to 4.000 | 1 |",
         "| gmlp | 16 | 1,800,000 | 3.000 | 3.000 to 3.000 | 1 |",
@@ -99,23 +100,25 @@ def test_the_table_has_a_row_for_each_point():
     factor=st.floats(2, 50),
     sizes=st.lists(st.integers(10**4, 10**8), min_size=2, max_size=6, unique=True),
 )
-def test_the_slope_of_a_power_law_is_its_exponent(alpha, factor, sizes):
+def test_the_exponent_of_an_exact_power_law_is_found(alpha, factor, sizes):
     line = [Point(k, n, (factor * (n / 1e6) ** -alpha,)) for k, n in enumerate(sizes, 1)]
     spread = max(sizes) / min(sizes)
     assert exponent(line) == pytest.approx(alpha, abs=1e-9 / math.log(spread))
 
 
-def test_a_slope_needs_two_sizes():
-    message = "line must have points of at least 2 sizes, got 1 of 1"
-    assert_raises(lambda: exponent([Point(1, 9, (2.0,))]), ValueError, message)
+def test_an_exponent_needs_two_sizes():
+    assert_raises(lambda: exponent([Point(1, 9, (2.0,))]), ValueError, "line", 2, "got 1")
 
 
-def test_the_picture_is_the_same_each_time_and_shows_each_line():
+def test_the_figure_is_reproducible_and_shows_each_line():
     lines = points(RUNS)
-    drawn = picture(lines, "a letter")
+    drawn = scaling_figure(lines, "a letter")
     assert drawn.startswith(b"<?xml")
-    assert drawn == picture(lines, "a letter")
+    assert drawn == scaling_figure(lines, "a letter")
     torch.manual_seed(1)
     for layer in lines:
-        assert picture({name: lines[name] for name in lines if name != layer}, "a letter") != drawn
-    assert picture({}, "a letter").startswith(b"<?xml")
+        assert (
+            scaling_figure({name: lines[name] for name in lines if name != layer}, "a letter")
+            != drawn
+        )
+    assert scaling_figure({}, "a letter").startswith(b"<?xml")

@@ -1,13 +1,16 @@
-"""Studies: all runs behind a page, by one command."""
+"""Studies: the runs behind each page of results."""
 
 import json
 import sys
+from functools import partial
 
 import pytest
 
 from experiments import study
+from experiments.engine.run_folder import read_metrics
 from experiments.engine.settings.errors import UserError
-from experiments.study import STUDIES, Run, command, perform
+from experiments.study import STUDIES, StudyRun, command, run_study
+from tests.support.helpers import assert_names, assert_raises
 from tests.support.small_runs import SMALL, flags, text_file
 
 
@@ -17,7 +20,7 @@ def small_study(tmp_path, monkeypatch):
     corpus = text_file(tmp_path)
     given = flags(**SMALL, corpus=corpus, data=tmp_path, precision="float32")
     runs = [
-        Run(f"{layer}-0", "autoregressive", ("--no-labml", *given, f"--layer={layer}"))
+        StudyRun(f"{layer}-0", "autoregressive", ("--no-labml", *given, f"--layer={layer}"))
         for layer in ("gmlp", "toeplitz")
     ]
     monkeypatch.setitem(STUDIES, "small", runs)
@@ -25,39 +28,41 @@ def small_study(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_a_study_does_what_is_missing_and_keeps_what_it_found(small_study, capsys, monkeypatch):
+def test_a_study_does_the_missing_runs_and_records_them(small_study, capsys, monkeypatch):
     runs, results = small_study / "runs", small_study / "results" / "small"
-    perform("small", runs, jobs=2)
+    run_study("small", runs, jobs=2)
     assert capsys.readouterr().out.startswith("small: 2 of 2 runs to do, 2 at a time\n")
     for name in ("gmlp-0", "toeplitz-0"):
         assert json.loads((results / name / "result.json").read_text())["validation"]
         kept = sorted(file.name for file in (results / name).iterdir())
-        assert kept == ["metrics.jsonl", "result.json", "settings.json"]
-    # The second time there is nothing to do; a run that was stopped goes on.
+        assert kept == ["evaluations.jsonl", "result.json", "settings.json"]
+        recorded = read_metrics(results / name / "evaluations.jsonl")
+        assert [line["step"] for line in recorded] == [6, 12]
+    # A finished run is not repeated; an interrupted one is resumed.
     before = (runs / "gmlp-0" / "last.pt").stat().st_mtime_ns
     (runs / "toeplitz-0" / "result.json").unlink()
-    monkeypatch.setitem(study.SHOWN, "small", ("sample.txt", "spatial.npz"))
-    perform("small", runs, jobs=1)
-    assert (results / "gmlp-0" / "spatial.npz").exists()
-    assert not (results / "toeplitz-0" / "spatial.npz").exists()
-    assert (results / "toeplitz-0" / "sample.txt").exists()
+    shown = ("metrics.jsonl", "sample.txt", "spatial.npz")
+    monkeypatch.setitem(study.SHOWN_ON_A_PAGE, ("small", "gmlp-0"), shown)
+    run_study("small", runs, jobs=1)
+    assert all((results / "gmlp-0" / name).exists() for name in shown)
+    assert not any((results / "toeplitz-0" / name).exists() for name in shown)
     assert capsys.readouterr().out.startswith("small: 1 of 2 runs to do, 1 at a time\n")
     assert (runs / "gmlp-0" / "last.pt").stat().st_mtime_ns == before
     assert (runs / "toeplitz-0" / "result.json").exists()
 
 
-def test_a_run_that_fails_ends_the_study_with_what_it_said(small_study, monkeypatch):
-    bad = Run("bad-0", "autoregressive", ("--steps=0",))
+def test_a_failed_run_ends_the_study_with_its_last_line(small_study, monkeypatch):
+    bad = StudyRun("bad-0", "autoregressive", ("--steps=0",))
     monkeypatch.setitem(STUDIES, "small", [bad])
-    with pytest.raises(UserError, match=r"run bad-0 ended with status 2: error: steps must be"):
-        perform("small", small_study / "runs", jobs=1)
+    failed = partial(run_study, "small", small_study / "runs", jobs=1)
+    assert_raises(failed, UserError, "bad-0", "status 2", "steps", "got 0")
 
 
-def test_each_run_has_a_name_of_its_own_and_each_result_three_seeds():
+def test_run_names_are_unique_and_each_result_has_three_seeds():
     for study_name, runs in STUDIES.items():
         names = [run.name for run in runs]
         assert len(set(names)) == len(names)
-        # The search for a rate is no result.
+        # A sweep of learning rates has one seed.
         if study_name.endswith("rates"):
             continue
         groups = {name.rpartition("-")[0] for name in names}
@@ -74,14 +79,14 @@ def test_the_list_has_each_command_and_starts_none(capsys, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "parts"),
     [
-        (["rnn"], "name must be tiny_shakespeare or equal_time or "),
-        (["--jobs", "0"], "jobs must be at least 1, got 0"),
+        (["rnn"], ("study", "'rnn'", "tiny_shakespeare")),
+        (["--jobs", "0"], ("jobs", 1, "got 0")),
     ],
 )
-def test_a_mistake_is_told_with_status_2(arguments, message, capsys):
+def test_bad_arguments_end_with_status_2(arguments, parts, capsys):
     with pytest.raises(SystemExit) as e:
         command(arguments)
     assert e.value.code == 2
-    assert message in capsys.readouterr().err
+    assert_names(capsys.readouterr().err.splitlines()[-1], *parts)

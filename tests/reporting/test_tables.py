@@ -1,18 +1,16 @@
-"""The tables that compare runs."""
+"""Tables that compare runs."""
 
 import pytest
 
+from experiments.reporting.records import NAMES, Measure, display_name, group_by_layer
 from experiments.reporting.tables import (
-    NAMES,
-    Measure,
-    describe_order,
-    grouped,
-    name_of,
     provenance_table,
+    ranking,
     replace_between,
     results_table,
     sweep_table,
 )
+from tests.support.helpers import assert_raises
 
 NATS = Measure("nats", "nats/char")
 WRONG = Measure("error", "wrong, %", 1, 100)
@@ -45,21 +43,23 @@ def cells(row: str) -> list[str]:
     return [cell.strip() for cell in row.strip("|").split("|")]
 
 
-def test_groups_stand_in_the_order_of_the_names():
-    groups = grouped(RUNS)
+def test_groups_are_in_the_order_of_the_names():
+    groups = group_by_layer(RUNS)
     assert list(groups) == ["gmlp", "toeplitz", "transformer"]
     assert [len(group) for group in groups.values()] == [3, 3, 3]
     assert list(groups) == sorted(groups, key=list(NAMES).index)
 
 
-def test_a_group_may_have_more_in_its_name_than_the_layer():
-    groups = grouped(RUNS, lambda r: f"{r['settings']['layer']}, seed {r['settings']['seed']}")
+def test_the_name_of_a_group_may_add_to_the_layer():
+    groups = group_by_layer(
+        RUNS, lambda r: f"{r['settings']['layer']}, seed {r['settings']['seed']}"
+    )
     assert next(iter(groups)) == "gmlp, seed 0"
-    assert name_of("gmlp, seed 0") == "gMLP, seed 0"
+    assert display_name("gmlp, seed 0") == "gMLP, seed 0"
 
 
 def test_a_row_has_the_mean_of_the_seeds_and_the_lowest_and_highest():
-    head, _, gmlp, *_ = results_table(grouped(RUNS), NATS).splitlines()
+    head, _, gmlp, *_ = results_table(group_by_layer(RUNS), NATS).splitlines()
     assert dict(zip(cells(head), cells(gmlp), strict=True)) == {
         "model": "gMLP",
         "nats/char": "**1.600**",
@@ -72,19 +72,19 @@ def test_a_row_has_the_mean_of_the_seeds_and_the_lowest_and_highest():
 
 def test_a_measure_is_scaled_and_further_columns_are_means():
     more = {"nats": lambda r: r["validation"]["nats"]}
-    head, _, gmlp, *_ = results_table(grouped(RUNS), WRONG, more).splitlines()
+    head, _, gmlp, *_ = results_table(group_by_layer(RUNS), WRONG, more).splitlines()
     row = dict(zip(cells(head), cells(gmlp), strict=True))
     assert row["wrong, %"] == "**16.0**"
     assert row["lowest to highest"] == "15.0 to 17.0"
     assert row["nats"] == "1.600"
 
 
-def test_the_order_says_where_seeds_overlap():
-    text = describe_order(grouped(RUNS), NATS)
+def test_the_ranking_shows_which_seeds_overlap():
+    text = ranking(group_by_layer(RUNS), NATS)
     assert text.startswith("From low to high: gMLP, Toeplitz $W$ ~ gMLP < Transformer. ")
 
 
-def test_each_run_says_where_it_comes_from():
+def test_provenance_has_a_row_for_each_run():
     rows = provenance_table(RUNS, NATS).splitlines()
     assert len(rows) == 2 + len(RUNS)
     assert cells(rows[2]) == [
@@ -97,7 +97,7 @@ def test_each_run_says_where_it_comes_from():
     ]
 
 
-def test_the_best_mean_of_each_layer_is_bold_and_a_rate_not_tried_is_empty():
+def test_the_best_rate_of_each_layer_is_bold_and_an_untried_rate_is_empty():
     runs = [
         run("transformer", 1.8, settings={"layer": "transformer", "lr": 0.001}),
         run("gmlp", 1.7, settings={"layer": "gmlp", "lr": 0.001}),
@@ -110,7 +110,7 @@ def test_the_best_mean_of_each_layer_is_bold_and_a_rate_not_tried_is_empty():
     assert cells(transformer) == ["Transformer", "**1.8000**", ""]
 
 
-def test_what_stands_between_marks_is_replaced_and_the_rest_stays():
+def test_only_the_text_between_the_marks_is_replaced():
     text = "a\n<!-- begin x -->\nold\n<!-- end x -->\nb"
     once = replace_between(text, "x", r"new \1")
     assert once == "a\n<!-- begin x -->\n\nnew \\1\n\n<!-- end x -->\nb"
@@ -118,6 +118,6 @@ def test_what_stands_between_marks_is_replaced_and_the_rest_stays():
 
 
 @pytest.mark.parametrize("text", ["", "<!-- begin x -->\n<!-- end x -->\n" * 2])
-def test_text_without_marks_or_with_two_is_refused(text):
-    with pytest.raises(ValueError, match="<!-- begin x --> and <!-- end x --> once each"):
-        replace_between(text, "x", "content")
+def test_text_without_marks_or_with_two_pairs_is_refused(text):
+    marks = ("<!-- begin x -->", "<!-- end x -->")
+    assert_raises(lambda: replace_between(text, "x", "content"), ValueError, "text", *marks)
