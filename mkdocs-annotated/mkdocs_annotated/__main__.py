@@ -24,8 +24,8 @@ from mkdocs_annotated.beside import shapes
 from mkdocs_annotated.beside.trace import run
 from mkdocs_annotated.errors import SourceError
 from mkdocs_annotated.plugin import AnnotatedPlugin
-from mkdocs_annotated.source.files import modules
-from mkdocs_annotated.source.scan import read
+from mkdocs_annotated.source.files import find_modules
+from mkdocs_annotated.source.scan import read_source
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -64,9 +64,11 @@ def trace(config_file: Path, names: Sequence[str]) -> list[str]:
     plugin = plugins[0]
     plugin.base = config_file.resolve().parent
     folders = plugin.source_folders().values()
-    sources = (source for folder in folders for source in modules(folder, plugin.base))
+    sources = (source for folder in folders for source in find_modules(folder, plugin.base))
     try:
-        known = {each.source.shown: each for each in plugin.configured_beside().traced(sources)}
+        known = {
+            each.source.display_path: each for each in plugin.configured_beside().traced(sources)
+        }
     except ValueError as error:
         raise MkDocsException(str(error)) from error
     asked = [Path(os.path.normpath(name)).as_posix() for name in names] or [*known]
@@ -76,7 +78,7 @@ def trace(config_file: Path, names: Sequence[str]) -> list[str]:
     found = []
     for name in asked:
         traced = known[name]
-        source = read(traced.source.path, name)
+        source = read_source(traced.source.path, name)
         notes = run(
             traced.source.path, source, name, traced.example, traced.example_shown, [*folders]
         )

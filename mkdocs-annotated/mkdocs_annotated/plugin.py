@@ -32,10 +32,10 @@ from mkdocs.utils.templates import TemplateContext
 from mkdocs_annotated.beside.beside import Beside, Configured
 from mkdocs_annotated.errors import SourceError
 from mkdocs_annotated.markdown import difference
-from mkdocs_annotated.markdown.draft import Draft
+from mkdocs_annotated.markdown.context import RenderContext
 from mkdocs_annotated.markdown.markup import MarkupExtension
 from mkdocs_annotated.markdown.math import MathExtension
-from mkdocs_annotated.markdown.prose import split
+from mkdocs_annotated.markdown.prose import split_rows
 from mkdocs_annotated.markdown.references import ReferenceExtension
 from mkdocs_annotated.options import AnnotatedConfig
 from mkdocs_annotated.pages import page as pages
@@ -48,7 +48,7 @@ from mkdocs_annotated.site.cross_references import Apparatus, entry
 from mkdocs_annotated.site.links import Index, Target, read_inventory
 from mkdocs_annotated.site.symbols import Symbols, read_symbols
 from mkdocs_annotated.source import blocks
-from mkdocs_annotated.source.files import Source, modules, mounted, shown
+from mkdocs_annotated.source.files import SourceFile, display_path, find_modules, find_mounted_files
 
 log = get_plugin_logger(__name__)
 
@@ -68,7 +68,7 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
         self.references = ReferenceExtension()
         self.fences = difference.DifferenceExtension()
         self.apparatus = Apparatus((), Index((), {}), Symbols(""))
-        self.drafts: dict[str, tuple[Draft, str]] = {}
+        self.contexts: dict[str, tuple[RenderContext, str]] = {}
         self.articles: dict[str, Article] = {}
         self.uris: dict[str, str] = {}  # by absolute path
         self.beside = Beside()
@@ -130,7 +130,7 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
         return found
 
     def on_files(self, files: Files, /, *, config: MkDocsConfig) -> Files:
-        self.articles, self.drafts, self.index = {}, {}, {}
+        self.articles, self.contexts, self.index = {}, {}, {}
         own: dict[str, str] = {}
         for file in files:
             # Only what the theme itself brings: a file that replaces one of it is its author's.
@@ -138,20 +138,20 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
                 file.content_string = minify(file.src_uri, file.content_string)
         taken = {file.dest_uri: file.src_uri for file in files}
         for folder in self.source_folders().values():
-            for source in modules(folder, self.base):
+            for source in find_modules(folder, self.base):
                 article = self.article(source)
                 self.articles[source.uri] = article
                 content = article.document.markdown
                 file = File.generated(config, source.uri, content=content)
-                _add(files, taken, file, source.shown)
+                _add(files, taken, file, source.display_path)
                 own[str(source.path)] = source.uri
-                taken_away = blocks.script(blocks.blocks(article.module.source))
-                file = File.generated(config, blocks.address(source), content=taken_away)
-                _add(files, taken, file, source.shown)
+                taken_away = blocks.to_script(blocks.copyable_code(article.module.source))
+                file = File.generated(config, blocks.script_path(source), content=taken_away)
+                _add(files, taken, file, source.display_path)
         for address, folder in self.mounted_folders().items():
-            for item in mounted(folder, address):
+            for item in find_mounted_files(folder, address):
                 file = File.generated(config, item.uri, abs_src_path=str(item.path))
-                _add(files, taken, file, shown(item.path, self.base))
+                _add(files, taken, file, display_path(item.path, self.base))
                 own[str(item.path)] = item.uri
         self.load_beside(files, taken, config)
         if self.config.coverage:
@@ -160,15 +160,15 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
         self.apparatus = self.connect()
         return files
 
-    def article(self, source: Source) -> Article:
+    def article(self, source: SourceFile) -> Article:
         try:
             article = read_article(source)
         except SourceError as error:
             raise PluginError(str(error)) from error
-        for note in article.module.notes:
+        for note in article.module.warnings:
             # Mostly LaTeX in a docstring that is not raw.
             level = LEVELS.get(self.config.latex_errors, logging.WARNING)
-            log.log(level, f"{source.shown}:{note.number}: {note.text}")
+            log.log(level, f"{source.display_path}:{note.number}: {note.text}")
         return article
 
     def configured_beside(self) -> Configured:
@@ -186,7 +186,7 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
         known = {file.abs_src_path for file in files}
         for picture in self.beside.pictures():
             if str(picture) not in known:
-                name = shown(picture, self.base)
+                name = display_path(picture, self.base)
                 uri = "exhibits/" + name.replace("../", "")
                 _add(files, taken, File.generated(config, uri, abs_src_path=str(picture)), name)
 
@@ -195,7 +195,7 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
         path, name, uri = self.base / self.config.coverage, self.config.coverage, self.coverage_uri
         if not path.is_file():
             raise PluginError(f"plugins.annotated.coverage: no file {name!r} in {self.base}")
-        sources = {article.source.shown: article for article in self.articles.values()}
+        sources = {article.source.display_path: article for article in self.articles.values()}
         found, problems = coverage.load(path.read_text(encoding="utf-8"), name)
         defined = {shown: article.names for shown, article in sources.items()}
         _stop(problems or [*coverage.check(found, defined.get, self.base)])
@@ -220,7 +220,7 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
     def connect(self) -> Apparatus:
         """Everything that needs all modules at once."""
         entries = [
-            entry(each.module, each.source.name, uri, each.source.shown)
+            entry(each.module, each.source.name, uri, each.source.display_path)
             for uri, each in self.articles.items()
         ]
         symbols, inventory = Symbols(""), {}
@@ -231,12 +231,12 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
                 symbols = read_symbols(*self.own_file(self.config.symbols))
         except SourceError as error:
             raise PluginError(str(error)) from error
-        symbols.connect(entries, [shown(Path(path), self.base) for path in self.uris])
+        symbols.connect(entries, [display_path(Path(path), self.base) for path in self.uris])
         return Apparatus(entries, Index(entries, inventory), symbols)
 
     def own_file(self, value: str) -> tuple[Path, str]:
         path = self.base / value
-        return path, shown(path, self.base)
+        return path, display_path(path, self.base)
 
     # Last, so that the lines of the document are those that will be rendered.
     @event_priority(-100)
@@ -245,26 +245,28 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
     ) -> str:
         article = self.articles.get(page.file.src_uri)
         if article is None:
-            draft = self.page_draft(page, markdown)
+            context = self.page_context(page, markdown)
         else:
             link = linker(self.uris, page.file.src_uri, str(article.source.path))
-            draft = article.draft(trusted=self.config.raw_html, link=link)
+            context = article.context(trusted=self.config.raw_html, link=link)
             page.meta = {"title": article.document.title, **page.meta, **article.front}
             if not self.config.raw_html:
                 # MkDocs takes a title for HTML, and puts it into every menu.
                 page.meta["title"] = escape(str(page.meta["title"]))
-        draft.lenient = self.config.latex_errors != "error"
-        self.math.draft = self.markup.draft = self.references.draft = self.fences.draft = draft
+        context.lenient = self.config.latex_errors != "error"
+        self.math.context = self.markup.context = self.references.context = self.fences.context = (
+            context
+        )
         self.fences.sources = None if article else self.compared(page, files)
         uri, module = page.file.src_uri, article.module if article else None
-        self.drafts[uri] = (draft, markdown)
-        self.references.refer = self.apparatus.refer(uri, module)
+        self.contexts[uri] = (context, markdown)
+        self.references.resolve = self.apparatus.refer(uri, module)
         return markdown
 
-    def compared(self, page: Page, files: Files) -> dict[str, difference.Compared]:
+    def compared(self, page: Page, files: Files) -> dict[str, difference.ModulePage]:
         """What a page may compare, by its path."""
         return {
-            each.source.shown: (each.module, files.src_uris[uri].url_relative_to(page.file))
+            each.source.display_path: (each.module, files.src_uris[uri].url_relative_to(page.file))
             for uri, each in self.articles.items()
         }
 
@@ -272,16 +274,16 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
     def on_page_content(
         self, html: str, /, *, page: Page, config: MkDocsConfig, files: Files
     ) -> str:
-        _stop(self.math.draft.problems)
-        for doubt in self.math.draft.doubts:
+        _stop(self.math.context.errors)
+        for doubt in self.math.context.warnings:
             log.log(LEVELS[self.config.latex_errors], str(doubt))
         article = self.articles.get(page.file.src_uri)
         uri = page.file.src_uri
         if article is None:
-            self.remember(page, search.sections(difference.without(html)))
-            return self.apparatus.page(uri, self.math.draft.path, html)
+            self.remember(page, search.sections(difference.remove_tables(html)))
+            return self.apparatus.page(uri, self.math.context.path, html)
         try:
-            pieces = split(html, article.document)
+            pieces = split_rows(html, article.document)
             # What is searched is the prose itself, without the links and symbols in it.
             self.remember(page, search.rows(article.module, pieces))
             pieces = self.apparatus.rows(uri, article.module, pieces)
@@ -320,9 +322,9 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
         """Links to addresses that no page has; MkDocs would name the page, but not the line."""
         found: list[SourceError] = []
         for file in files.documentation_pages():
-            if file.page is None or file.src_uri not in self.drafts:
+            if file.page is None or file.src_uri not in self.contexts:
                 continue
-            draft, text = self.drafts[file.src_uri]
+            context, text = self.contexts[file.src_uri]
             for target, links in (file.page.links_to_anchors or {}).items():
                 known = target.page.present_anchor_ids if target.page else None
                 for anchor in [each for each in links if known is not None and each not in known]:
@@ -330,8 +332,8 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
                     where = "this page" if target is file else f"the page {target.src_uri}"
                     before = re.split(rf"#{re.escape(anchor)}(?![\w.-])", text, maxsplit=1)[0]
                     index = before.count("\n") if before != text else 0
-                    draft.report(index, f"there is no #{anchor} on {where}")
-            found += draft.problems
+                    context.report(index, f"there is no #{anchor} on {where}")
+            found += context.errors
         return found
 
     def on_page_context(
@@ -339,11 +341,11 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
     ) -> TemplateContext:
         article = self.articles.get(page.file.src_uri)
         values: dict[str, Any] = context  # type: ignore[assignment]  # a theme may read any name
-        values["annotated_source"] = article.source.place if article else ""
+        values["annotated_source"] = article.source.site_path if article else ""
         if article:
-            values["annotated_blocks"] = blocks.address(article.source)
+            values["annotated_blocks"] = blocks.script_path(article.source)
             values["annotated_origin"] = on_code_host(
-                self.config.source_url, config.repo_url or "", article.source.shown
+                self.config.source_url, config.repo_url or "", article.source.display_path
             )
         values["annotated_symbols"] = self.apparatus.legend(page.file.src_uri)
         return context
@@ -369,16 +371,18 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
         if self.aside:
             self.aside.drop()
 
-    def page_draft(self, page: Page, markdown: str) -> Draft:
+    def page_context(self, page: Page, markdown: str) -> RenderContext:
         """A page that is its own file: lines differ by the front matter above them."""
         if self.config.coverage and page.file.src_uri == self.coverage_uri:
-            return Draft(self.config.coverage, self.covered.lines)
+            return RenderContext(self.config.coverage, self.covered.lines)
         path = page.file.abs_src_path
         whole = page.file.content_string.replace("\r\n", "\n")
         known = whole.endswith(markdown)
         offset = whole.count("\n", 0, len(whole) - len(markdown)) if known else 0
-        name = shown(Path(path), self.base) if path else page.file.src_uri
-        return Draft(name, offset=offset, link=linker(self.uris, page.file.src_uri, path))
+        name = display_path(Path(path), self.base) if path else page.file.src_uri
+        return RenderContext(
+            name, line_offset=offset, resolve_link=linker(self.uris, page.file.src_uri, path)
+        )
 
 
 LEVELS = {"warn": logging.WARNING, "info": logging.INFO}

@@ -16,7 +16,7 @@ import pytest
 from mkdocs.commands.build import build
 from mkdocs.config import load_config
 from mkdocs_annotated.markdown import prose
-from mkdocs_annotated.markdown.draft import Draft
+from mkdocs_annotated.markdown.context import RenderContext
 from mkdocs_annotated.markdown.markup import MarkupExtension
 from mkdocs_annotated.markdown.math import MathExtension
 from mkdocs_annotated.pages import page
@@ -35,24 +35,26 @@ def render() -> Callable[..., SimpleNamespace]:
 
     def run(source: str, *, trusted: bool = False, dedent: bool = True) -> SimpleNamespace:
         module = parse(textwrap.dedent(source).lstrip("\n") if dedent else source, "example.py")
-        doc = prose.document(module, "example", "example.py")
+        doc = prose.join_rows(module, "example", "example.py")
         names = [[anchor.name for anchor in row.anchors] for row in module.rows]
-        draft = Draft("example.py", doc.lines, 0, trusted, doc.marker, doc.starts, names)
+        context = RenderContext(
+            "example.py", doc.source_lines, 0, trusted, doc.marker, doc.row_starts, names
+        )
         html = markdown.markdown(
             doc.markdown,
             extensions=[
                 *("toc", "tables", "fenced_code", "admonition", "footnotes", "attr_list"),
-                *("sane_lists", MathExtension(draft), MarkupExtension(draft)),
+                *("sane_lists", MathExtension(context), MarkupExtension(context)),
             ],
         )
-        pieces = prose.split(html, doc)
+        pieces = prose.split_rows(html, doc)
         return SimpleNamespace(
             module=module,
             doc=doc,
             rows=pieces.rows,
-            tail=pieces.tail,
+            tail=pieces.footnotes,
             html=page.assemble(module, pieces),
-            problems=[str(problem) for problem in draft.problems],
+            problems=[str(problem) for problem in context.errors],
         )
 
     return run

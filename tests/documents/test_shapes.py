@@ -8,8 +8,8 @@ from mkdocs.config import load_config
 from mkdocs_annotated.beside.beside import Configured
 from mkdocs_annotated.beside.shapes import Traced
 from mkdocs_annotated.beside.trace import run
-from mkdocs_annotated.source.files import modules
-from mkdocs_annotated.source.scan import read
+from mkdocs_annotated.source.files import find_modules
+from mkdocs_annotated.source.scan import read_source
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ROOTS = [REPOSITORY / "labml_gmlp", REPOSITORY / "experiments"]
@@ -18,7 +18,7 @@ ROOTS = [REPOSITORY / "labml_gmlp", REPOSITORY / "experiments"]
 def traced() -> list[Traced]:
     plugin = load_config(str(REPOSITORY / "mkdocs.yml")).plugins["annotated"]
     options = plugin.config.shapes
-    sources = [source for root in ROOTS for source in modules(root, REPOSITORY)]
+    sources = [source for root in ROOTS for source in find_modules(root, REPOSITORY)]
     return Configured(REPOSITORY, options.folder, options.examples).traced(sources)
 
 
@@ -36,12 +36,12 @@ def test_every_block_and_model_page_has_an_example():
     assert {each.source.path for each in TRACED} >= set(wanted)
 
 
-@pytest.mark.parametrize("module", TRACED, ids=lambda each: each.source.shown)
+@pytest.mark.parametrize("module", TRACED, ids=lambda each: each.source.display_path)
 def test_the_shapes_kept_are_those_of_a_fresh_run(module: Traced):
     kept = json.loads(module.data.read_text(encoding="utf-8"))
     assert kept["sha256"] == module.hashes()
     source = module.source
-    text = read(source.path, source.shown)
-    fresh = run(source.path, text, source.shown, module.example, module.example_shown, ROOTS)
+    text = read_source(source.path, source.display_path)
+    fresh = run(source.path, text, source.display_path, module.example, module.example_shown, ROOTS)
     assert kept["notes"] == {str(line): note for line, note in fresh.items()}
     assert fresh

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from mkdocs_annotated.beside import exhibits, shapes
 from mkdocs_annotated.pages.page import Extras
-from mkdocs_annotated.source.files import Source, shown
+from mkdocs_annotated.source.files import SourceFile, display_path
 from mkdocs_annotated.source.parse import Module
 
 
@@ -31,11 +31,11 @@ class Beside:
         """The files that exhibits show, each once."""
         return list(dict.fromkeys(each.picture for each in self.exhibits if each.picture))
 
-    def extras(self, source: Source, address: Callable[[Path], str]) -> Extras:
+    def extras(self, source: SourceFile, address: Callable[[Path], str]) -> Extras:
         """What belongs to one page; `address` says where, seen from it, a picture is."""
         placed: dict[int, str] = {}
         for each in self.exhibits:
-            if each.module == source.shown:
+            if each.module == source.display_path:
                 placed[each.row] = placed.get(each.row, "") + each.html(address)
         return Extras(notes=self.notes.get(source.uri, {}), exhibits=placed)
 
@@ -60,15 +60,15 @@ class Configured:
         names = [self.folder, *self.examples.values(), *filter(None, [self.exhibits])]
         return [path for path in (self.base / name for name in names) if path.exists()]
 
-    def traced(self, sources: Iterable[Source]) -> list[shapes.Traced]:
+    def traced(self, sources: Iterable[SourceFile]) -> list[shapes.Traced]:
         """The modules with an example. Raises `ValueError` for what does not exist."""
-        known = {source.shown: source for source in sources}
+        known = {source.display_path: source for source in sources}
         try:
             return shapes.configured(self.base, self.folder, self.examples, known)
         except ValueError as error:
             raise ValueError(f"plugins.annotated.shapes.examples: {error}") from error
 
-    def load(self, modules: Iterable[tuple[Source, Module]]) -> Beside:
+    def load(self, modules: Iterable[tuple[SourceFile, Module]]) -> Beside:
         """
         Reads the data behind all pages.
 
@@ -84,6 +84,6 @@ class Configured:
             raise ValueError(
                 f"plugins.annotated.exhibits: no file {self.exhibits!r} in {self.base}"
             )
-        parsed = {source.shown: module for source, module in pairs}
-        found = exhibits.load(path, shown(path, self.base), self.base, parsed)
+        parsed = {source.display_path: module for source, module in pairs}
+        found = exhibits.load(path, display_path(path, self.base), self.base, parsed)
         return Beside(notes, tuple(found))

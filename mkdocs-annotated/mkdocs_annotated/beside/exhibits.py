@@ -36,7 +36,7 @@ import markdown
 import yaml
 
 from mkdocs_annotated.errors import SourceError
-from mkdocs_annotated.markdown.draft import Draft
+from mkdocs_annotated.markdown.context import RenderContext
 from mkdocs_annotated.markdown.markup import MarkupExtension
 from mkdocs_annotated.markdown.math import MathExtension
 from mkdocs_annotated.source.parse import Module
@@ -234,12 +234,12 @@ def _cells(row: list[str], tag: str) -> str:
 
 
 def _markdown(entry: Entry, text: str, key: str) -> str:
-    draft = Draft(entry.path, (entry.lines[key],), trusted=False)
+    context = RenderContext(entry.path, (entry.lines[key],), trusted=False)
     html = markdown.markdown(
-        text, extensions=["tables", "sane_lists", MathExtension(draft), MarkupExtension(draft)]
+        text, extensions=["tables", "sane_lists", MathExtension(context), MarkupExtension(context)]
     )
-    if draft.problems:
-        raise draft.problems[0]
+    if context.errors:
+        raise context.errors[0]
     return html
 
 

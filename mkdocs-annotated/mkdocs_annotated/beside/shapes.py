@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mkdocs_annotated.errors import SourceError
-from mkdocs_annotated.source.files import Source, shown
-from mkdocs_annotated.source.scan import read
+from mkdocs_annotated.source.files import SourceFile, display_path
+from mkdocs_annotated.source.scan import read_source
 
 COMMAND = "mkdocs-annotated trace"
 # `# [B, n, c]` behind code: the author has said it, saying it again would be noise.
@@ -29,7 +29,7 @@ SAID = re.compile(r"#\s*\[[^\]#]*\][^#]*$")
 class Traced:
     """A module with an example, and the file of its shapes."""
 
-    source: Source
+    source: SourceFile
     example: Path
     example_shown: str
     data: Path
@@ -38,8 +38,8 @@ class Traced:
     def hashes(self) -> dict[str, str]:
         """What the shapes were made from."""
         texts = {
-            self.source.shown: read(self.source.path, self.source.shown),
-            self.example_shown: read(self.example, self.example_shown),
+            self.source.display_path: read_source(self.source.path, self.source.display_path),
+            self.example_shown: read_source(self.example, self.example_shown),
         }
         # The text as Python reads it: a checkout with other line ends has the same shapes.
         return {
@@ -49,7 +49,7 @@ class Traced:
 
 
 def configured(
-    base: Path, data: str, examples: Mapping[str, str], sources: Mapping[str, Source]
+    base: Path, data: str, examples: Mapping[str, str], sources: Mapping[str, SourceFile]
 ) -> list[Traced]:
     r"""
     The modules that have an example, in the order of the configuration.
@@ -68,7 +68,9 @@ def configured(
         if not example.is_file():
             raise ValueError(f"no example {script!r} for {name}")
         file = base / data / f"{source.name}.json"
-        found.append(Traced(source, example, shown(example, base), file, shown(file, base)))
+        found.append(
+            Traced(source, example, display_path(example, base), file, display_path(file, base))
+        )
     return found
 
 
@@ -82,12 +84,12 @@ def load(base: Path, data: str, modules: list[Traced]) -> dict[str, dict[int, st
     folder = base / data
     for path in sorted(folder.glob("*.json")) if folder.is_dir() else ():
         if path not in expected:
-            raise SourceError(shown(path, base), 1, "belongs to no module with an example")
+            raise SourceError(display_path(path, base), 1, "belongs to no module with an example")
     return {traced.source.uri: _notes(traced) for traced in modules}
 
 
 def _notes(traced: Traced) -> dict[int, str]:
-    name, module = traced.data_shown, traced.source.shown
+    name, module = traced.data_shown, traced.source.display_path
     try:
         values = json.loads(traced.data.read_text(encoding="utf-8"))
         hashes = values["sha256"]
@@ -102,7 +104,7 @@ def _notes(traced: Traced) -> dict[int, str]:
     for path, digest in traced.hashes().items():
         if not isinstance(hashes, dict) or hashes.get(path) != digest:
             raise SourceError(name, 1, f"is stale for {path}; run {COMMAND}")
-    lines = read(traced.source.path, module).split("\n")
+    lines = read_source(traced.source.path, module).split("\n")
     return {
         n: text for n, text in notes.items() if n <= len(lines) and not SAID.search(lines[n - 1])
     }
@@ -111,9 +113,9 @@ def _notes(traced: Traced) -> dict[int, str]:
 def write(traced: Traced, notes: Mapping[int, str]) -> None:
     """Replaces the data of one module in one go."""
     values = {
-        "module": traced.source.shown,
+        "module": traced.source.display_path,
         "example": traced.example_shown,
-        "command": f"{COMMAND} {traced.source.shown}",
+        "command": f"{COMMAND} {traced.source.display_path}",
         "sha256": traced.hashes(),
         "notes": {str(line): text for line, text in sorted(notes.items())},
     }

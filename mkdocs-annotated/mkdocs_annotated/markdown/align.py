@@ -19,11 +19,11 @@ from difflib import SequenceMatcher
 WORD = re.compile(r"\w+|[^\w\s]")
 # From so much likeness on two lines are shown as one that changed. Lines of code that have nothing
 # to do with each other still share their brackets and commas.
-SIMILAR = 0.5
+MIN_SIMILARITY = 0.5
 
 
 @dataclass(frozen=True)
-class Pair:
+class LinePair:
     """Lines that stand side by side, by their index; `None` where one text has none."""
 
     left: int | None
@@ -39,25 +39,25 @@ class Span:
     end: int
 
 
-def align(left: Sequence[str], right: Sequence[str]) -> tuple[Pair, ...]:
+def align_lines(left: Sequence[str], right: Sequence[str]) -> tuple[LinePair, ...]:
     """Every line of both texts once and in order; a line of the left alone comes first."""
     a, b = [_words(line) for line in left], [_words(line) for line in right]
     pairs = [(i, j) for j, i in _pairs(b, a)] if b < a else list(_pairs(a, b))
-    found: list[Pair] = []
+    found: list[LinePair] = []
     i = j = 0
     for left_end, right_end in [*pairs, (len(a), len(b))]:
-        found += [Pair(n, None) for n in range(i, left_end)]
-        found += [Pair(None, n) for n in range(j, right_end)]
+        found += [LinePair(n, None) for n in range(i, left_end)]
+        found += [LinePair(None, n) for n in range(j, right_end)]
         if left_end < len(a):
-            found.append(Pair(left_end, right_end, a[left_end] == b[right_end]))
+            found.append(LinePair(left_end, right_end, a[left_end] == b[right_end]))
         i, j = left_end + 1, right_end + 1
     return tuple(found)
 
 
-def changed(left: str, right: str) -> tuple[tuple[Span, ...], tuple[Span, ...]]:
+def changed_words(left: str, right: str) -> tuple[tuple[Span, ...], tuple[Span, ...]]:
     """The words of either line that the other does not have at this place."""
     if _words(right) < _words(left):
-        swapped = changed(right, left)
+        swapped = changed_words(right, left)
         return swapped[1], swapped[0]
     a, b = list(WORD.finditer(left)), list(WORD.finditer(right))
     spans: tuple[list[Span], list[Span]] = ([], [])
@@ -124,7 +124,10 @@ def _likeness(a: Sequence[list[str]], b: Sequence[list[str]]) -> list[list[float
         for i, one in enumerate(a):
             matcher.set_seq1(one)
             # The quick ratios are never below the true one.
-            if matcher.real_quick_ratio() >= SIMILAR and matcher.quick_ratio() >= SIMILAR:
+            if (
+                matcher.real_quick_ratio() >= MIN_SIMILARITY
+                and matcher.quick_ratio() >= MIN_SIMILARITY
+            ):
                 ratio = matcher.ratio()
-                like[i][j] = ratio if ratio >= SIMILAR else 0.0
+                like[i][j] = ratio if ratio >= MIN_SIMILARITY else 0.0
     return like

@@ -27,11 +27,11 @@ from markdown import Markdown
 from markdown.extensions import Extension
 from markdown.preprocessors import Preprocessor
 
-from mkdocs_annotated.markdown.align import Span, align, changed
-from mkdocs_annotated.markdown.draft import Draft
+from mkdocs_annotated.markdown.align import Span, align_lines, changed_words
+from mkdocs_annotated.markdown.context import RenderContext
 from mkdocs_annotated.markdown.math import fence_end
-from mkdocs_annotated.source.blocks import DEFINITIONS, blocks
-from mkdocs_annotated.source.code import Token, highlight, part, to_html
+from mkdocs_annotated.source.blocks import DEFINITIONS, copyable_code
+from mkdocs_annotated.source.code import Token, highlight, slice_tokens, to_html
 from mkdocs_annotated.source.parse import Module
 from mkdocs_annotated.source.scan import Line
 
@@ -40,7 +40,7 @@ PROSE = "with: prose"
 
 
 # A module of the site, and the address of its page as seen from another one.
-Compared = tuple[Module, str]
+ModulePage = tuple[Module, str]
 
 
 @dataclass(frozen=True)
@@ -70,15 +70,15 @@ class DifferenceExtension(Extension):
 
     def __init__(self) -> None:
         super().__init__()
-        self.draft = Draft()
-        self.sources: Mapping[str, Compared] | None = {}
+        self.context = RenderContext()
+        self.sources: Mapping[str, ModulePage] | None = {}
 
     def extendMarkdown(self, md: Markdown) -> None:
         # After white space is made regular (30), before formulas change the count of lines (28).
-        md.preprocessors.register(_TakeFences(md, self), "annotated_difference", 29)
+        md.preprocessors.register(_ReplaceFences(md, self), "annotated_difference", 29)
 
 
-class _TakeFences(Preprocessor):
+class _ReplaceFences(Preprocessor):
     def __init__(self, md: Markdown, owner: DifferenceExtension) -> None:
         super().__init__(md)
         self.markdown = md
@@ -99,31 +99,31 @@ class _TakeFences(Preprocessor):
 
     def table(self, start: int, lines: list[str]) -> str:
         """The table for a block that opens on line `start`; mistakes are noted, not raised."""
-        draft, sources = self.owner.draft, self.owner.sources
+        context, sources = self.owner.context, self.owner.sources
         given = [(n, text.strip()) for n, text in enumerate(lines, start + 1) if text.strip()]
         prose = [each for each in given if each[1] == PROSE]
         named = [each for each in given if each[1] != PROSE]
         if sources is None:
-            draft.report(start, "a difference has its place on a Markdown page, not in a module")
+            context.report(start, "a difference has its place on a Markdown page, not in a module")
             return ""
         if len(named) != 2 or len(prose) > 1:
             count = len(named) if len(named) != 2 else f"{PROSE!r} {len(prose)} times"
-            draft.report(start, f"a difference has two lines with a source each, got {count}")
+            context.report(start, f"a difference has two lines with a source each, got {count}")
             return ""
         sides = []
         for n, text in named:
             path, _, name = text.partition("#")
             source = sources.get(path)
             if source is None:
-                draft.report(n, f"there is no module {path} among the sources")
-            elif name and extent(source[0].source, name) is None:
-                draft.report(n, f"{path} has no {name}")
+                context.report(n, f"there is no module {path} among the sources")
+            elif name and definition_lines(source[0].source, name) is None:
+                context.report(n, f"{path} has no {name}")
             else:
-                sides.append(side(path, name, source, prose=bool(prose)))
-        return render(sides[0], sides[1]) if len(sides) == 2 else ""
+                sides.append(make_side(path, name, source, prose=bool(prose)))
+        return render_table(sides[0], sides[1]) if len(sides) == 2 else ""
 
 
-def extent(source: str, name: str) -> tuple[int, int] | None:
+def definition_lines(source: str, name: str) -> tuple[int, int] | None:
     """The first and last line of a definition with its decorators; `None` if there is none."""
 
     def walk(node: ast.AST, outer: str) -> Iterator[tuple[int, int]]:
@@ -140,17 +140,17 @@ def extent(source: str, name: str) -> tuple[int, int] | None:
     return next(walk(ast.parse(source), ""), None)
 
 
-def side(path: str, name: str, source: Compared, *, prose: bool = False) -> Side:
+def make_side(path: str, name: str, source: ModulePage, *, prose: bool = False) -> Side:
     """Raises `ValueError` for a name that is not defined there."""
     module, url = source
     text = module.source
     texts = text.split("\n")
-    found = extent(text, name) if name else (1, len(texts))
+    found = definition_lines(text, name) if name else (1, len(texts))
     if found is None:
         raise ValueError(f"{path} has no {name}")
     # Of the rows of the page, the code; of that, what stands before a comment.
     coded = {line.number for row in module.rows for line in row.code}
-    bare = blocks(text).lines
+    bare = copyable_code(text).lines
     lines = []
     for n in range(found[0], found[1] + 1):
         line = texts[n - 1] if prose else bare[n - 1] if n in coded else None
@@ -159,19 +159,21 @@ def side(path: str, name: str, source: Compared, *, prose: bool = False) -> Side
     return Side(path, name, url, tuple(lines), highlight(text))
 
 
-def render(left: Side, right: Side) -> str:
+def render_table(left: Side, right: Side) -> str:
     """The table of two sides."""
     sides = (left, right)
     heads = [_head(side, sign) for side, sign in zip(sides, "-+", strict=True)]
     out = [f"{TABLE}<thead><tr>", *heads, '</tr></thead><tbody class="code">']
-    for pair in align([each.text for each in left.lines], [each.text for each in right.lines]):
+    for pair in align_lines(
+        [each.text for each in left.lines], [each.text for each in right.lines]
+    ):
         lines = [
             side.lines[n] if n is not None else None
             for side, n in zip(sides, (pair.left, pair.right), strict=True)
         ]
         spans: tuple[Sequence[Span], ...] = ((), ())
         if lines[0] and lines[1] and not pair.equal:
-            spans = changed(lines[0].text, lines[1].text)
+            spans = changed_words(lines[0].text, lines[1].text)
         out.append("<tr>" if pair.equal else '<tr class="x">')
         for side, line, words, sign in zip(sides, lines, spans, "-+", strict=True):
             sign = " " if pair.equal else sign
@@ -180,7 +182,7 @@ def render(left: Side, right: Side) -> str:
     return "".join(out) + "</tbody></table>"
 
 
-def without(html: str) -> str:
+def remove_tables(html: str) -> str:
     """A page without its differences: a search finds the code where it stands."""
     return re.sub(TABLE + r".*?</table>", "", html, flags=re.DOTALL)
 
@@ -196,9 +198,9 @@ def _line(side: Side, line: Line, words: Sequence[Span], sign: str) -> str:
     out = []
     at = side.margin
     for span in words:
-        out.append(to_html(part(tokens, at, span.column)))
-        out.append(f"<mark>{to_html(part(tokens, span.column, span.end))}</mark>")
+        out.append(to_html(slice_tokens(tokens, at, span.column)))
+        out.append(f"<mark>{to_html(slice_tokens(tokens, span.column, span.end))}</mark>")
         at = span.end
-    out.append(to_html(part(tokens, at, len(line.text))))
+    out.append(to_html(slice_tokens(tokens, at, len(line.text))))
     url = escape(f"{side.url}#L{line.number}", quote=True)
     return f'<a href="{url}">{line.number:>4} {sign}</a> ' + "".join(out)

@@ -23,30 +23,30 @@ SCRIPTS = frozenset(("msub", "msup", "msubsup"))
 PRIMES = frozenset("\u2032\u2033\u2034\u2057'")
 BRACES = frozenset("\u23de\u23df\u23dc\u23dd\u23b4\u23b5")
 
-Shape = tuple["str | Shape", ...]
+Structure = tuple["str | Structure", ...]
 
 
 @dataclass
-class Node:
+class MathNode:
     """An element of a formula; `at` is where its attributes may be added in the text."""
 
     tag: str
     at: int
     text: str = ""
     variant: str = ""
-    children: list[Node] = field(default_factory=list)
+    children: list[MathNode] = field(default_factory=list)
 
-    def shape(self) -> Shape:
+    def structure(self) -> Structure:
         """The tree without attributes and without groups of one, which only LaTeX knows."""
         inner = [child for child in self.children if child.tag != "mspace"]
         if self.tag == "mrow" and len(inner) == 1:
-            return inner[0].shape()
-        return (self.tag + self.variant, self.text.strip(), *(child.shape() for child in inner))
+            return inner[0].structure()
+        return (self.tag + self.variant, self.text.strip(), *(child.structure() for child in inner))
 
 
-def tree(mathml: str) -> Node:
+def parse_mathml(mathml: str) -> MathNode:
     """Raises `ValueError` for text that is not one balanced element."""
-    top = Node("", 0)
+    top = MathNode("", 0)
     stack = [top]
     for piece in PIECE.finditer(mathml):
         if piece["text"] is not None:
@@ -57,7 +57,7 @@ def tree(mathml: str) -> Node:
         else:
             # An upright W is another letter than a slanted one, and only an attribute says so.
             upright = "-upright" if "mathvariant" in piece[0] else ""
-            node = Node(piece["tag"], piece.end("tag"), variant=upright)
+            node = MathNode(piece["tag"], piece.end("tag"), variant=upright)
             stack[-1].children.append(node)
             if not piece["empty"]:
                 stack.append(node)
@@ -66,15 +66,15 @@ def tree(mathml: str) -> Node:
     return top.children[0]
 
 
-def letter(mathml: str) -> Shape | None:
+def symbol_structure(mathml: str) -> Structure | None:
     """The shape of a formula that is a single symbol, else nothing."""
-    parts = [child for child in tree(mathml).children if child.tag != "mspace"]
-    if len(parts) != 1 or (parts[0].tag == "mrow" and len(parts[0].shape()) > 3):
+    parts = [child for child in parse_mathml(mathml).children if child.tag != "mspace"]
+    if len(parts) != 1 or (parts[0].tag == "mrow" and len(parts[0].structure()) > 3):
         return None
-    return parts[0].shape()
+    return parts[0].structure()
 
 
-def mark(html: str, symbols: Mapping[Shape, str], seen: Callable[[str], object]) -> str:
+def mark_symbols(html: str, symbols: Mapping[Structure, str], seen: Callable[[str], object]) -> str:
     r"""
     Puts `data-s` on the symbols in all equations of a page.
 
@@ -87,7 +87,7 @@ def mark(html: str, symbols: Mapping[Shape, str], seen: Callable[[str], object])
     def one(formula: re.Match[str]) -> str:
         text = formula[0]
         try:
-            root = tree(text)
+            root = parse_mathml(text)
         except ValueError:  # not ours: somebody wrote it as HTML
             return text
         out: list[str] = []
@@ -101,24 +101,24 @@ def mark(html: str, symbols: Mapping[Shape, str], seen: Callable[[str], object])
     return FORMULA.sub(one, html)
 
 
-def _find(node: Node, symbols: Mapping[Shape, str]) -> Iterator[tuple[Node, str]]:
+def _find(node: MathNode, symbols: Mapping[Structure, str]) -> Iterator[tuple[MathNode, str]]:
     # A group around one thing has the shape of the thing, which is the smaller box to light.
-    symbol = None if node.tag == "mrow" else symbols.get(node.shape())
+    symbol = None if node.tag == "mrow" else symbols.get(node.structure())
     children = node.children
     if symbol is None and node.tag == "msubsup":
         # $Z_1^\top$ is $Z_1$ with something on top, in one element.
-        parts = [child.shape() for child in children[:2]]
+        parts = [child.structure() for child in children[:2]]
         symbol = symbols.get(("msub", "", *parts))
     if symbol is not None:
         yield node, symbol
         children = children[1:] if node.tag in SCRIPTS else []
-    elif _own_letter(node):
+    elif _is_decorated(node):
         children = []
     for child in children:
         yield from _find(child, symbols)
 
 
-def _own_letter(node: Node) -> bool:
+def _is_decorated(node: MathNode) -> bool:
     if node.tag in ACCENTS:
         # Limits of a sum, and what a brace explains, stand in the same elements.
         base, above = node.children[0], node.children[-1]

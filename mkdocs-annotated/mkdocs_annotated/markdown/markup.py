@@ -19,32 +19,32 @@ from markdown.preprocessors import Preprocessor
 from markdown.treeprocessors import Treeprocessor
 from markdown.util import AMP_SUBSTITUTE
 
-from mkdocs_annotated.markdown.draft import Draft
+from mkdocs_annotated.markdown.context import RenderContext
 
 ITEM = re.compile(r"(?P<margin> *)(?:[*+-]|1\.) +\S")
 ANY_ITEM = re.compile(r" *(?:[*+-]|\d+\.) ")
 NOT_TEXT = re.compile(r" *(?:#|\||>|\x02|\[\^|!!! |={3,}$|-{3,}$)")
-SCHEMES = frozenset(("", "http", "https", "mailto"))
+ALLOWED_SCHEMES = frozenset(("", "http", "https", "mailto"))
 
 
 class MarkupExtension(Extension):
     """`draft` is replaced for each document."""
 
-    def __init__(self, draft: Draft | None = None) -> None:
+    def __init__(self, context: RenderContext | None = None) -> None:
         super().__init__()
-        self.draft = draft or Draft()
+        self.context = context or RenderContext()
 
     def extendMarkdown(self, md: Markdown) -> None:
-        if not self.draft.trusted:
+        if not self.context.trusted:
             md.preprocessors.deregister("html_block", strict=False)
             md.inlinePatterns.deregister("html", strict=False)
-            md.treeprocessors.register(_Refuse(md, self.draft), "annotated_refuse", 3)
+            md.treeprocessors.register(_RejectUnsafe(md, self.context), "annotated_refuse", 3)
         # After fences are taken out (25), so that no line of code is met.
         md.preprocessors.register(_ListsAfterText(md), "annotated_lists", 24)
         # Before the table of contents gives its names (5), so that ours are taken.
-        md.treeprocessors.register(_Names(md, self.draft), "annotated_names", 6)
+        md.treeprocessors.register(_RowAnchors(md, self.context), "annotated_names", 6)
         # Before the builder checks links (0).
-        md.treeprocessors.register(_Links(md, self.draft), "annotated_links", 4)
+        md.treeprocessors.register(_Links(md, self.context), "annotated_links", 4)
         md.treeprocessors.register(_Tables(md), "annotated_tables", 2)
 
 
@@ -79,59 +79,59 @@ class _ListsAfterText(Preprocessor):
         return False
 
 
-class _Names(Treeprocessor):
+class _RowAnchors(Treeprocessor):
     """Puts the names defined in a row into its marker, where the table of contents sees them."""
 
-    def __init__(self, md: Markdown, draft: Draft) -> None:
+    def __init__(self, md: Markdown, context: RenderContext) -> None:
         super().__init__(md)
-        self.draft = draft
+        self.context = context
 
     def run(self, root: etree.Element) -> None:
         for element in root:
-            row = marked_row(element, self.draft)
-            if row is not None and row < len(self.draft.names):
-                for name in self.draft.names[row]:
+            row = row_of_marker(element, self.context)
+            if row is not None and row < len(self.context.row_names):
+                for name in self.context.row_names[row]:
                     etree.SubElement(element, "span", id=name)
 
 
 class _Links(Treeprocessor):
-    def __init__(self, md: Markdown, draft: Draft) -> None:
+    def __init__(self, md: Markdown, context: RenderContext) -> None:
         super().__init__(md)
-        self.draft = draft
+        self.context = context
 
     def run(self, root: etree.Element) -> None:
         for element in root.iter():
             key = {"a": "href", "img": "src"}.get(element.tag)
             url = element.get(key) if key else None
             if key and url and AMP_SUBSTITUTE not in url:
-                element.set(key, self.draft.link(url))
+                element.set(key, self.context.resolve_link(url))
 
 
-class _Refuse(Treeprocessor):
+class _RejectUnsafe(Treeprocessor):
     """Stops at attributes and addresses that would run a script."""
 
-    def __init__(self, md: Markdown, draft: Draft) -> None:
+    def __init__(self, md: Markdown, context: RenderContext) -> None:
         super().__init__(md)
-        self.draft = draft
+        self.context = context
 
     def run(self, root: etree.Element) -> None:
         start = 0
         for child in root:
-            row = marked_row(child, self.draft)
-            if row is not None and row < len(self.draft.starts):
-                start = self.draft.starts[row] + 2
+            row = row_of_marker(child, self.context)
+            if row is not None and row < len(self.context.row_starts):
+                start = self.context.row_starts[row] + 2
             for element in child.iter():
                 for key, value in element.items():
                     self.check(start, key.lower(), value)
 
     def check(self, start: int, key: str, value: str) -> None:
         if key.startswith("on") or (key == "style" and "(" in value):
-            self.draft.report(start, f"the attribute {key} is not allowed in a comment")
+            self.context.report(start, f"the attribute {key} is not allowed in a comment")
         elif key in ("href", "src") and AMP_SUBSTITUTE not in value:
             # Browsers drop white space and decode entities before they look at the scheme.
             url = re.sub(r"[\s\x00-\x1f]", "", html.unescape(value))
-            if _scheme(url) not in SCHEMES:
-                self.draft.report(start, f"the link {value} is not allowed in a comment")
+            if _scheme(url) not in ALLOWED_SCHEMES:
+                self.context.report(start, f"the link {value} is not allowed in a comment")
 
 
 class _Tables(Treeprocessor):
@@ -154,10 +154,10 @@ def _scheme(url: str) -> str:
         return "?"
 
 
-def marked_row(element: etree.Element, draft: Draft) -> int | None:
+def row_of_marker(element: etree.Element, context: RenderContext) -> int | None:
     """The number of the row that a marker paragraph announces."""
     text = (element.text or "").strip()
-    if draft.marker and element.tag == "p" and text.startswith(f"{draft.marker}x"):
-        number = text[len(draft.marker) + 1 :]
+    if context.marker and element.tag == "p" and text.startswith(f"{context.marker}x"):
+        number = text[len(context.marker) + 1 :]
         return int(number) if number.isdecimal() else None
     return None

@@ -24,11 +24,11 @@ from markdown.treeprocessors import Treeprocessor
 from markdown.util import HTML_PLACEHOLDER_RE, AtomicString
 from math_core import LatexError, LatexToMathML
 
-from mkdocs_annotated.markdown.draft import Draft
+from mkdocs_annotated.markdown.context import RenderContext
 
 CONVERTER = LatexToMathML(fancy_error=False)
 # The converter takes twice as long for each bracket that stays open: a second at 26.
-MOST_OPEN = 16
+MAX_OPEN_BRACKETS = 16
 NUMBERED = re.compile(r"\\(begin|end)\{(align|gather|equation|multline|alignat|flalign)\}")
 OPENING_FENCE = re.compile(r"\s*(?P<mark>`{3,}|~{3,})(?P<info>[^`]*)$")
 LIST_ITEM = re.compile(r"\s*(?:[*+-]|\d+\.)\s")
@@ -46,8 +46,10 @@ def to_mathml(latex: str, *, display: bool) -> str:
     depth = 0
     for bracket in re.findall(r"[\[\](){}]", latex):
         depth = depth + 1 if bracket in "[({" else max(0, depth - 1)
-    if depth > MOST_OPEN:
-        raise ValueError(f"the formula must close all but {MOST_OPEN} brackets, got {depth} open")
+    if depth > MAX_OPEN_BRACKETS:
+        raise ValueError(
+            f"the formula must close all but {MAX_OPEN_BRACKETS} brackets, got {depth} open"
+        )
     try:
         mathml = CONVERTER.convert_with_local_state(
             _tidy(latex, display=display), displaystyle=display
@@ -76,25 +78,25 @@ def _tidy(latex: str, *, display: bool) -> str:
 class MathExtension(Extension):
     """Formulas in Markdown; `draft` is replaced for each document."""
 
-    def __init__(self, draft: Draft | None = None) -> None:
+    def __init__(self, context: RenderContext | None = None) -> None:
         super().__init__()
-        self.draft = draft or Draft()
+        self.context = context or RenderContext()
 
     def extendMarkdown(self, md: Markdown) -> None:
         found: dict[str, str] = {}
         md.ESCAPED_CHARS = [*md.ESCAPED_CHARS, "$"]
         # After white space is made regular (30), before fences are taken out (25).
-        md.preprocessors.register(_TakeFormulas(md, self.draft, found), "annotated_math", 28)
+        md.preprocessors.register(_ExtractFormulas(md, self.context, found), "annotated_math", 28)
         # Before indented code is coloured (30), and after inline patterns (20).
-        md.treeprocessors.register(_PutBack(md, found), "annotated_math_blocks", 35)
-        md.treeprocessors.register(_PutBack(md, found), "annotated_math_spans", 15)
+        md.treeprocessors.register(_RestoreSource(md, found), "annotated_math_blocks", 35)
+        md.treeprocessors.register(_RestoreSource(md, found), "annotated_math_spans", 15)
 
 
-class _TakeFormulas(Preprocessor):
-    def __init__(self, md: Markdown, draft: Draft, found: dict[str, str]) -> None:
+class _ExtractFormulas(Preprocessor):
+    def __init__(self, md: Markdown, context: RenderContext, found: dict[str, str]) -> None:
         super().__init__(md)
         self.markdown = md
-        self.draft = draft
+        self.context = context
         self.found = found
 
     def run(self, lines: list[str]) -> list[str]:
@@ -136,7 +138,7 @@ class _TakeFormulas(Preprocessor):
             closing = re.compile(r"(?<!\\)\$\$").search(text, at + 2)
             if closing is None:
                 if not text[text.rfind("\n", 0, at) + 1 : at].strip("> \t"):
-                    self.draft.report(
+                    self.context.report(
                         line, "the formula opened by $$ here is not closed before a blank line"
                     )
                 return at
@@ -158,8 +160,8 @@ class _TakeFormulas(Preprocessor):
         try:
             mathml = to_mathml(latex, display=display)
         except ValueError as error:
-            lenient = self.draft.lenient
-            self.draft.report(line, f"LaTeX cannot be rendered: {error}", doubt=lenient)
+            lenient = self.context.lenient
+            self.context.report(line, f"LaTeX cannot be rendered: {error}", doubt=lenient)
             if not lenient:
                 return ""
             mathml = f"<code>{html.escape(source, quote=False)}</code>"
@@ -171,7 +173,7 @@ class _TakeFormulas(Preprocessor):
         return placeholder
 
 
-class _PutBack(Treeprocessor):
+class _RestoreSource(Treeprocessor):
     """Indented code and attributes get their dollar signs back."""
 
     def __init__(self, md: Markdown, found: dict[str, str]) -> None:

@@ -22,7 +22,7 @@ from mkdocs_annotated.source.scan import Line
 HEADING = re.compile(r"(#{1,6})[ \t]+(.*?)[ \t]*#*$")
 # As Python-Markdown reads it: an opening fence at the margin with at most a language behind it.
 FENCE = re.compile(r"(~{3,}|`{3,})[ ]*(?:\{[^\n]*\}|\.?[\w#.+-]*[ ]*(?:hl_lines=.*)?)$")
-DEEP = re.compile(r"(?:[ \t]*(?:[*+>-]|\d+\.)[ \t]+){40}")
+TOO_DEEP = re.compile(r"(?:[ \t]*(?:[*+>-]|\d+\.)[ \t]+){40}")
 VOID = frozenset(
     ("area", "base", "br", "col", "embed", "hr", "img", "input", "link", "source", "track", "wbr")
 )
@@ -38,24 +38,24 @@ class Document:
     path: str
     title: str
     markdown: str
-    lines: tuple[int, ...]
+    source_lines: tuple[int, ...]
     marker: str
-    starts: tuple[int, ...]
+    row_starts: tuple[int, ...]
 
-    def first(self, row: int) -> int:
+    def first_line(self, row: int) -> int:
         """The source line at which the prose of a row begins."""
-        return self.lines[self.starts[max(0, row)]] if self.starts else 1
+        return self.source_lines[self.row_starts[max(0, row)]] if self.row_starts else 1
 
 
 @dataclass(frozen=True)
-class Pieces:
+class RenderedRows:
     """The HTML of each row, and what belongs to no row: the footnotes."""
 
     rows: tuple[str, ...]
-    tail: str
+    footnotes: str
 
 
-def document(module: Module, name: str, path: str) -> Document:
+def join_rows(module: Module, name: str, path: str) -> Document:
     r"""
     Joins the prose of all rows.
 
@@ -66,7 +66,7 @@ def document(module: Module, name: str, path: str) -> Document:
     marker = "row" + hashlib.sha256(module.source.encode("utf-8", "surrogatepass")).hexdigest()[:12]
     out: list[Line] = []
     heading = _first_heading(module)
-    title = plain(heading.text) if heading else name
+    title = plain_text(heading.text) if heading else name
     starts = []
     for i, row in enumerate(module.rows):
         first = row.prose[0].number if row.prose else row.lines[0] if row.lines else 1
@@ -94,7 +94,7 @@ def document(module: Module, name: str, path: str) -> Document:
     )
 
 
-def split(html: str, doc: Document) -> Pieces:
+def split_rows(html: str, doc: Document) -> RenderedRows:
     """
     Cuts the rendered document at its markers.
 
@@ -102,21 +102,23 @@ def split(html: str, doc: Document) -> Pieces:
     """
     parts = re.split(rf"<p>{doc.marker}x(\d+)(?:<span id=\"[^\"]*\"></span>)*</p>\n?", html)
     seen = [int(n) for n in parts[1::2]]
-    expected = list(range(len(doc.starts) + 1))
+    expected = list(range(len(doc.row_starts) + 1))
     if seen != expected:
         lost = next((i for i in expected if i >= len(seen) or seen[i] != i), 0)
         raise SourceError(
-            doc.path, doc.first(lost - 1), "the Markdown of this row does not end with the row"
+            doc.path, doc.first_line(lost - 1), "the Markdown of this row does not end with the row"
         )
     pieces = parts[2::2]
     for i, piece in enumerate(pieces[:-1]):
         wrong = _unbalanced(piece)
         if wrong:
-            raise SourceError(doc.path, doc.first(i), f"the HTML of this row is cut open: {wrong}")
-    return Pieces(tuple(piece.strip() for piece in pieces[:-1]), pieces[-1].strip())
+            raise SourceError(
+                doc.path, doc.first_line(i), f"the HTML of this row is cut open: {wrong}"
+            )
+    return RenderedRows(tuple(piece.strip() for piece in pieces[:-1]), pieces[-1].strip())
 
 
-def plain(heading: str) -> str:
+def plain_text(heading: str) -> str:
     """A heading without its mark-up, for places that show text only."""
     text = HEADING.sub(r"\2", heading)
     text = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", text)
@@ -156,7 +158,7 @@ def _check_fences(prose: Sequence[Line], path: str) -> None:
 def _check_depth(prose: Sequence[Line], path: str) -> None:
     """Markdown calls itself for each level, and Python allows only so many calls."""
     for line in prose:
-        if DEEP.match(line.text):
+        if TOO_DEEP.match(line.text):
             raise SourceError(path, line.number, "lists and quotations are nested too deep")
 
 
@@ -175,7 +177,7 @@ def _doctests_as_code(prose: Sequence[Line]) -> list[Line]:
     return out
 
 
-class _Balance(HTMLParser):
+class _TagBalance(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
         self.open: list[str] = []
@@ -198,7 +200,7 @@ class _Balance(HTMLParser):
 
 
 def _unbalanced(html: str) -> str:
-    balance = _Balance()
+    balance = _TagBalance()
     balance.feed(html)
     balance.close()
     return balance.wrong or (f"<{balance.open[-1]}> is not closed" if balance.open else "")

@@ -15,13 +15,13 @@ from markdown import Markdown
 from markdown.extensions import Extension
 from markdown.treeprocessors import Treeprocessor
 
-from mkdocs_annotated.markdown.draft import Draft
-from mkdocs_annotated.markdown.markup import marked_row
+from mkdocs_annotated.markdown.context import RenderContext
+from mkdocs_annotated.markdown.markup import row_of_marker
 
 HEADINGS = frozenset(("a", "pre", "h1", "h2", "h3", "h4", "h5", "h6"))
 
 
-def nowhere(text: str, row: int) -> str:
+def no_link(text: str, row: int) -> str:
     return ""
 
 
@@ -30,8 +30,8 @@ class ReferenceExtension(Extension):
 
     def __init__(self) -> None:
         super().__init__()
-        self.draft = Draft()
-        self.refer: Callable[[str, int], str] = nowhere
+        self.context = RenderContext()
+        self.resolve: Callable[[str, int], str] = no_link
 
     def extendMarkdown(self, md: Markdown) -> None:
         # After the links of authors are resolved (4), before the builder checks them all (0).
@@ -46,7 +46,7 @@ class _References(Treeprocessor):
     def run(self, root: etree.Element) -> None:
         row = 0
         for element in list(root):
-            number = marked_row(element, self.extension.draft)
+            number = row_of_marker(element, self.extension.context)
             row = row if number is None else number
             self.inside(element, row)
 
@@ -57,7 +57,7 @@ class _References(Treeprocessor):
             if child.tag != "code" or not child.text or len(child):
                 self.inside(child, row)
                 continue
-            address = self.extension.refer(child.text, row)
+            address = self.extension.resolve(child.text, row)
             if address:
                 link = etree.Element("a", {"href": address})
                 link.tail, child.tail = child.tail, None

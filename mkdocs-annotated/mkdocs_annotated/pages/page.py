@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 
-from mkdocs_annotated.markdown.prose import Pieces
+from mkdocs_annotated.markdown.prose import RenderedRows
 from mkdocs_annotated.source.code import Mark, highlight, to_html
 from mkdocs_annotated.source.parse import Module, Row
 
@@ -40,7 +40,7 @@ class Extras:
 NOTHING = Extras()
 
 
-def assemble(module: Module, pieces: Pieces, extras: Extras = NOTHING) -> str:
+def assemble(module: Module, pieces: RenderedRows, extras: Extras = NOTHING) -> str:
     r"""
     The HTML of all rows.
 
@@ -53,8 +53,8 @@ def assemble(module: Module, pieces: Pieces, extras: Extras = NOTHING) -> str:
     out = ['<div class="annotated">']
     for i, (row, prose) in enumerate(zip(module.rows, pieces.rows, strict=True)):
         out.append(_row(row, prose, lines, extras.notes, extras.exhibits.get(i, "")))
-    if pieces.tail:
-        out.append(f'<div class="row tail"><div class="prose">{pieces.tail}</div></div>')
+    if pieces.footnotes:
+        out.append(f'<div class="row tail"><div class="prose">{pieces.footnotes}</div></div>')
     out.append("</div>")
     return "\n".join(out)
 

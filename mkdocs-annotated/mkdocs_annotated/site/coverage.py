@@ -34,7 +34,7 @@ from pathlib import Path
 import yaml
 
 from mkdocs_annotated.errors import SourceError
-from mkdocs_annotated.source.scan import read
+from mkdocs_annotated.source.scan import read_source
 
 KINDS = {
     "equation": "Equations",
@@ -164,7 +164,7 @@ def find_tests(path: Path, shown: str) -> frozenset[str] | None:
     if not path.is_file():
         return None
     try:
-        tree = ast.parse(read(path, shown))
+        tree = ast.parse(read_source(path, shown))
     except (SourceError, SyntaxError, ValueError):
         return frozenset()
     return frozenset(_tests(tree.body, ""))

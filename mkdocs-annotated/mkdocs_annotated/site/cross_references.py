@@ -13,12 +13,12 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from mkdocs_annotated.markdown.equations import mark
-from mkdocs_annotated.markdown.prose import Pieces
+from mkdocs_annotated.markdown.equations import mark_symbols
+from mkdocs_annotated.markdown.prose import RenderedRows
 from mkdocs_annotated.site.links import Entry, Index, Target
 from mkdocs_annotated.site.symbols import Symbols
 from mkdocs_annotated.source.code import Mark
-from mkdocs_annotated.source.names import names
+from mkdocs_annotated.source.names import find_names
 from mkdocs_annotated.source.parse import Module
 
 LATEX = re.compile(r' data-latex="[^"]*"')
@@ -37,7 +37,7 @@ def entry(module: Module, name: str, uri: str, path: str) -> Entry:
     """What other modules must know of one."""
     anchors = frozenset(anchor.name for row in module.rows for anchor in row.anchors)
     package = path.rpartition("/")[2] == "__init__.py"
-    return Entry(name, uri, names(module.source), anchors, package, path)
+    return Entry(name, uri, find_names(module.source), anchors, package, path)
 
 
 class Apparatus:
@@ -52,7 +52,7 @@ class Apparatus:
         entry = self.entries[uri]
         symbols = self.symbols.code.get(entry.path, {})
         found: dict[tuple[int, int], Mark] = {}
-        for name in entry.names.found:
+        for name in entry.names.occurrences:
             symbol = symbols.get((name.line, name.column))
             if symbol:
                 found[name.line, name.column] = Mark(name.column, name.end, symbol=symbol)
@@ -83,7 +83,7 @@ class Apparatus:
 
         return address
 
-    def rows(self, uri: str, module: Module, pieces: Pieces) -> Pieces:
+    def rows(self, uri: str, module: Module, pieces: RenderedRows) -> RenderedRows:
         """The prose of a module with the symbols in its equations marked."""
         entry = self.entries[uri]
         scopes = _scopes(entry, module)
@@ -91,14 +91,14 @@ class Apparatus:
             self.page(uri, entry.path, html, scope)
             for html, scope in zip(pieces.rows, scopes, strict=True)
         ]
-        return Pieces(tuple(rows), self.page(uri, entry.path, pieces.tail))
+        return RenderedRows(tuple(rows), self.page(uri, entry.path, pieces.footnotes))
 
     def page(self, uri: str, path: str, html: str, scope: str = "") -> str:
         def seen(symbol: str) -> None:
             self.seen.setdefault(uri, set()).add(symbol)
             self.symbols.met.add(symbol)
 
-        return mark(html, self.symbols.at(path, scope), seen) if "<math" in html else html
+        return mark_symbols(html, self.symbols.at(path, scope), seen) if "<math" in html else html
 
     def legend(self, uri: str) -> list[Legend]:
         """The symbols of a page in the order of the file."""

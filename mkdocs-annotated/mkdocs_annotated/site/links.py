@@ -17,7 +17,7 @@ from pathlib import Path
 import yaml
 
 from mkdocs_annotated.errors import SourceError
-from mkdocs_annotated.source.names import Name, Names
+from mkdocs_annotated.source.names import ModuleNames, Name
 from mkdocs_annotated.source.scopes import Scope
 from mkdocs_annotated.source.yaml_file import compose
 
@@ -53,7 +53,7 @@ class Entry:
 
     name: str
     uri: str
-    names: Names
+    names: ModuleNames
     anchors: frozenset[str]
     package: bool = False
     path: str = ""
@@ -61,7 +61,7 @@ class Entry:
 
     def __post_init__(self) -> None:
         for kind in ("definition", "variable", "attribute"):
-            for name in self.names.found:
+            for name in self.names.occurrences:
                 if name.kind == kind and name.stores:
                     qualified = self.defines(name)
                     if qualified:
@@ -75,9 +75,9 @@ class Entry:
         if scope is None:
             return ""
         if name.kind == "attribute":
-            mine = scope.this and name.dotted == f"{scope.this}.{name.text}"
-            return f"{scope.owner}.{name.text}" if mine and name.home == scope.name else ""
-        if name.home != name.scope:
+            mine = scope.self_name and name.dotted == f"{scope.self_name}.{name.text}"
+            return f"{scope.method_of}.{name.text}" if mine and name.bound_in == scope.name else ""
+        if name.bound_in != name.scope:
             return ""
         # The variables of a function are its own, the functions inside it have an address.
         if scope.kind == "function" and name.kind != "definition":
@@ -88,7 +88,7 @@ class Entry:
         """The innermost class or function around a line."""
         found = self.names.scopes[""]
         for scope in self.names.scopes.values():
-            if scope.first <= line <= scope.last and scope.first >= found.first:
+            if scope.first_line <= line <= scope.last_line and scope.first_line >= found.first_line:
                 found = scope
         return found
 
@@ -157,7 +157,7 @@ class Index:
         the third `Tensor` of a signature tells nobody anything new.
         """
         given: set[tuple[str, str]] = set()
-        for name in entry.names.found:
+        for name in entry.names.occurrences:
             target = self.of(entry, name)
             if target is None or target == Target(entry.uri):
                 continue
@@ -176,13 +176,13 @@ class Index:
         if name.stores and name.kind == "variable":
             return None
         parts = name.dotted.split(".")
-        scope = entry.names.scopes.get(name.home)
+        scope = entry.names.scopes.get(name.bound_in)
         if scope is None:
             return None
-        if name.home == "":
+        if name.bound_in == "":
             return self.member(entry, parts)
-        if scope.kind == "function" and scope.this == parts[0] and len(parts) > 1:
-            return self.member(entry, [*scope.owner.split("."), *parts[1:]])
+        if scope.kind == "function" and scope.self_name == parts[0] and len(parts) > 1:
+            return self.member(entry, [*scope.method_of.split("."), *parts[1:]])
         binding = scope.imports.get(parts[0])
         if binding is not None:
             path = entry.absolute("." * binding.level + binding.path)
@@ -218,8 +218,8 @@ class Index:
         scope: Scope | None = entry.names.scopes.get(within)
         while scope is not None and scope.kind != "module":
             first = entry.names.scopes.get(f"{scope.name}.__init__", scope)
-            if parts[0] == (scope.this or first.this) and len(parts) > 1:
-                return True, self.member(entry, [*first.owner.split("."), *parts[1:]])
+            if parts[0] == (scope.self_name or first.self_name) and len(parts) > 1:
+                return True, self.member(entry, [*first.method_of.split("."), *parts[1:]])
             if parts[0] in scope.parameters | first.parameters:
                 return True, None
             qualified = ".".join([scope.name, *parts])

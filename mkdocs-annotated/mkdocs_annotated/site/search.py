@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from html.parser import HTMLParser
 from typing import Any
 
-from mkdocs_annotated.markdown.prose import Pieces
+from mkdocs_annotated.markdown.prose import RenderedRows
 from mkdocs_annotated.source.parse import Module
 from mkdocs_annotated.source.scan import Line
 
@@ -50,15 +50,15 @@ class Indexed:
     entries: tuple[Entry, ...]
 
 
-def rows(module: Module, pieces: Pieces) -> tuple[Entry, ...]:
+def rows(module: Module, pieces: RenderedRows) -> tuple[Entry, ...]:
     """The rows of a source page; the anchor is a line number."""
     found = []
     for row, html in zip(module.rows, pieces.rows, strict=True):
         first = [*row.prose, *row.code][0].number if row.prose or row.code else row.lines[0]
         found.append(Entry(f"L{first}", text(html), row.code))
-    note = re.search(r'id="([^"]+)"', pieces.tail)
+    note = re.search(r'id="([^"]+)"', pieces.footnotes)
     if note:  # footnotes belong to no row
-        found.append(Entry(note[1], text(pieces.tail)))
+        found.append(Entry(note[1], text(pieces.footnotes)))
     return tuple(found)
 
 

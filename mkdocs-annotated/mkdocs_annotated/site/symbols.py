@@ -28,7 +28,7 @@ from pathlib import Path
 import yaml
 
 from mkdocs_annotated.errors import SourceError
-from mkdocs_annotated.markdown.equations import Shape, letter
+from mkdocs_annotated.markdown.equations import Structure, symbol_structure
 from mkdocs_annotated.markdown.math import to_mathml
 from mkdocs_annotated.site.links import Entry
 from mkdocs_annotated.source.names import Name
@@ -63,7 +63,7 @@ class Scope:
 class Spelling:
     latex: str
     mathml: str
-    shape: Shape
+    shape: Structure
     line: int
 
 
@@ -149,9 +149,9 @@ class Symbols:
             self.report(scope.line, f"{scope} stands in {len(owners)} files; write {which}")
         return len(owners) == 1
 
-    def at(self, path: str, scope: str = "") -> dict[Shape, str]:
+    def at(self, path: str, scope: str = "") -> dict[Structure, str]:
         """The symbol of each shape in the prose of a page, within a class or function."""
-        best: dict[Shape, tuple[tuple[int, int], str]] = {}
+        best: dict[Structure, tuple[tuple[int, int], str]] = {}
         for symbol in self.found:
             fitting = [limit.narrowness for limit in symbol.equations if (path, scope) in limit]
             if symbol.equations and not fitting:
@@ -189,7 +189,7 @@ def _places(code: Code, entries: Sequence[Entry]) -> Iterator[tuple[str, int, in
         if (entry.path, code.scope.name) in code.scope and (
             not code.scope.name or code.scope.name in entry.names.scopes
         ):
-            for name in entry.names.found:
+            for name in entry.names.occurrences:
                 if (entry.path, name.scope) in code.scope and code.fits(name):
                     yield entry.path, name.line, name.column
 
@@ -258,7 +258,7 @@ class _Reader:
     def spelling(self, latex: str, line: int) -> Spelling | None:
         try:
             mathml = to_mathml(latex, display=False)
-            shape = letter(mathml)
+            shape = symbol_structure(mathml)
         except ValueError as error:
             self.report(line, f"LaTeX cannot be rendered: {error}")
             return None

@@ -20,14 +20,14 @@ import json
 import tokenize
 from dataclasses import dataclass
 
-from mkdocs_annotated.source.files import Source
+from mkdocs_annotated.source.files import SourceFile
 from mkdocs_annotated.source.scan import STRING_ENDS, STRING_STARTS
 
 DEFINITIONS = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 @dataclass(frozen=True)
-class Blocks:
+class CopyableCode:
     """`spans` count lines from one, both ends included."""
 
     lines: tuple[str | None, ...]
@@ -38,7 +38,7 @@ class Blocks:
         return "".join(f"{line}\n" for line in self.lines[first - 1 : last] if line is not None)
 
 
-def blocks(source: str) -> Blocks:
+def copyable_code(source: str) -> CopyableCode:
     r"""
     The code of a module without its comments.
 
@@ -63,15 +63,15 @@ def blocks(source: str) -> Blocks:
             spans.append((first, node.end_lineno or node.lineno))
     # Of two that begin on one line, the outer one is longer and comes first.
     spans.sort(key=lambda span: (span[0], -span[1]))
-    return Blocks(tuple(lines), tuple(spans))
+    return CopyableCode(tuple(lines), tuple(spans))
 
 
-def script(found: Blocks) -> str:
+def to_script(found: CopyableCode) -> str:
     """The blocks as a browser loads them."""
     packed = json.dumps([found.lines, found.spans], ensure_ascii=False, separators=(",", ":"))
     return "annotatedBlocks=" + packed.encode("utf-8", "replace").decode("utf-8") + "\n"
 
 
-def address(source: Source) -> str:
+def script_path(source: SourceFile) -> str:
     """Where the script of a module lies on the site."""
-    return source.place.removesuffix(".py") + ".blocks.js"
+    return source.site_path.removesuffix(".py") + ".blocks.js"

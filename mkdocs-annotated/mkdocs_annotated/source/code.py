@@ -103,7 +103,7 @@ def to_html(tokens: tuple[Token, ...], marks: Iterable[Mark] = ()) -> str:
     return "".join(out)
 
 
-def part(tokens: tuple[Token, ...], start: int, end: int) -> tuple[Token, ...]:
+def slice_tokens(tokens: tuple[Token, ...], start: int, end: int) -> tuple[Token, ...]:
     """What lies between two columns of a line."""
     return tuple(
         _piece(token, max(start, token.column), min(end, token.column + len(token.text)))

@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-MOUNTED = frozenset((".md", ".png", ".svg", ".jpg", ".json", ".jsonl", ".csv"))
+MOUNTED_SUFFIXES = frozenset((".md", ".png", ".svg", ".jpg", ".json", ".jsonl", ".csv"))
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceFile:
     r"""
     * `path` is the Python file, `shown` its path as the author would type it
     * `place` is its path inside the site
@@ -26,21 +26,21 @@ class Source:
     """
 
     path: Path
-    shown: str
-    place: str
+    display_path: str
+    site_path: str
     uri: str
     name: str
 
 
 @dataclass(frozen=True)
-class Mounted:
+class MountedFile:
     """A file of a folder outside of the documentation, and its address inside."""
 
     path: Path
     uri: str
 
 
-def modules(folder: Path, base: Path) -> Iterator[Source]:
+def find_modules(folder: Path, base: Path) -> Iterator[SourceFile]:
     """All Python files under `folder`, the package itself before what it holds."""
     for path in _files(folder):
         if path.suffix != ".py":
@@ -50,18 +50,18 @@ def modules(folder: Path, base: Path) -> Iterator[Source]:
         dotted = ".".join(parts[:-1] if package else parts)
         page = (*parts[:-1], "index") if package else parts
         place = "/".join(parts) + ".py"
-        yield Source(path, shown(path, base), place, "/".join(page) + ".md", dotted)
+        yield SourceFile(path, display_path(path, base), place, "/".join(page) + ".md", dotted)
 
 
-def mounted(folder: Path, address: str) -> Iterator[Mounted]:
+def find_mounted_files(folder: Path, address: str) -> Iterator[MountedFile]:
     """Everything under `folder` that a page can be or show."""
     for path in _files(folder):
-        if path.suffix.lower() in MOUNTED:
+        if path.suffix.lower() in MOUNTED_SUFFIXES:
             inner = path.relative_to(folder).as_posix()
-            yield Mounted(path, f"{address}/{inner}" if address else inner)
+            yield MountedFile(path, f"{address}/{inner}" if address else inner)
 
 
-def shown(path: Path, base: Path) -> str:
+def display_path(path: Path, base: Path) -> str:
     """As seen from the configuration file, so that no page or message names a machine's folders."""
     try:
         return Path(os.path.relpath(path, base)).as_posix()

@@ -21,9 +21,9 @@ import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mkdocs_annotated.source.scopes import Scope, bind, chain, qualified
+from mkdocs_annotated.source.scopes import Scope, collect_bindings, dotted_name, qualified_name
 
-BUILTIN = "?"
+UNRESOLVED = "?"
 
 
 @dataclass(frozen=True)
@@ -47,34 +47,34 @@ class Name:
     text: str
     dotted: str
     scope: str
-    home: str
+    bound_in: str
     kind: str
     stores: bool = False
 
 
 @dataclass(frozen=True)
-class Names:
+class ModuleNames:
     """All names of a file, in the order they stand, and its named scopes."""
 
-    found: tuple[Name, ...]
+    occurrences: tuple[Name, ...]
     scopes: dict[str, Scope]
 
 
-def names(source: str, tree: ast.Module | None = None) -> Names:
+def find_names(source: str, tree: ast.Module | None = None) -> ModuleNames:
     r"""
     The names in `source`, which is valid Python with `\n` as its only line end.
     """
-    walk = _Walk(source)
+    walk = _NameVisitor(source)
     try:
         walk.module(tree or ast.parse(source))
     except RecursionError:
         # Thousands of terms in one expression: the code stays readable, its names stay plain.
-        return Names((), {"": Scope("", "module", None)})
-    ordered = sorted(walk.found, key=lambda name: (name.line, name.column))
-    return Names(tuple(ordered), walk.scopes)
+        return ModuleNames((), {"": Scope("", "module", None)})
+    ordered = sorted(walk.occurrences, key=lambda name: (name.line, name.column))
+    return ModuleNames(tuple(ordered), walk.scopes)
 
 
-class _Tokens:
+class _NameTokens:
     """The name tokens of a file, by where they begin and where they end."""
 
     def __init__(self, source: str) -> None:
@@ -112,10 +112,10 @@ class _Tokens:
             yield token
 
 
-class _Walk:
+class _NameVisitor:
     def __init__(self, source: str) -> None:
-        self.tokens = _Tokens(source)
-        self.found: list[Name] = []
+        self.tokens = _NameTokens(source)
+        self.occurrences: list[Name] = []
         self.scopes: dict[str, Scope] = {}
 
     def module(self, tree: ast.Module) -> None:
@@ -125,7 +125,7 @@ class _Walk:
 
     def body(self, nodes: list[ast.stmt], scope: Scope) -> None:
         for node in nodes:
-            bind(node, scope)
+            collect_bindings(node, scope)
         for node in nodes:
             self.visit(node, scope)
 
@@ -138,17 +138,17 @@ class _Walk:
         *,
         dotted: str = "",
         stores: bool = False,
-        home: str | None = None,
+        bound_in: str | None = None,
     ) -> None:
         if token is None or unicodedata.normalize("NFKC", token.string) != text:
             return
         dotted = dotted or text
-        if home is None:
-            binder = scope.home(dotted.partition(".")[0])
-            home = BUILTIN if binder is None else binder.label
+        if bound_in is None:
+            binder = scope.lookup(dotted.partition(".")[0])
+            bound_in = UNRESOLVED if binder is None else binder.label
         line, column = token.start
-        self.found.append(
-            Name(line, column, token.end[1], text, dotted, scope.name, home, kind, stores)
+        self.occurrences.append(
+            Name(line, column, token.end[1], text, dotted, scope.name, bound_in, kind, stores)
         )
 
     def start(self, node: ast.AST) -> tokenize.TokenInfo | None:
@@ -172,9 +172,9 @@ class _Walk:
 
     def visit_Attribute(self, node: ast.Attribute, scope: Scope) -> None:
         self.visit(node.value, scope)
-        dotted = chain(node)
+        dotted = dotted_name(node)
         # The head of `f(x).y` is no name: nothing binds it.
-        home = None if dotted else BUILTIN
+        bound_in = None if dotted else UNRESOLVED
         self.add(
             self.tokens.last(node),
             node.attr,
@@ -182,7 +182,7 @@ class _Walk:
             "attribute",
             dotted=dotted or f"?.{node.attr}",
             stores=not isinstance(node.ctx, ast.Load),
-            home=home,
+            bound_in=bound_in,
         )
 
     def visit_JoinedStr(self, node: ast.JoinedStr, scope: Scope) -> None:
@@ -192,7 +192,7 @@ class _Walk:
 
     def visit_keyword(self, node: ast.keyword, scope: Scope) -> None:
         if node.arg:
-            self.add(self.start(node), node.arg, scope, "keyword", home=BUILTIN)
+            self.add(self.start(node), node.arg, scope, "keyword", bound_in=UNRESOLVED)
         self.visit(node.value, scope)
 
     def visit_alias(self, node: ast.alias, scope: Scope, prefix: str = "") -> None:
@@ -202,7 +202,7 @@ class _Walk:
         for i, (token, part) in enumerate(zip(inside, parts, strict=False)):
             dotted = prefix + ".".join(parts[: i + 1])
             binds = i == 0 and not node.asname
-            self.add(token, part, scope, "import", dotted=dotted, stores=binds, home=BUILTIN)
+            self.add(token, part, scope, "import", dotted=dotted, stores=binds, bound_in=UNRESOLVED)
         if node.asname:
             self.add(inside[-1] if inside else None, node.asname, scope, "variable", stores=True)
 
@@ -212,7 +212,7 @@ class _Walk:
         dots = "." * node.level
         for i, (token, part) in enumerate(zip(inside, parts, strict=False)):
             dotted = dots + ".".join(parts[: i + 1])
-            self.add(token, part, scope, "import", dotted=dotted, home=BUILTIN)
+            self.add(token, part, scope, "import", dotted=dotted, bound_in=UNRESOLVED)
         for alias in node.names:
             self.visit_alias(alias, scope, f"{dots}{node.module}." if parts else dots)
 
@@ -221,9 +221,9 @@ class _Walk:
         for each in (*node.decorator_list, *node.bases, *node.keywords):
             self.visit(each, scope)
         outer = self.type_parameters(node, scope)
-        bases = tuple(filter(None, map(chain, node.bases)))
-        inner = Scope(qualified(scope, node.name), "class", outer, bases=bases)
-        inner.first, inner.last = node.lineno, node.end_lineno or node.lineno
+        bases = tuple(filter(None, map(dotted_name, node.bases)))
+        inner = Scope(qualified_name(scope, node.name), "class", outer, bases=bases)
+        inner.first_line, inner.last_line = node.lineno, node.end_lineno or node.lineno
         self.scopes.setdefault(inner.name, inner)
         self.body(node.body, inner)
 
@@ -232,12 +232,12 @@ class _Walk:
         for each in node.decorator_list:
             self.visit(each, scope)
         outer = self.type_parameters(node, scope)
-        inner = Scope(qualified(scope, node.name), "function", outer)
-        inner.first, inner.last = node.lineno, node.end_lineno or node.lineno
-        static = any(chain(each) == "staticmethod" for each in node.decorator_list)
+        inner = Scope(qualified_name(scope, node.name), "function", outer)
+        inner.first_line, inner.last_line = node.lineno, node.end_lineno or node.lineno
+        static = any(dotted_name(each) == "staticmethod" for each in node.decorator_list)
         first = [*node.args.posonlyargs, *node.args.args][:1]
         if scope.kind == "class" and first and not static:
-            inner.owner, inner.this = scope.name, first[0].arg
+            inner.method_of, inner.self_name = scope.name, first[0].arg
         self.scopes.setdefault(inner.name, inner)
         self.parameters(node.args, outer, inner)
         if node.returns:
@@ -249,7 +249,7 @@ class _Walk:
     def visit_Lambda(self, node: ast.Lambda, scope: Scope) -> None:
         inner = Scope(scope.name, "lambda", scope)
         self.parameters(node.args, scope, inner)
-        bind(node.body, inner)
+        collect_bindings(node.body, inner)
         self.visit(node.body, inner)
 
     def parameters(self, node: ast.arguments, outer: Scope, inner: Scope) -> None:
@@ -290,7 +290,7 @@ class _Walk:
         inner = Scope(scope.name, "comprehension", scope)
         generators: list[ast.comprehension] = node.generators  # type: ignore[attr-defined]
         for each in generators:
-            bind(each.target, inner)
+            collect_bindings(each.target, inner)
         for i, each in enumerate(generators):
             self.visit(each.iter, inner if i else scope)
             self.visit(each.target, inner)

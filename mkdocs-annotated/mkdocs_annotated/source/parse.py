@@ -29,7 +29,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from mkdocs_annotated.errors import SourceError
-from mkdocs_annotated.source.scan import Docstring, Line, Scan, Statement, scan
+from mkdocs_annotated.source.scan import Docstring, Line, LogicalLine, Scan, scan
 
 
 @dataclass(frozen=True)
@@ -71,18 +71,18 @@ class Module:
 
     source: str
     rows: tuple[Row, ...]
-    front: tuple[Line, ...] = ()
-    notes: tuple[Line, ...] = ()
+    front_matter: tuple[Line, ...] = ()
+    warnings: tuple[Line, ...] = ()
 
 
 @dataclass
-class Draft:
+class RowBuilder:
     """A row that still grows; `waits` means that its prose has not met its code yet."""
 
     prose: tuple[Line, ...] = ()
     lines: list[int] = field(default_factory=list)
     code: list[Line] = field(default_factory=list)
-    waits: bool = False
+    awaits_code: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,9 +92,9 @@ class Definition:
     name: str
     line: int
     first: int
-    header: Statement
+    header: LogicalLine
     docstring: Docstring | None
-    inner: bool  # a function's own affair, not a member of the module or of a class
+    is_local: bool  # a function's own affair, not a member of the module or of a class
 
 
 HEADING = re.compile(r"#{1,6}[ \t]")
@@ -113,17 +113,20 @@ def parse(text: str, path: str = "<string>") -> Module:
     """
     found = scan(text, path)
     docstring = found.docstring(found.tree.body)
-    definitions = list(_definitions(found, found.tree.body, "", inner=False))
-    rows = _Pairing(found, definitions, docstring).rows()
-    front: tuple[Line, ...] = ()
+    definitions = list(_definitions(found, found.tree.body, "", is_local=False))
+    rows = _RowSplitter(found, definitions, docstring).rows()
+    front_matter: tuple[Line, ...] = ()
     if docstring:
-        front, _ = split_front_matter(docstring.prose)
-        _check_front_matter(front, docstring, path)
+        front_matter, _ = split_front_matter(docstring.prose)
+        _check_front_matter(front_matter, docstring, path)
     documented = [d.docstring for d in definitions if d.docstring]
-    notes = [note for each in documented for note in each.notes]
-    notes += docstring.notes if docstring else ()
+    warnings = [note for each in documented for note in each.warnings]
+    warnings += docstring.warnings if docstring else ()
     return Module(
-        found.source, _freeze(rows, definitions), front, tuple(sorted(notes, key=_number))
+        found.source,
+        _build_rows(rows, definitions),
+        front_matter,
+        tuple(sorted(warnings, key=_number)),
     )
 
 
@@ -164,9 +167,9 @@ def heading_first(prose: tuple[Line, ...]) -> tuple[Line, ...]:
     return (*heading, *blank, *summary, *rest[len(blank) + 1 :])
 
 
-def _check_front_matter(front: tuple[Line, ...], docstring: Docstring, path: str) -> None:
+def _check_front_matter(front_matter: tuple[Line, ...], docstring: Docstring, path: str) -> None:
     first = docstring.prose[0] if docstring.prose else None
-    if first and first.text.rstrip() == "---" and not front:
+    if first and first.text.rstrip() == "---" and not front_matter:
         raise SourceError(path, first.number, "the front matter opened here has no closing ---")
 
 
@@ -174,24 +177,26 @@ def _number(line: Line) -> int:
     return line.number
 
 
-def _definitions(found: Scan, body: Statements, outer: str, *, inner: bool) -> Iterator[Definition]:
+def _definitions(
+    found: Scan, body: Statements, outer: str, *, is_local: bool
+) -> Iterator[Definition]:
     """All definitions in source order, those behind `if` and `try` included."""
     for node in body:
         if isinstance(node, DEFINITIONS):
             name = f"{outer}{node.name}"
-            header = found.statement(node.lineno)
+            header = found.logical_line(node.lineno)
             first = node.decorator_list[0].lineno if node.decorator_list else node.lineno
             docstring = found.docstring(node.body)
             # `def f(): "text"` has no line of its own to move to the left.
             if docstring and docstring.first <= header.last:
                 docstring = None
-            start = found.statement(first).first
-            yield Definition(name, node.lineno, start, header, docstring, inner)
-            hidden = inner or not isinstance(node, ast.ClassDef)
-            yield from _definitions(found, node.body, f"{name}.", inner=hidden)
+            start = found.logical_line(first).first
+            yield Definition(name, node.lineno, start, header, docstring, is_local)
+            hidden = is_local or not isinstance(node, ast.ClassDef)
+            yield from _definitions(found, node.body, f"{name}.", is_local=hidden)
         else:
             for block in _blocks(node):
-                yield from _definitions(found, block, outer, inner=inner)
+                yield from _definitions(found, block, outer, is_local=is_local)
 
 
 def _blocks(node: ast.stmt) -> Iterator[list[ast.stmt]]:
@@ -203,22 +208,22 @@ def _blocks(node: ast.stmt) -> Iterator[list[ast.stmt]]:
         yield part.body
 
 
-def _fresh_starts(found: Scan, body: Statements) -> Iterator[int]:
+def _starts_after_definitions(found: Scan, body: Statements) -> Iterator[int]:
     """Lines on which the statement after a definition begins, in module and class bodies."""
     after_definition = False
     for node in body:
         if isinstance(node, DEFINITIONS):
             if isinstance(node, ast.ClassDef):
-                yield from _fresh_starts(found, node.body)
+                yield from _starts_after_definitions(found, node.body)
         else:
             if after_definition:
-                yield found.statement(node.lineno).first
+                yield found.logical_line(node.lineno).first
             for block in _blocks(node):
-                yield from _fresh_starts(found, block)
+                yield from _starts_after_definitions(found, block)
         after_definition = isinstance(node, DEFINITIONS)
 
 
-class _Pairing:
+class _RowSplitter:
     """Walks down the file once, deciding for each line which row it joins."""
 
     def __init__(
@@ -230,15 +235,15 @@ class _Pairing:
         self.docstring_lines = {
             n for d in self.opening.values() if d.docstring for n in d.docstring.lines
         } | set(docstring.lines if docstring else ())
-        self.fresh = {d.first for d in definitions if not d.docstring and not d.inner}
-        self.fresh.update(_fresh_starts(found, found.tree.body))
-        self.drafts: list[Draft] = []
+        self.fresh = {d.first for d in definitions if not d.docstring and not d.is_local}
+        self.fresh.update(_starts_after_definitions(found, found.tree.body))
+        self.builders: list[RowBuilder] = []
         self.before: list[int] = []  # blank lines above the first row
 
-    def rows(self) -> list[Draft]:
+    def rows(self) -> list[RowBuilder]:
         documented: Definition | None = None  # whose header or docstring is being read
-        owner = Draft()  # the row of that docstring
-        comment: Draft | None = None  # takes the next line of the same comment
+        owner = RowBuilder()  # the row of that docstring
+        comment: RowBuilder | None = None  # takes the next line of the same comment
         for line in self.found.lines:
             n = line.number
             if documented and documented.docstring and n > documented.docstring.last:
@@ -246,8 +251,8 @@ class _Pairing:
             if n in self.opening:
                 documented = self.opening[n]
                 prose = documented.docstring.prose if documented.docstring else ()
-                owner = self.open(Draft(heading_first(prose)))
-            text = self.found.comments.get(n)
+                owner = self.open(RowBuilder(heading_first(prose)))
+            text = self.found.block_comments.get(n)
             if text is not None:
                 if comment is None:
                     comment = self.open_comment(n, documented, owner)
@@ -256,25 +261,25 @@ class _Pairing:
             comment = None
             if n in self.docstring_lines:
                 self.take_docstring_line(n, owner if documented else None)
-            elif n in self.found.blanks:
-                if self.drafts:
-                    self.drafts[-1].code.append(line)
-                    self.drafts[-1].lines.append(n)
+            elif n in self.found.blank_lines:
+                if self.builders:
+                    self.builders[-1].code.append(line)
+                    self.builders[-1].lines.append(n)
                 else:
                     self.before.append(n)
             else:
                 self.take_code(line)
         if self.before:
-            self.open(Draft())
-        return self.drafts
+            self.open(RowBuilder())
+        return self.builders
 
-    def open(self, draft: Draft) -> Draft:
-        draft.lines.extend(self.before)
+    def open(self, builder: RowBuilder) -> RowBuilder:
+        builder.lines.extend(self.before)
         self.before.clear()
-        self.drafts.append(draft)
-        return draft
+        self.builders.append(builder)
+        return builder
 
-    def open_comment(self, n: int, documented: Definition | None, owner: Draft) -> Draft:
+    def open_comment(self, n: int, documented: Definition | None, owner: RowBuilder) -> RowBuilder:
         """
         A comment opens a row for the code under it.
 
@@ -282,65 +287,69 @@ class _Pairing:
         there the comment gets a row without code, above. Inside the brackets of the header it
         takes the parameters that follow.
         """
-        draft = Draft(self.found.comment_prose(n), waits=True)
+        builder = RowBuilder(self.found.comment_prose(n), awaits_code=True)
         if documented is None or documented.header.first < n <= documented.header.last:
-            return self.open(draft)
-        place = next(i for i, each in enumerate(self.drafts) if each is owner)
-        self.drafts.insert(place, draft)
-        return draft
+            return self.open(builder)
+        place = next(i for i, each in enumerate(self.builders) if each is owner)
+        self.builders.insert(place, builder)
+        return builder
 
-    def take_docstring_line(self, n: int, owner: Draft | None) -> None:
+    def take_docstring_line(self, n: int, owner: RowBuilder | None) -> None:
         if owner is None:
             # The module docstring. A shebang above it has no prose of its own and joins it.
             if self.module and n == self.module.first:
                 prose = heading_first(split_front_matter(self.module.prose)[1])
-                if self.drafts and not self.drafts[-1].prose and not self.drafts[-1].waits:
-                    self.drafts[-1].prose = prose
+                if (
+                    self.builders
+                    and not self.builders[-1].prose
+                    and not self.builders[-1].awaits_code
+                ):
+                    self.builders[-1].prose = prose
                 else:
-                    self.open(Draft(prose))
-            owner = self.drafts[-1]
+                    self.open(RowBuilder(prose))
+            owner = self.builders[-1]
         owner.lines.append(n)
 
     def take_code(self, line: Line) -> None:
-        current = self.drafts[-1] if self.drafts else None
-        leaves = line.number in self.fresh and current and current.prose and not current.waits
+        current = self.builders[-1] if self.builders else None
+        leaves = line.number in self.fresh and current and current.prose and not current.awaits_code
         if current is None or leaves:
-            current = self.open(Draft())
-        current.waits = False
+            current = self.open(RowBuilder())
+        current.awaits_code = False
         current.code.append(line)
         current.lines.append(line.number)
 
 
-def _freeze(drafts: list[Draft], definitions: list[Definition]) -> tuple[Row, ...]:
+def _build_rows(builders: list[RowBuilder], definitions: list[Definition]) -> tuple[Row, ...]:
     """Trims, drops empty rows while keeping their lines, and puts the names in their places."""
-    kept: list[tuple[Draft, list[Line]]] = []
+    kept: list[tuple[RowBuilder, list[Line]]] = []
     orphans: list[int] = []
-    for draft in drafts:
-        code = draft.code
+    for builder in builders:
+        code = builder.code
         while code and not code[0].text.strip():
             code = code[1:]
         while code and not code[-1].text.strip():
             code = code[:-1]
-        if draft.prose or code:
-            draft.lines[:0] = orphans
+        if builder.prose or code:
+            builder.lines[:0] = orphans
             orphans = []
-            kept.append((draft, code))
+            kept.append((builder, code))
         elif kept:
-            kept[-1][0].lines.extend(draft.lines)
+            kept[-1][0].lines.extend(builder.lines)
         else:
-            orphans.extend(draft.lines)
+            orphans.extend(builder.lines)
     if orphans:
-        kept.append((Draft(lines=orphans), []))
+        kept.append((RowBuilder(lines=orphans), []))
     names = _first_of_each_name(definitions)
     at = sorted(names)
     rows = []
-    for draft, code in kept:
+    for builder, code in kept:
         numbers = {line.number for line in code}
         span = (min(numbers), max(numbers)) if numbers else (1, 0)
         near = at[bisect.bisect_left(at, span[0]) : bisect.bisect_right(at, span[1])]
         anchors = tuple(Anchor(names[n], n) for n in near if n in numbers)
-        lines = tuple(sorted(draft.lines))
-        rows.append(Row(lines, draft.prose, tuple(code), anchors, _indent(code)))
+        lines = tuple(sorted(builder.lines))
+        rows.append(Row(lines, builder.prose, tuple(code), anchors, _indent(code)))
     return tuple(rows)
 
 

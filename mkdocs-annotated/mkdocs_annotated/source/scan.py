@@ -29,12 +29,12 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Statement:
+class LogicalLine:
     """A logical line: the physical lines it spans, and its string if it is nothing else."""
 
     first: int
     last: int
-    lone_string: tokenize.TokenInfo | None = None
+    string_token: tokenize.TokenInfo | None = None
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Docstring:
     first: int
     last: int
     prose: tuple[Line, ...]
-    notes: tuple[Line, ...]
+    warnings: tuple[Line, ...]
 
     @property
     def lines(self) -> range:
@@ -58,13 +58,13 @@ class Scan:
     source: str
     lines: tuple[Line, ...]
     tree: ast.Module
-    comments: dict[int, str]  # prose comments on lines of their own
-    trailing: dict[int, str]  # comments behind code
-    blanks: frozenset[int]
-    statements: dict[int, Statement]  # by each physical line
+    block_comments: dict[int, str]  # prose comments on lines of their own
+    inline_comments: dict[int, str]  # comments behind code
+    blank_lines: frozenset[int]
+    logical_lines: dict[int, LogicalLine]  # by each physical line
 
-    def statement(self, line: int) -> Statement:
-        return self.statements[line]
+    def logical_line(self, line: int) -> LogicalLine:
+        return self.logical_lines[line]
 
     def docstring(self, body: list[ast.stmt]) -> Docstring | None:
         """
@@ -78,20 +78,20 @@ class Scan:
             return None
         if not isinstance(node.value.value, str):
             return None
-        statement = self.statements[node.lineno]
-        token = statement.lone_string
-        behind = self.trailing.get(statement.last)
-        if token is None or (behind is not None and not is_directive(behind, statement.last)):
+        logical_line = self.logical_lines[node.lineno]
+        token = logical_line.string_token
+        behind = self.inline_comments.get(logical_line.last)
+        if token is None or (behind is not None and not is_directive(behind, logical_line.last)):
             return None
         prose, notes = _docstring_prose(token)
-        return Docstring(statement.first, statement.last, prose, notes)
+        return Docstring(logical_line.first, logical_line.last, prose, notes)
 
     def comment_prose(self, line: int) -> tuple[Line, ...]:
         """The text of the run of comment lines that begins on `line`."""
         found = []
-        while line in self.comments:
+        while line in self.block_comments:
             # `#:` documents an attribute for other tools; a line of `###` is a ruler.
-            text = re.sub(r"^#+:?", "", self.comments[line])
+            text = re.sub(r"^#+:?", "", self.block_comments[line])
             found.append(Line(line, text.expandtabs(4).rstrip()))
             line += 1
         return _trim(_dedent(found))
@@ -102,9 +102,9 @@ DIRECTIVE = re.compile(
     r"#\s*(?:noqa\b|nosec\b|pragma\b|type:|fmt:|mypy:|ruff:|isort:|pylint:|pyright:|flake8:|yapf:)",
     re.IGNORECASE,
 )
-CODING = re.compile(r"#.*?coding[:=][ \t]*[-\w.]+")
-OPENING = re.compile(r"([A-Za-z]*)('''|\"\"\"|'|\")")
-BORING = (tokenize.NL, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER)
+CODING_LINE = re.compile(r"#.*?coding[:=][ \t]*[-\w.]+")
+OPENING_QUOTES = re.compile(r"([A-Za-z]*)('''|\"\"\"|'|\")")
+LAYOUT_TOKENS = (tokenize.NL, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER)
 # Python 3.12 splits f-strings into tokens, so that comments inside them appear as comments.
 STRING_STARTS = {getattr(tokenize, name, None) for name in ("FSTRING_START", "TSTRING_START")}
 STRING_ENDS = {getattr(tokenize, name, None) for name in ("FSTRING_END", "TSTRING_END")}
@@ -113,14 +113,14 @@ STRING_ENDS = {getattr(tokenize, name, None) for name in ("FSTRING_END", "TSTRIN
 def is_directive(comment: str, line: int) -> bool:
     if line == 1 and comment.startswith("#!"):
         return True
-    if line <= 2 and CODING.match(comment):
+    if line <= 2 and CODING_LINE.match(comment):
         return True
     # `# Type: the kind of thing` is a sentence, `# type: ignore` is not.
     found = DIRECTIVE.match(comment)
     return bool(found) and not re.match(r"#\s*[A-Z][a-z]", comment)
 
 
-def read(path: Path, shown: str) -> str:
+def read_source(path: Path, shown: str) -> str:
     """The text as Python decodes it: byte-order mark and coding line are honoured."""
     try:
         with tokenize.open(path) as file:
@@ -157,10 +157,10 @@ def scan(text: str, path: str) -> Scan:
 def _classify(
     source: str, lines: tuple[Line, ...], tree: ast.Module, tokens: list[tokenize.TokenInfo]
 ) -> Scan:
-    comments: dict[int, str] = {}
-    trailing: dict[int, str] = {}
+    block_comments: dict[int, str] = {}
+    inline_comments: dict[int, str] = {}
     inside: set[int] = set()  # lines that continue a string
-    statements: dict[int, Statement] = {}
+    logical_lines: dict[int, LogicalLine] = {}
     current: list[tokenize.TokenInfo] = []
     open_strings: list[int] = []
     for token in tokens:
@@ -173,23 +173,23 @@ def _classify(
             inside.update(range(row + 1, token.end[0] + 1))
         if token.type == tokenize.COMMENT:
             if not open_strings and lines[row - 1].text[:column].strip():
-                trailing[row] = token.string
+                inline_comments[row] = token.string
             elif not open_strings and not is_directive(token.string, row):
-                comments[row] = token.string
+                block_comments[row] = token.string
         elif token.type == tokenize.NEWLINE:
             if current:
-                _add_statement(statements, current, row, lines)
+                _add_statement(logical_lines, current, row, lines)
             current = []
-        elif token.type not in BORING:
+        elif token.type not in LAYOUT_TOKENS:
             current.append(token)
-    blanks = frozenset(
+    blank_lines = frozenset(
         line.number for line in lines if not line.text.strip() and line.number not in inside
     )
-    return Scan(source, lines, tree, comments, trailing, blanks, statements)
+    return Scan(source, lines, tree, block_comments, inline_comments, blank_lines, logical_lines)
 
 
 def _add_statement(
-    statements: dict[int, Statement],
+    logical_lines: dict[int, LogicalLine],
     tokens: list[tokenize.TokenInfo],
     last: int,
     lines: tuple[Line, ...],
@@ -201,13 +201,13 @@ def _add_statement(
         margin = lines[first - 1].text[: token.start[1]]
         if token.end[0] == last and not margin.strip():
             lone = token
-    statement = Statement(first, last, lone)
+    logical_line = LogicalLine(first, last, lone)
     for n in range(first, last + 1):
-        statements[n] = statement
+        logical_lines[n] = logical_line
 
 
 def _docstring_prose(token: tokenize.TokenInfo) -> tuple[tuple[Line, ...], tuple[Line, ...]]:
-    opening = OPENING.match(token.string)
+    opening = OPENING_QUOTES.match(token.string)
     if opening is None:  # a string token always begins with its quotes
         raise AssertionError(token.string)
     quotes = len(opening[2])

@@ -15,7 +15,7 @@ COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
 
 @dataclass(frozen=True)
-class Binding:
+class ImportedName:
     r"""What an import binds: `c` to `a.b` for `import a.b as c`; `level` counts leading dots."""
 
     module: str
@@ -35,28 +35,28 @@ class Scope:
     kind: str
     parent: Scope | None
     bound: set[str] = field(default_factory=set)
-    elsewhere: dict[str, str] = field(default_factory=dict)  # global and nonlocal
-    owner: str = ""  # a method's class
-    this: str = ""  # a method's first parameter
+    declared: dict[str, str] = field(default_factory=dict)  # global and nonlocal
+    method_of: str = ""  # a method's class
+    self_name: str = ""  # a method's first parameter
     bases: tuple[str, ...] = ()
-    imports: dict[str, Binding] = field(default_factory=dict)
+    imports: dict[str, ImportedName] = field(default_factory=dict)
     parameters: frozenset[str] = frozenset()
-    first: int = 0
-    last: int = 0
+    first_line: int = 0
+    last_line: int = 0
 
     @property
     def label(self) -> str:
         named = self.kind in ("module", "class", "function")
         return self.name if named else f"{self.name}.<{self.kind}>"
 
-    def home(self, name: str) -> Scope | None:
+    def lookup(self, name: str) -> Scope | None:
         """The scope that binds `name` as seen from here."""
         here: Scope | None = self
         seen_from_inside = False
         while here is not None:
-            outside = here.elsewhere.get(name)
+            outside = here.declared.get(name)
             if outside == "global":
-                return here.top()
+                return here.module_scope()
             hidden = seen_from_inside and here.kind == "class"
             if name in here.bound and not outside and not hidden:
                 return here
@@ -65,14 +65,14 @@ class Scope:
             here = here.parent
         return None
 
-    def top(self) -> Scope:
+    def module_scope(self) -> Scope:
         here = self
         while here.parent is not None:
             here = here.parent
         return here
 
 
-def bind(node: ast.AST, scope: Scope) -> None:
+def collect_bindings(node: ast.AST, scope: Scope) -> None:
     """Notes the names that a node binds in `scope`, without entering other scopes."""
     if isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
         scope.bound.add(node.name)
@@ -91,28 +91,28 @@ def bind(node: ast.AST, scope: Scope) -> None:
         _bind_import(node, scope)
     elif isinstance(node, (ast.Global, ast.Nonlocal)):
         kind = "global" if isinstance(node, ast.Global) else "nonlocal"
-        scope.elsewhere.update((name, kind) for name in node.names)
+        scope.declared.update((name, kind) for name in node.names)
     elif isinstance(node, (ast.ExceptHandler, ast.MatchAs, ast.MatchStar)) and node.name:
         scope.bound.add(node.name)
     elif isinstance(node, ast.MatchMapping) and node.rest:
         scope.bound.add(node.rest)
     for child in ast.iter_child_nodes(node):
-        bind(child, scope)
+        collect_bindings(child, scope)
 
 
 def _bind_import(node: ast.Import | ast.ImportFrom, scope: Scope) -> None:
     for alias in node.names:
         if isinstance(node, ast.ImportFrom):
-            what = Binding(node.module or "", alias.name, node.level)
+            what = ImportedName(node.module or "", alias.name, node.level)
             name = alias.asname or alias.name
         else:
             name = alias.asname or alias.name.partition(".")[0]
-            what = Binding(alias.name if alias.asname else name)
+            what = ImportedName(alias.name if alias.asname else name)
         scope.bound.add(name)
         scope.imports[name] = what
 
 
-def chain(node: ast.expr) -> str:
+def dotted_name(node: ast.expr) -> str:
     """`a.b.c` as text, empty if its head is no name."""
     parts: list[str] = []
     while isinstance(node, ast.Attribute):
@@ -121,5 +121,5 @@ def chain(node: ast.expr) -> str:
     return ".".join([node.id, *reversed(parts)]) if isinstance(node, ast.Name) else ""
 
 
-def qualified(scope: Scope, name: str) -> str:
+def qualified_name(scope: Scope, name: str) -> str:
     return f"{scope.name}.{name}" if scope.name else name

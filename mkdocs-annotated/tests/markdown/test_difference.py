@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from mkdocs.exceptions import Abort
-from mkdocs_annotated.markdown.difference import extent, render, side
+from mkdocs_annotated.markdown.difference import definition_lines, make_side, render_table
 from mkdocs_annotated.source.parse import parse
 
 LEFT = '''
@@ -59,7 +59,7 @@ def table(two, block: str = BOTH) -> str:
     return found[0]
 
 
-def shown(table: str) -> list[list[str]]:
+def display_path(table: str) -> list[list[str]]:
     """The text of the cells, row by row, without the line numbers."""
     rows = re.sub(r"<thead>.*?<tbody", "<tbody", table, flags=re.DOTALL).split("<tr")[1:]
     return [
@@ -72,7 +72,7 @@ def shown(table: str) -> list[list[str]]:
 
 
 def test_the_table_holds_the_code_of_both_without_prose(two):
-    assert shown(table(two)) == [
+    assert display_path(table(two)) == [
         ["@property", ""],
         ["def add(self, x):", "def add(x, y):"],
         ["    total = x + self.one", "    total = x + y"],
@@ -104,10 +104,10 @@ def test_heads_and_numbers_lead_to_the_pages(two):
 
 
 def test_whole_files_classes_and_prose_can_be_compared(two):
-    whole = shown(table(two, "shapes/left.py\nshapes/right.py"))
+    whole = display_path(table(two, "shapes/left.py\nshapes/right.py"))
     assert ["class Left:", ""] in whole
     assert any("return x * 2" in row[0] for row in whole)
-    kept = shown(table(two, f"{BOTH}\nwith: prose"))
+    kept = display_path(table(two, f"{BOTH}\nwith: prose"))
     assert ["    # The sum.", ""] in kept or any("# The sum." in row[0] for row in kept)
     assert any("x + self.one  # [n]" in row[0] for row in kept)
     assert any('"""' in row[1] for row in kept)
@@ -117,7 +117,7 @@ def test_a_source_beside_itself_has_no_marked_line(two):
     html = table(two, "shapes/left.py#Left\nshapes/left.py#Left")
     assert "class=x" not in html
     assert "<mark>" not in html
-    assert all(left == right for left, right in shown(html))
+    assert all(left == right for left, right in display_path(html))
 
 
 def test_a_search_finds_code_where_it_stands(two):
@@ -179,16 +179,16 @@ def test_a_page_follows_its_sources(two):
 
 def test_extents_include_decorators_and_reach_into_blocks():
     source = "if a:\n    class B:\n        @c\n        def d(self):\n            pass\nx = 1\n"
-    assert extent(source, "B") == (2, 5)
-    assert extent(source, "B.d") == (3, 5)
-    assert extent(source, "d") is None
-    assert extent(source, "x") is None
+    assert definition_lines(source, "B") == (2, 5)
+    assert definition_lines(source, "B.d") == (3, 5)
+    assert definition_lines(source, "d") is None
+    assert definition_lines(source, "x") is None
 
 
 def test_code_is_escaped():
     module = parse("x = '<b>' if 1 < 2 & 3 else \"<i>\"\n", "a.py")
-    one = side("a.py", "", (module, "a.html"))
-    html = render(one, one)
+    one = make_side("a.py", "", (module, "a.html"))
+    html = render_table(one, one)
     assert "<b>" not in html
     assert html.count("&lt;b>") == 2
 
@@ -198,7 +198,7 @@ def test_code_is_escaped():
 )
 def test_every_code_line_of_a_real_file_is_compared(path):
     module = parse(path.read_text(), path.name)
-    lines = side(path.name, "", (module, "")).lines
+    lines = make_side(path.name, "", (module, "")).lines
     coded = [line for row in module.rows for line in row.code if line.text.strip()]
     assert {line.number for line in lines} <= {line.number for line in coded}
     missing = {line.number for line in coded} - {line.number for line in lines}

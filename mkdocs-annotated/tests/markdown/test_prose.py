@@ -6,7 +6,7 @@ import re
 
 import pytest
 from mkdocs_annotated.errors import SourceError
-from mkdocs_annotated.markdown.prose import document, plain, split
+from mkdocs_annotated.markdown.prose import join_rows, plain_text, split_rows
 from mkdocs_annotated.source.parse import parse
 
 
@@ -41,7 +41,7 @@ def test_a_heading_inside_a_fence_is_no_title(render):
 
 
 def test_headings_lose_their_marks_where_only_text_is_shown():
-    assert plain(r"## `f` and [*g*](g.py): $\beta$ ##") == "f and g: beta"
+    assert plain_text(r"## `f` and [*g*](g.py): $\beta$ ##") == "f and g: beta"
 
 
 @pytest.mark.parametrize(
@@ -74,18 +74,18 @@ def test_no_row_reaches_into_the_next(render, prose: str):
 def test_an_unclosed_fence_is_an_error_with_its_line():
     module = parse("x = 1\n# Text.\n#\n# ```python\n# y\nz = 1\n# ```\n")
     with pytest.raises(SourceError, match=r"^a\.py:4: the code fence ``` opened here is never"):
-        document(module, "a", "a.py")
+        join_rows(module, "a", "a.py")
 
 
 def test_a_lost_marker_is_an_error_that_names_the_row():
     module = parse("# one\nx = 1\n# two\ny = 2\n")
-    doc = document(module, "a", "a.py")
+    doc = join_rows(module, "a", "a.py")
     whole = "".join(f"<p>{doc.marker}x{i}</p>" for i in range(3))
-    assert split(whole, doc).rows == ("", "")
+    assert split_rows(whole, doc).rows == ("", "")
     with pytest.raises(SourceError, match=r"^a\.py:1: the Markdown of this row does not end"):
-        split(whole.replace(f"<p>{doc.marker}x1</p>", ""), doc)
+        split_rows(whole.replace(f"<p>{doc.marker}x1</p>", ""), doc)
     with pytest.raises(SourceError, match=r"^a\.py:3: the Markdown of this row does not end"):
-        split(whole.replace(f"<p>{doc.marker}x2</p>", ""), doc)
+        split_rows(whole.replace(f"<p>{doc.marker}x2</p>", ""), doc)
 
 
 def test_html_that_is_cut_open_is_an_error(render):

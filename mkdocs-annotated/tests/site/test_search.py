@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from types import SimpleNamespace
 
-from mkdocs_annotated.markdown.prose import Pieces
+from mkdocs_annotated.markdown.prose import RenderedRows
 from mkdocs_annotated.site import search
 from mkdocs_annotated.source.scan import Line
 
@@ -50,7 +50,7 @@ def test_a_row_holds_its_prose_and_its_code_with_line_numbers(render):
         # Alone.
         '''
     )
-    found = search.rows(page.module, Pieces(page.rows, page.tail))
+    found = search.rows(page.module, RenderedRows(page.rows, page.tail))
     assert [entry.prose for entry in found] == ["example Twice $x$.", "Alone."]
     assert found[0].anchor == "L2"
     assert found[0].code == (Line(1, "def f(x):"), Line(3, "    return x + x"))
@@ -59,7 +59,7 @@ def test_a_row_holds_its_prose_and_its_code_with_line_numbers(render):
 
 def test_footnotes_are_found_as_well(render):
     page = render("# Text.[^a]\n#\n# [^a]: The small print.\nx = 1\n")
-    found = search.rows(page.module, Pieces(page.rows, page.tail))
+    found = search.rows(page.module, RenderedRows(page.rows, page.tail))
     assert found[-1].anchor == "fn:a"
     assert "The small print." in found[-1].prose
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mkdocs.exceptions import Abort
-from mkdocs_annotated.markdown.equations import letter, mark
+from mkdocs_annotated.markdown.equations import mark_symbols, symbol_structure
 from mkdocs_annotated.markdown.math import to_mathml
 
 OPTIONS = "sources: [shapes], symbols: symbols.yml"
@@ -57,10 +57,10 @@ SYMBOLS = r"""
 
 def marked(latex: str, *symbols: str) -> list[str]:
     """The symbols of a formula, each with the text it covers."""
-    shapes = {letter(to_mathml(each, display=False)): each for each in symbols}
+    shapes = {symbol_structure(to_mathml(each, display=False)): each for each in symbols}
     seen: list[str] = []
     plain = to_mathml(latex, display=True)
-    html = mark(f"<p>{plain}</p>", shapes, seen.append)
+    html = mark_symbols(f"<p>{plain}</p>", shapes, seen.append)
     assert re.sub(r' data-s="[^"]*"', "", html) == f"<p>{plain}</p>"
     assert html.count("data-s=") == len(seen)
     return seen
@@ -98,12 +98,12 @@ def test_marks_change_nothing_but_attributes_in_any_formula(latex: str):
 @given(st.text("<>/math data-latex=\"a'W&;", max_size=60))
 def test_text_that_only_looks_like_a_formula_is_left_alone(text: str):
     html = f'<math data-latex="W">{text}</math>'
-    assert mark(html, {("mi", "W"): "W"}, print) == html
+    assert mark_symbols(html, {("mi", "W"): "W"}, print) == html
 
 
 @pytest.mark.parametrize("latex", ["WZ", "W + 1", "f(x)", "{W Z}"])
 def test_more_than_one_letter_is_no_symbol(latex: str):
-    assert letter(to_mathml(latex, display=False)) is None
+    assert symbol_structure(to_mathml(latex, display=False)) is None
 
 
 def parts(html: str) -> list[tuple[str, int, str]]:

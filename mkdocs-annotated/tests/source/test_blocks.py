@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 from mkdocs_annotated.source import blocks as module
-from mkdocs_annotated.source.blocks import DEFINITIONS, blocks, script
-from mkdocs_annotated.source.scan import read
+from mkdocs_annotated.source.blocks import DEFINITIONS, copyable_code, to_script
+from mkdocs_annotated.source.scan import read_source
 
 LIBRARY = Path(sysconfig.get_path("stdlib"))
 FILES = [
@@ -32,15 +32,15 @@ def parsed(text: str) -> ast.AST:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_the_syntax_tree_of_a_copied_block_is_that_of_the_source(path: Path):
-    source = read(path, path.name)
-    found = blocks(source)
+    source = read_source(path, path.name)
+    found = copyable_code(source)
     wanted = sorted(ast.dump(node) for node in definitions(source))
     assert sorted(ast.dump(parsed(found.text(*span))) for span in found.spans) == wanted
     assert len(wanted) >= 1 or path.name == "__init__.py"
 
 
 def test_comments_go_and_docstrings_stay():
-    found = blocks(
+    found = copyable_code(
         "@cache  # why\n"
         "# between\n"
         "def f(x,\n"
@@ -59,13 +59,15 @@ def test_comments_go_and_docstrings_stay():
 
 
 def test_an_outer_block_stands_before_the_ones_in_it():
-    found = blocks("class A:\n    def f(self):\n        def g(): pass\n\n    def h(self): pass\n")
+    found = copyable_code(
+        "class A:\n    def f(self):\n        def g(): pass\n\n    def h(self): pass\n"
+    )
     assert found.spans == ((1, 5), (2, 3), (3, 3), (5, 5))
 
 
 def test_strings_that_look_like_comments_stay():
     source = 'x = """\n# no comment\n"""\n'
-    assert blocks(source).text(1, 3) == source
+    assert copyable_code(source).text(1, 3) == source
 
 
 @pytest.mark.skipif(
@@ -73,11 +75,11 @@ def test_strings_that_look_like_comments_stay():
 )
 def test_a_comment_that_is_part_of_a_string_stays():
     source = 'x = f"""{y # shown\n=}"""  # gone\n'
-    assert blocks(source).text(1, 2) == 'x = f"""{y # shown\n=}"""\n'
+    assert copyable_code(source).text(1, 2) == 'x = f"""{y # shown\n=}"""\n'
 
 
 def test_the_script_holds_lines_and_spans():
-    text = script(blocks("# a\nx = 1\n\ndef f(): pass"))
+    text = to_script(copyable_code("# a\nx = 1\n\ndef f(): pass"))
     assert text.startswith("annotatedBlocks=")
     assert json.loads(text.removeprefix("annotatedBlocks=")) == [
         [None, "x = 1", "", "def f(): pass"],

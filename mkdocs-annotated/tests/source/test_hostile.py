@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from mkdocs_annotated.errors import SourceError
-from mkdocs_annotated.markdown.markup import SCHEMES
+from mkdocs_annotated.markdown.markup import ALLOWED_SCHEMES
 from mkdocs_annotated.markdown.math import to_mathml
 
 
@@ -123,7 +123,7 @@ def harmless(html: str) -> Elements:
             if key in ("href", "src"):
                 address = "".join((value or "").split()).lower()
                 scheme = address.partition(":")[0] if ":" in address.split("/")[0] else ""
-                assert scheme in SCHEMES or address.startswith("#"), value
+                assert scheme in ALLOWED_SCHEMES or address.startswith("#"), value
     return page
 
 

@@ -11,21 +11,21 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mkdocs_annotated.source.names import Name, names
-from mkdocs_annotated.source.scan import read
+from mkdocs_annotated.source.names import Name, find_names
+from mkdocs_annotated.source.scan import read_source
 
 
 def found(source: str) -> tuple[Name, ...]:
-    return names(textwrap.dedent(source).lstrip("\n")).found
+    return find_names(textwrap.dedent(source).lstrip("\n")).occurrences
 
 
 def homes(source: str, name: str) -> list[str]:
-    return [each.home for each in found(source) if each.dotted == name]
+    return [each.bound_in for each in found(source) if each.dotted == name]
 
 
 def assert_places_are_right(source: str) -> int:
     rows = source.split("\n")
-    every = names(source).found
+    every = find_names(source).occurrences
     for name in every:
         assert rows[name.line - 1][name.column : name.end] == name.text
     return len(every)
@@ -56,7 +56,7 @@ def test_a_place_counts_characters_whatever_stands_before_it(parts: list[str], t
 def test_names_of_the_standard_library_stand_where_they_are_said_to():
     total = 0
     for path in sorted(Path(sysconfig.get_path("stdlib")).glob("[a-d]*.py")):
-        total += assert_places_are_right(read(path, path.name))
+        total += assert_places_are_right(read_source(path, path.name))
     assert total > 20_000
 
 
@@ -93,7 +93,7 @@ def test_each_kind_of_name_is_told_from_the_others():
 
 def test_a_scope_is_the_qualified_name_around_a_name():
     source = "class A:\n    w = 1\n    def f(self):\n        def g(): return w\n"
-    assert [(each.scope, each.home) for each in found(source) if each.text == "w"] == [
+    assert [(each.scope, each.bound_in) for each in found(source) if each.text == "w"] == [
         ("A", "A"),
         ("A.f.g", "?"),
     ]
@@ -123,11 +123,11 @@ def test_the_home_of_a_name_is_the_scope_that_binds_it(source: str, expected: li
 
 def test_names_in_an_f_string_are_right_or_left_out():
     source = 'n = 1\nprint(f"n {n} {{n}} {n!r:>{n}} é{self.n}")\n'
-    count = sum(each.text == "n" for each in names(source).found)
+    count = sum(each.text == "n" for each in find_names(source).occurrences)
     assert_places_are_right(source)
     assert count == (5 if sys.version_info >= (3, 12) else 1)
 
 
 def test_an_expression_deeper_than_python_allows_has_plain_names():
-    assert len(names("x = " + "a + " * 9 + "a\n").found) == 11
-    assert names("x = " + "a + " * 3000 + "a\n").found == ()
+    assert len(find_names("x = " + "a + " * 9 + "a\n").occurrences) == 11
+    assert find_names("x = " + "a + " * 3000 + "a\n").occurrences == ()

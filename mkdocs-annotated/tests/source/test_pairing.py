@@ -221,26 +221,26 @@ def test_the_indent_of_a_row_is_that_of_all_its_lines():
 def test_docstrings_come_from_the_source_and_not_from_their_value():
     module = parsed('def f():\n    r"""$\\beta \\tau$"""\n')
     assert module.rows[0].prose[0].text == r"$\beta \tau$"
-    assert module.notes == ()
+    assert module.warnings == ()
 
 
 def test_a_docstring_that_should_be_raw_is_noted():
     module = parsed('def f():\n    """\n    $\\beta$\n    """\n')
     assert module.rows[0].prose[0].text == r"$\beta$"
-    assert [(note.number, note.text) for note in module.notes] == [
+    assert [(note.number, note.text) for note in module.warnings] == [
         (3, '\\b in a docstring that is not raw; write r"""')
     ]
 
 
 def test_a_control_character_in_a_docstring_is_noted():
-    notes = parse('"""a\x08b"""\n').notes
+    notes = parse('"""a\x08b"""\n').warnings
     assert [note.text for note in notes] == ["control character U+0008 in a docstring"]
 
 
 def test_escapes_that_mean_themselves_are_resolved_without_a_note():
     module = parse('"""a \\\\ b \\"c\\" \\\nd"""\n')
     assert [line.text for line in module.rows[0].prose] == ['a \\ b "c" ', "d"]
-    assert module.notes == ()
+    assert module.warnings == ()
 
 
 @pytest.mark.parametrize(
@@ -320,7 +320,7 @@ def test_form_feeds_and_tabs_are_kept():
 
 def test_front_matter_is_taken_out_of_the_prose():
     module = parsed('"""\n---\ntitle: T\n---\n\nHead.\n"""\n')
-    assert [line.text for line in module.front] == ["title: T"]
+    assert [line.text for line in module.front_matter] == ["title: T"]
     assert [line.text for line in module.rows[0].prose] == ["Head."]
 
 

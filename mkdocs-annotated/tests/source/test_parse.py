@@ -13,10 +13,10 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from mkdocs_annotated.errors import SourceError
-from mkdocs_annotated.markdown.prose import Pieces
+from mkdocs_annotated.markdown.prose import RenderedRows
 from mkdocs_annotated.pages import page
 from mkdocs_annotated.source.parse import Module, parse
-from mkdocs_annotated.source.scan import read
+from mkdocs_annotated.source.scan import read_source
 
 LIBRARY = Path(sysconfig.get_path("stdlib"))
 
@@ -44,7 +44,7 @@ def check_nothing_is_lost(module: Module) -> None:
     shown = [line for row in module.rows for line in row.code]
     assert [line.number for line in shown] == sorted({line.number for line in shown})
     assert all(lines[line.number - 1] == line.text for line in shown)
-    prose = {line.number for row in module.rows for line in (*row.prose, *module.front)}
+    prose = {line.number for row in module.rows for line in (*row.prose, *module.front_matter)}
     for n, line in enumerate(lines, start=1):
         hidden = n not in prose and all(n != each.number for each in shown)
         if hidden:
@@ -52,7 +52,7 @@ def check_nothing_is_lost(module: Module) -> None:
             assert not re.search(r"\w", re.sub(r"^\s*[rRuU]*(?='|\")|^---$", "", line)), (n, line)
     for row in module.rows:
         numbers = {line.number for line in (*row.prose, *row.code)}
-        assert numbers <= set(row.lines) | {line.number for line in module.front}
+        assert numbers <= set(row.lines) | {line.number for line in module.front_matter}
 
 
 class CodeText(HTMLParser):
@@ -75,7 +75,7 @@ class CodeText(HTMLParser):
 
 
 def check_code_column(module: Module) -> None:
-    html = page.assemble(module, Pieces(tuple("" for _ in module.rows), ""))
+    html = page.assemble(module, RenderedRows(tuple("" for _ in module.rows), ""))
     column = CodeText()
     column.feed(html)
     column.close()
@@ -88,7 +88,7 @@ def check_code_column(module: Module) -> None:
 
 def check_file(path: Path, *, colours: bool = True) -> bool:
     try:
-        text = read(path, path.name)
+        text = read_source(path, path.name)
     except SourceError:
         return False
     if not compiles(text):
@@ -189,17 +189,17 @@ def test_a_file_in_an_unknown_coding_is_an_error(tmp_path: Path):
     path = tmp_path / "bad.py"
     path.write_bytes(b"# coding: klingon\n")
     with pytest.raises(SourceError, match=r"^bad\.py:1: cannot be decoded: .*klingon"):
-        read(path, "bad.py")
+        read_source(path, "bad.py")
 
 
 def test_files_are_read_with_their_own_coding_and_line_ends(tmp_path: Path):
     path = tmp_path / "old.py"
     path.write_bytes(b"# -*- coding: latin-1 -*-\r\n# caf\xe9\r\nx = 1")
-    module = parse(read(path, "old.py"))
+    module = parse(read_source(path, "old.py"))
     assert [line.text for line in module.rows[1].prose] == ["café"]
     assert [line.text for line in module.rows[1].code] == ["x = 1"]
     path.write_bytes(b"\xef\xbb\xbfx = 1\n")
-    assert read(path, "old.py") == "x = 1\n"
+    assert read_source(path, "old.py") == "x = 1\n"
 
 
 def test_an_empty_file_is_a_page_without_rows():

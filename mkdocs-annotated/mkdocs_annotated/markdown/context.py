@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from mkdocs_annotated.errors import SourceError
 
 
-def same_url(url: str) -> str:
+def unchanged(url: str) -> str:
     return url
 
 
 @dataclass
-class Draft:
+class RenderContext:
     r"""
     * `path` is the file behind the document, `lines` the line of it behind each document line
     * `offset` is added for documents that are the file, less the front matter above them
@@ -30,22 +30,22 @@ class Draft:
     """
 
     path: str = "<string>"
-    lines: Sequence[int] = ()
-    offset: int = 0
+    source_lines: Sequence[int] = ()
+    line_offset: int = 0
     trusted: bool = True
     marker: str = ""
-    starts: Sequence[int] = ()
-    names: Sequence[Sequence[str]] = ()
-    link: Callable[[str], str] = same_url
+    row_starts: Sequence[int] = ()
+    row_names: Sequence[Sequence[str]] = ()
+    resolve_link: Callable[[str], str] = unchanged
     lenient: bool = False
-    problems: list[SourceError] = field(default_factory=list)
-    doubts: list[SourceError] = field(default_factory=list)
+    errors: list[SourceError] = field(default_factory=list)
+    warnings: list[SourceError] = field(default_factory=list)
 
     def report(self, index: int, message: str, *, doubt: bool = False) -> None:
         """Notes a mistake on line `index` of the document, counted from zero."""
-        if self.lines:
-            line = self.lines[min(index, len(self.lines) - 1)]
+        if self.source_lines:
+            line = self.source_lines[min(index, len(self.source_lines) - 1)]
         else:
-            line = index + 1 + self.offset
-        found = self.doubts if doubt else self.problems
+            line = index + 1 + self.line_offset
+        found = self.warnings if doubt else self.errors
         found.append(SourceError(self.path, line, message))
