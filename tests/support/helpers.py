@@ -19,8 +19,8 @@ FLOAT64 = torch.float64
 # most of the time.
 torch.set_num_threads(1)
 
-# The first call of torch in a process is slow, so there is no deadline.
-properties = settings(deadline=None, max_examples=20)
+# Property tests take the number of their examples from the profile in `conftest.py`.
+properties = settings(deadline=None)
 
 # The framework does not control torch's seed, so it is drawn like any other input.
 seeds = st.integers(0, 2**32 - 1)
