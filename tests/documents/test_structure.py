@@ -249,8 +249,8 @@ def test_no_class_name_is_used_twice_in_a_package(package):
 # ## Copied files
 #
 # Every file of `blocks` and of the Flax port runs alone: copied into an empty folder, with
-# nothing of this package importable. Each snippet builds a `layer` that keeps the shape of its input,
-# `[2, 5, 4]`. A new block needs no snippet if its script in `docs/examples` uses no other file.
+# nothing of this package importable. Each snippet builds a `layer` that maps `[2, 5, 4]` to the
+# same shape. A new block needs no snippet if its script in `docs/examples` uses no other file.
 BLOCKS_ALONE = {
     "convolution": "layer = ConvolutionProjection(4, 3)",
     "encoder": """
