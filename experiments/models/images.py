@@ -5,7 +5,6 @@ gMLP-Ti, S and B of the paper, with any of their sizes changed, or weights that 
 """
 
 import dataclasses
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,10 +17,8 @@ from experiments.images.settings import SIZES, Settings
 from labml_gmlp.blocks.gmlp import GMLPBlock
 from labml_gmlp.blocks.stochastic_depth import StochasticDepth, survival_at
 from labml_gmlp.models.vision import ImageClassifier
-from labml_gmlp.storage import atomic_write
-from labml_gmlp.weights.hub import finder, read_json
-from labml_gmlp.weights.preprocessing import preprocessing_of
-from labml_gmlp.weights.pretrained import CONFIG, from_pretrained, save_pretrained
+from labml_gmlp.weights.preprocessing import Preprocessing
+from labml_gmlp.weights.pretrained import from_pretrained, read_config, save_pretrained
 
 
 def make_model(settings: Settings, n_classes: int) -> ImageClassifier:
@@ -80,10 +77,10 @@ def load_pretrained(name: str) -> Pretrained:
             f"pretrained must take square images in 3 colours, got {height} x {width} in "
             f"{model.n_channels}"
         )
-    config = read_json(finder(name, None, None, False)(CONFIG))
+    config = read_config(name)
     if "pretrained_cfg" not in config:
         return Pretrained(model, height)
-    found = preprocessing_of(config)
+    found = Preprocessing.from_config(config)
     return Pretrained(model, height, Normalisation(found.mean, found.std), found.crop, found.mode)
 
 
@@ -100,16 +97,8 @@ def save_trained(
 
     Raises what `save_pretrained` raises.
     """
-    save_pretrained(model, folder)
-    config = read_json(folder / CONFIG)
-    config["pretrained_cfg"] = {
-        "input_size": [model.n_channels, *model.image_size],
-        "crop_pct": crop,
-        "interpolation": MODE,
-        "mean": list(normalise.mean),
-        "std": list(normalise.std),
-    }
-    atomic_write(folder / CONFIG, (json.dumps(config, indent=2) + "\n").encode())
+    preprocessing = Preprocessing(model.image_size, crop, MODE, normalise.mean, normalise.std)
+    save_pretrained(model, folder, preprocessing=preprocessing)
 
 
 def fine_tuned(

@@ -1,36 +1,37 @@
-r"""
+r"""Weights of other gMLP and Mixer implementations: load, save, convert.
+
 # Weights of other systems
 
-Whoever has a gMLP, trained somewhere else, can bring it here, see that it computes the same, and
-take a model of ours back out:
+A gMLP trained with another implementation becomes a model of this library that computes the same
+function, and a model of ours can be written for another implementation:
 
     from labml_gmlp import weights
 
     model = weights.load("gmlp_s16_224.safetensors")
     weights.save(model, "ours.safetensors", to="timm gmlp")
 
-What is to be known of a system is one [table](translate/table.py) of names, read in both
-directions, and a list of facts that no weight shows, such as the constants of the norms, in the
-words of [config.py](translate/config.py). A [system](translate/system.py) is both together:
+A [system](translate/system.py) is one implementation. It has a [table](translate/table.py) of
+parameter names, read in both directions, and a list of facts that the weights do not record, such
+as the constants of the norms, in the keys of a [configuration](translate/config.py):
 
 * [labml-nn](systems/labml_nn.py): its language model, its encoder, its block
 * [g-mlp-pytorch](systems/g_mlp_pytorch.py): `gMLP` and `gMLPVision`
 * [timm](systems/timm.py): gMLP and MLP-Mixer
 * [PaddleViT](systems/paddlevit.py): gMLP
-* [jaketae/g-mlp](systems/jaketae.py): the stack, with an embedding, and for images
+* [jaketae/g-mlp](systems/jaketae.py): the stack, the stack with an embedding, the image classifier
 * [mlp-gpt-jax](systems/mlp_gpt_jax.py): its language model
 * [SauravMaheshkar/gMLP](systems/saurav.py): a gMLP that mixes no tokens
 * [MLP-Mixer of its authors](systems/google_mixer.py)
 * [danielelbrecht/mlp_mixer](systems/mlp_mixer.py): a Mixer whose tokens are the channels
-* [ESPnet](systems/espnet.py): one cgMLP
+* [ESPnet](systems/espnet.py): its cgMLP layer
 
-Our tied heads and Toeplitz matrices are [written out](translate/rewrite.py) for systems that have
-neither.
+Our tied heads and Toeplitz matrices are [materialised](translate/materialise.py) for systems that
+have neither.
 
-`python -m labml_gmlp.weights inspect FILE` says what is [in a file](__main__.py). Files of five
-[formats](formats/files.py) are read without running anything in them; models of ours are saved as
-[folders](pretrained.py), which may lie on [the hub](hub.py), as timm's do with the way in which
-[images are prepared](preprocessing.py).
+Files of five [formats](formats/files.py) are read without executing anything in them, and
+`python -m labml_gmlp.weights inspect FILE` [reports](__main__.py) the content of one. Our own
+models are saved as [folders](pretrained.py), also on [the hub](hub.py), with the
+[preprocessing](preprocessing.py) of their images.
 
 The core library does not import this package.
 """
@@ -58,7 +59,7 @@ from labml_gmlp.weights.translate.config import Config, build, config_of
 from labml_gmlp.weights.translate.system import State, System
 from labml_gmlp.weights.translate.table import Row, Table
 
-# In this order they are asked whether weights are theirs; at most one says yes.
+# The first system that recognises weights reads them; a test asserts that no second one would.
 SYSTEMS: tuple[System, ...] = (
     *labml_nn.SYSTEMS,
     *g_mlp_pytorch.SYSTEMS,
@@ -91,35 +92,33 @@ __all__ = [
     "unwrapped",
 ]
 
-# Where others keep a model inside of another module: torch's `DataParallel` and `torch.compile`,
-# and what people write around a model themselves.
+# `DataParallel`, `torch.compile`, and common names of an attribute that holds a model.
 WRAPPERS = ("module.", "_orig_mod.", "model.", "net.")
 
 
 def recognise(state: State) -> System:
-    r"""
-    ## Whose weights are these?
+    r"""Returns the system that weights come from, by their names.
 
-    * `state` has the weights by their names
+    ## Recognising a system
 
-    Returns the system that they come from.
+    * `state` has the weights by name
 
-    Raises `WeightsError` when no system has such names.
+    Raises `WeightsError` if no system has such names.
     """
     for system in SYSTEMS:
         if system.matches(state):
             return system
-    some = ", ".join(list(state)[:3]) or "none"
-    raise WeightsError(f"no system has weights of these names: {some}, {len(state)} in all")
+    some = ", ".join(list(state)[:3]) or "no names"
+    raise WeightsError(f"state must have the names of a known system, got {len(state)}: {some}")
 
 
 def unwrapped(state: State) -> State:
-    r"""
-    ## Without a wrapper
+    r"""Removes the prefixes that wrappers such as `DataParallel` put before all names.
 
-    Returns `state` with the names as the model itself has them, where all of them begin with one of
-    `WRAPPERS`; several around each other are taken off too. Names that a system has itself are
-    left: those of [jaketae/g-mlp](systems/jaketae.py) all begin with `model.`.
+    ## Removing wrappers
+
+    Returns `state` without all prefixes of `WRAPPERS` that its names share. Names that a system has
+    itself are not changed: those of [jaketae/g-mlp](systems/jaketae.py) begin with `model.`.
     """
     if any(system.matches(state) for system in SYSTEMS):
         return state
@@ -130,78 +129,90 @@ def unwrapped(state: State) -> State:
 
 
 def system_named(name: str, config: Config | None = None) -> System:
-    r"""
-    ## A system by its name
+    r"""Returns a system by its name.
 
-    * `name` may be the first word alone, as `timm`
-    * `config` then decides among the systems of that name: the first that has such models
+    * `name` is a whole name, `timm gmlp`, or its first word, `timm`
+    * `config` selects among the systems of the same first word: the first that has models of this
+      kind and layer
 
-    Raises `WeightsError` for a name that no system has.
+    Raises `WeightsError` for an unknown name.
     """
     found = [s for s in SYSTEMS if name in (s.name, s.name.split()[0])]
     if not found:
         raise WeightsError(f"to must be one of {[s.name for s in SYSTEMS]}, got {name!r}")
-    of_kind = [
+    suitable = [
         system
         for system in found
         if config is not None
         and all(config[k] == system.facts.get(k, config[k]) for k in ("kind", "layer"))
     ]
-    return (of_kind or found)[0]
+    return (suitable or found)[0]
 
 
 def from_state(state: State, **options: Any) -> nn.Module:
-    r"""
-    ## From weights to a model of ours
+    r"""Builds a model of ours from the weights of any system.
 
-    * `state` has the weights of any system by their names, as its `state_dict()` does
-    * `options` say what stands in no weight; each system lists its own
+    ## Weights to model
+
+    * `state` has the weights by name, as `state_dict()` of the other implementation returns them
+    * `options` state what the weights do not record; each system lists its own
 
     Returns a model that computes the same function, with copies of the weights.
 
-    Raises `WeightsError` for weights of no system, and what `System.model` raises.
+    Raises `WeightsError` for weights of no known system, for weights that do not match the system,
+    listing all faults, for an unknown option, and for a required one that is missing; `ValueError`
+    for sizes that a layer rejects.
     """
     state = unwrapped(state)
-    return recognise(state).model(state, **options)
+    return recognise(state).from_state(state, **options)
 
 
 def to_state(model: nn.Module, to: str, *, approximate: bool = False) -> dict[str, Tensor]:
-    r"""
-    ## From a model of ours to weights
+    r"""Returns the weights of a model of ours for another system.
 
-    * `to` is the name of the system that shall read them
+    ## Model to weights
+
+    * `to` is the name of the system
     * `approximate` allows the constants of norms and the form of GELU to differ there
 
-    Returns the weights as the `load_state_dict` of that system takes them.
+    Returns the weights as `load_state_dict` of the other implementation takes them.
 
-    Raises `WeightsError` for a system that has no such model, with the reasons.
+    Raises `WeightsError` for an unknown system, for a model that is not made of our layers, and for
+    one that the system cannot express, listing all reasons.
     """
     config = config_of(model)
     system = system_named(to, config)
-    return system.state(model.state_dict(), config, approximate=approximate)
+    return system.to_state(model.state_dict(), config, approximate=approximate)
 
 
 def load(path: str | Path, *, part: str | None = None, **options: Any) -> nn.Module:
-    r"""
-    ## From a file
+    r"""Loads a model of ours from a file of weights of any system.
+
+    ## Loading a file
 
     * `path` is a file in any of the [formats](formats/files.py)
     * `part` is the entry of a checkpoint that holds the weights, such as `ema`
+    * `options` state what the weights do not record; each system lists its own
 
-    Returns the model of ours, as `from_state` does for the weights in it.
+    Returns the model, as `from_state` does.
 
-    Raises `WeightsError` for a file that cannot be read, and what `from_state` raises.
+    Raises `WeightsError` for a file that is missing or invalid, for weights of no known system, for
+    weights that do not match the system, for an unknown option, and for a required one that is
+    missing; `ValueError` for sizes that a layer rejects.
     """
     return from_state(files.read(path, part=part), **options)
 
 
 def save(model: nn.Module, path: str | Path, *, to: str, approximate: bool = False) -> None:
-    r"""
-    ## Into a file
+    r"""Saves the weights of a model of ours to a file for another system.
 
-    Writes what `to_state` returns to `path`, whose ending says in which format.
+    ## Saving a file
 
-    Raises what `to_state` and `files.write` raise.
+    * `path` is the file to write; its suffix chooses the [format](formats/files.py)
+    * `to` and `approximate` are those of `to_state`
+
+    Raises `WeightsError` for an unknown system or suffix, for a model that the system cannot
+    express, and for a type that the format cannot store; `OSError` if the file cannot be written.
     """
     files.write(path, to_state(model, to, approximate=approximate), {"system": to})
 
@@ -215,11 +226,13 @@ def convert(
     part: str | None = None,
     **options: Any,
 ) -> None:
-    r"""
-    ## From one system to another
+    r"""Converts a file of weights from any system to another.
 
-    Reads the file at `path`, of whatever system, and writes it to `out` for the system `to`.
+    ## Converting a file
 
-    Raises what `load` and `save` raise.
+    * `path`, `part` and `options` are those of `load`
+    * `out` is the file to write; `to` and `approximate` are those of `save`
+
+    Raises `WeightsError`, `ValueError` and `OSError` under the conditions of `load` and `save`.
     """
     save(load(path, part=part, **options), out, to=to, approximate=approximate)

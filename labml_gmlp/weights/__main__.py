@@ -1,13 +1,14 @@
-r"""
-# From the command line
+r"""Command line: inspect a file of weights, or convert it for another system.
+
+# Command line
 
     python -m labml_gmlp.weights inspect FILE
     python -m labml_gmlp.weights convert FILE OUT --to timm
 
-The first says whose weights are in a file, what model they make and what each is called here; the
-second writes them for another system. Both read all [formats](formats/files.py), and what stands in
-no weight is given as `-o causal=true` or `-o image_size=[224,160]`. What goes wrong takes one line
-on stderr and ends with status 2.
+`inspect` prints the system that a file comes from, the model it makes, and the name of each weight
+there and here. `convert` writes the weights for another system. Both read all
+[formats](formats/files.py). Pass what the weights do not record as `-o causal=true` or
+`-o image_size=[224,160]`. An error is one line on stderr and exit status 2.
 """
 
 import argparse
@@ -21,44 +22,61 @@ from labml_gmlp.weights.formats import files
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    r"""
-    Returns the exit status: 0, or 2 where a file, a name or an option is wrong.
+    r"""Runs a command.
+
+    * `arguments` are those of the command line by default
+
+    Returns the exit status: 0, or 2 for an invalid file, name or option.
     """
-    parser = argparse.ArgumentParser(prog="python -m labml_gmlp.weights", description=_TEXT)
+    parser = argparse.ArgumentParser(
+        prog="python -m labml_gmlp.weights",
+        description="Inspect and convert weights of gMLP models from other systems.",
+    )
     commands = parser.add_subparsers(dest="command", required=True)
-    show = commands.add_parser("inspect", help="say whose weights these are, and what they make")
-    change = commands.add_parser("convert", help="write weights for another system")
+    show = commands.add_parser(
+        "inspect", help="print the system, the model and the names of the weights in a file"
+    )
+    change = commands.add_parser("convert", help="convert a file of weights for another system")
     for command in (show, change):
-        command.add_argument("file", help="weights in any format")
-        command.add_argument("--part", help="the entry of a checkpoint that holds the weights")
+        command.add_argument(
+            "file", help="file of weights: .safetensors, .pt, .npz, .pdparams, .msgpack"
+        )
+        command.add_argument(
+            "--part", help="entry of a checkpoint that holds the weights, such as ema"
+        )
         command.add_argument(
             "-o",
             "--option",
             action="append",
             default=[],
             metavar="NAME=VALUE",
-            help="what stands in no weight; the value in JSON",
+            help="fact that the weights do not record; the value is JSON or a word",
         )
-    change.add_argument("out", help="the file to write; its ending says which format")
-    change.add_argument("--to", required=True, help="the system that shall read it")
+    change.add_argument("out", help="file to write; its suffix chooses the format")
     change.add_argument(
-        "--approximate", action="store_true", help="let constants of norms and GELU differ there"
+        "--to",
+        required=True,
+        help="system to write for: its name or the first word of it, such as timm",
     )
-    given = parser.parse_args(arguments)
+    change.add_argument(
+        "--approximate",
+        action="store_true",
+        help="allow the constants of norms and the form of GELU to differ",
+    )
+    parsed = parser.parse_args(arguments)
     try:
-        options = dict(_option(text) for text in given.option)
-        if given.command == "inspect":
-            print(report(given.file, part=given.part, **options))
+        options = dict(_option(text) for text in parsed.option)
+        if parsed.command == "inspect":
+            print(report(parsed.file, part=parsed.part, **options))
         else:
             weights.convert(
-                given.file,
-                given.out,
-                to=given.to,
-                approximate=given.approximate,
-                part=given.part,
+                parsed.file,
+                parsed.out,
+                to=parsed.to,
+                approximate=parsed.approximate,
+                part=parsed.part,
                 **options,
             )
-    # One sentence is what these were written for; a traceback would bury it.
     except (ValueError, TypeError, OSError) as error:
         print(f"{parser.prog}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
@@ -66,25 +84,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def report(path: str, *, part: str | None = None, **options: Any) -> str:
-    r"""
-    ## What a file holds
+    r"""Returns a report of a file of weights.
 
-    Returns the system, what is true of the model, and each weight: its name and shape there, and
-    its name here.
+    * `path`, `part` and `options` are those of `weights.load`
 
-    Raises `WeightsError` as `weights.load` does, as weights that do not fit are no model.
+    The report has the system, the configuration of the model, and each weight with its name there,
+    its shape there and its name here.
+
+    Raises `WeightsError` for a file that is missing or invalid, for weights of no known system or
+    that do not match it, and for an unknown or missing option; `ValueError` for sizes that a layer
+    rejects.
     """
     state = weights.unwrapped(files.read(path, part=part))
     system = weights.recognise(state)
     config = system.read_config(state, **options)
     table = system.table(config)
-    # Reading them is how to know that they fit.
-    model = system.model(state, **options)
+    # This also checks that the weights match the system.
+    model = system.from_state(state, **options)
     count = sum(p.numel() for p in model.parameters())
     lines = [system.name, f"{count:,} parameters", ""]
     lines += [f"{key:16} {value}" for key, value in config.items() if value is not None]
     if system.options:
-        lines += ["", "not in the weights, to be given with -o:"]
+        lines += ["", "options, which the weights do not record:"]
         lines += [f"{name:16} {meaning}" for name, meaning in system.options.items()]
     if system.notes:
         lines += ["", system.notes]
@@ -97,7 +118,7 @@ def report(path: str, *, part: str | None = None, **options: Any) -> str:
     return "\n".join(lines)
 
 
-# `true`, `3` and `[8, 15]` are JSON; anything else is a word.
+# `true`, `3` and `[8, 15]` are JSON; anything else is a string.
 def _option(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals:
@@ -108,8 +129,6 @@ def _option(text: str) -> tuple[str, Any]:
         return name, value
     return name, tuple(parsed) if isinstance(parsed, list) else parsed
 
-
-_TEXT = "Read and convert weights of gMLP models from other systems."
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from labml_gmlp import generate, generate_batch
 from tests.support import oracles
-from tests.support.helpers import FLOAT64, properties, seeds
-from tests.support.writers import (
+from tests.support.generation import (
     KINDS,
     N_TOKENS,
     PROMPT,
@@ -21,6 +20,7 @@ from tests.support.writers import (
     model_of,
     recorded,
 )
+from tests.support.helpers import FLOAT64, properties, seeds
 
 
 def by_hand(model, prompt, n_new, slide):

@@ -1,9 +1,10 @@
-r"""
-# Arrays from bytes
+r"""Tensors from the bytes, type and shape that a file states.
 
-Every format says the same of an array: what kind of numbers, in which shape, and their bytes. Here
-that becomes a tensor, and only if the three agree to the byte; so no array can be larger than the
-bytes that the file really has.
+# Arrays
+
+Every format stores the same three things of an array: its type, its shape and its bytes. They
+become a tensor only if they agree to the byte, so no array can be larger than the bytes that the
+file really has.
 """
 
 import math
@@ -13,11 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from labml_gmlp.weights.errors import WeightsError
+from labml_gmlp.weights.errors import WeightsError, short_repr
 
-# By the code that numpy writes, without the byte order. `V2` are two bytes that numpy has no name
-# for: JAX and ml_dtypes store bfloat16 so.
-DTYPES = {
+# By numpy's code, without the byte order. `V2` is two bytes without a type: JAX and ml_dtypes store
+# bfloat16 so.
+NUMPY_DTYPES = {
     "b1": torch.bool,
     "i1": torch.int8,
     "i2": torch.int16,
@@ -34,80 +35,88 @@ DTYPES = {
     "c16": torch.complex128,
     "V2": torch.bfloat16,
 }
-# More axes than any weight has; torch itself takes more.
-MOST_AXES = 32
+# By the name that torch, numpy and JAX share.
+DTYPES = {
+    str(dtype).removeprefix("torch."): dtype
+    for dtype in (*NUMPY_DTYPES.values(), torch.float8_e4m3fn, torch.float8_e5m2)
+}
+MAX_AXES = 32
 
 
-def tensor_from(
+def tensor_from_bytes(
     data: bytes | bytearray | memoryview,
     dtype: torch.dtype,
     shape: Any,
     *,
-    by_columns: bool = False,
+    fortran_order: bool = False,
     big_endian: bool = False,
 ) -> Tensor:
-    r"""
-    ## One tensor
+    r"""Returns a tensor with its own memory from the bytes of an array.
 
-    * `data` are its bytes
-    * `dtype` is that of the tensor, `shape` a list or tuple of whole numbers
-    * `by_columns` says that the first axis runs fastest (numpy's "Fortran order")
+    * `data` are the bytes
+    * `shape` is a list or tuple of integers, not yet checked
+    * `fortran_order` says that the first axis varies fastest
     * `big_endian` says that the highest byte of a number comes first
 
-    Returns a tensor with memory of its own.
-
-    Raises `WeightsError` for a `shape` that is none, and one that has not the size of `data`.
+    Raises `WeightsError` for an invalid `shape` and for a length of `data` that does not match it.
     """
-    shape = checked_shape(shape)
+    shape = check_shape(shape)
     size = math.prod(shape) * dtype.itemsize
     if size != len(data):
         raise WeightsError(
-            f"an array of {short(list(shape))} in {dtype} must have {short(size)} bytes, "
-            f"got {len(data)}"
+            f"an array of shape {short_repr(list(shape))} and type {dtype} must have "
+            f"{short_repr(size)} bytes, got {len(data)}"
         )
     if size == 0:
         return torch.empty(shape, dtype=dtype)
     flat = torch.frombuffer(bytearray(data), dtype=torch.uint8)
-    if big_endian and not dtype.is_complex:
-        flat = flat.view(-1, dtype.itemsize).flip(1).reshape(-1)
-    elif big_endian:
-        flat = flat.view(-1, dtype.itemsize // 2).flip(1).reshape(-1)
-    # A byte that is neither 0 nor 1 is no truth value, and torch may do anything with it.
+    if big_endian:
+        n_bytes = dtype.itemsize // 2 if dtype.is_complex else dtype.itemsize
+        flat = flat.view(-1, n_bytes).flip(1).reshape(-1)
+    # A boolean byte other than 0 and 1 is undefined behaviour in torch.
     flat = flat != 0 if dtype == torch.bool else flat.view(dtype)
-    if by_columns:
+    if fortran_order:
         return flat.reshape(shape[::-1]).permute(*range(len(shape))[::-1]).contiguous()
     return flat.reshape(shape)
 
 
-def numpy_dtype(code: Any) -> tuple[torch.dtype, bool]:
-    r"""
-    * `code` is numpy's, such as `<f4`
+def parse_numpy_dtype(code: Any) -> tuple[torch.dtype, bool]:
+    r"""Returns the dtype of a code such as `<f4`, and whether it is big-endian.
 
-    Returns the dtype, and whether the highest byte comes first.
-
-    Raises `WeightsError` for anything else, objects and records among it.
+    Raises `WeightsError` for anything else, including objects and records.
     """
     match = re.fullmatch(r"([<>|=]?)([a-zA-Z]\d{1,2})", code) if isinstance(code, str) else None
-    if match is None or match[2] not in DTYPES:
-        raise WeightsError(f"an array must hold numbers, got the type {short(code)}")
-    return DTYPES[match[2]], match[1] == ">"
+    if match is None or match[2] not in NUMPY_DTYPES:
+        raise WeightsError(f"an array must hold numbers, got the type {short_repr(code)}")
+    return NUMPY_DTYPES[match[2]], match[1] == ">"
 
 
-def checked_shape(shape: Any) -> tuple[int, ...]:
-    if not isinstance(shape, (list, tuple)) or len(shape) > MOST_AXES:
-        raise WeightsError(f"a shape must be at most {MOST_AXES} whole numbers, got another thing")
+def check_shape(shape: Any) -> tuple[int, ...]:
+    r"""Returns `shape` as a tuple.
+
+    Raises `WeightsError` unless it is a list or tuple of at most 32 integers in $[0, 2^{63})$.
+    """
+    if not isinstance(shape, (list, tuple)) or len(shape) > MAX_AXES:
+        raise WeightsError(f"a shape must be a list of at most {MAX_AXES} integers")
     for size in shape:
         if type(size) is not int or not 0 <= size < 2**63:
-            raise WeightsError(f"a shape must hold whole numbers below 2^63, got {short(size)}")
+            raise WeightsError(f"a size must be an integer in [0, 2^63), got {short_repr(size)}")
     return tuple(shape)
 
 
-def short(value: Any) -> str:
-    """What a message can show of a value from a file: one line, and not the whole of it."""
-    # `repr` of a number with many digits is an error, and of a deep tree a long story.
-    if isinstance(value, int) and value.bit_length() > 256:
-        return "a number of hundreds of digits"
-    if isinstance(value, (dict, set)) or (isinstance(value, tuple) and len(value) > MOST_AXES):
-        return type(value).__name__
-    text = repr(value[:80] if isinstance(value, (str, bytes)) else value)
-    return text if len(text) <= 100 else text[:97] + "..."
+def to_numpy(name: str, tensor: Tensor, *, bfloat16: str | None = None) -> Any:
+    r"""Returns a tensor as a numpy array.
+
+    * `name` is its name, for the message
+    * `bfloat16` is the numpy code to store bfloat16 under, which numpy does not have
+
+    Raises `WeightsError` for a type that numpy does not have.
+    """
+    if tensor.dtype == torch.bfloat16 and bfloat16 is not None:
+        return tensor.view(torch.int16).numpy().view(bfloat16)
+    try:
+        return tensor.numpy()
+    except TypeError as e:
+        raise WeightsError(
+            f"{short_repr(name)} has the type {tensor.dtype}, which this format cannot store"
+        ) from e

@@ -1,16 +1,16 @@
-r"""
-# Pickles, read without running them
+r"""Pickles of tensors, interpreted without importing or calling what they name.
+
+# Pickles
 
 A pickle is a program for a small stack machine, and Python's own machine lets it call any function
-of any module. PyTorch's and Paddle's weights are pickles. This file is another machine for the same
-programs. It knows how to put values on the stack and into dicts; a name of a module is a text to
-it, and what a program may "call" is looked up in a short table of functions of ours. There is no
-import, no attribute and no method that a file could reach.
+of any module. The weights of PyTorch and Paddle are pickles. This file is another machine for the
+same programs. It puts values on a stack and into dicts. The name of a function stays a string, and
+a program may "call" only the functions of a short table, all of them ours. A file cannot reach an
+import, an attribute or a method.
 
-Sizes are safe for the same reason: nothing here makes memory out of a number in the file. Two
-examples of what does elsewhere: `pickle.loads` makes room for as many memo entries as a single
-index claims, and the unpickler behind `torch.load(weights_only=True)` lets a file call
-`bytearray(n)`.
+Sizes are safe too: no number in the file makes this machine allocate memory. Elsewhere they do:
+`pickle.loads` allocates as many memo entries as one index claims, and `torch.load` with
+`weights_only=True` lets a file call `bytearray(n)`.
 """
 
 import io
@@ -21,21 +21,26 @@ from typing import Any
 
 from torch import Tensor
 
-from labml_gmlp.weights.errors import WeightsError
-from labml_gmlp.weights.formats.arrays import numpy_dtype, short, tensor_from
+from labml_gmlp.weights.errors import WeightsError, short_repr
+from labml_gmlp.weights.formats.arrays import parse_numpy_dtype, tensor_from_bytes
 
 
 @dataclass(frozen=True)
-class Name:
-    r"""A function or class that a pickle speaks of. It stays a text."""
+class Global:
+    r"""The name of a function or class in a pickle; it is never imported.
 
-    text: str
+    * `name` is its module and name, such as `numpy.dtype`
+    """
+
+    name: str
 
 
 class Unbuilt:
-    r"""
-    An object that the program fills later, by the operation BUILD: an array of numpy, whose numbers
-    come last, or a dtype, whose byte order does.
+    r"""An object that the operation BUILD fills later.
+
+    * `kind` is `"array"` for an array of numpy, whose numbers come with BUILD, or `"dtype"`, whose
+      byte order does
+    * `value` is the tensor, or the code of the dtype
     """
 
     def __init__(self, kind: str, value: Any = None) -> None:
@@ -44,13 +49,13 @@ class Unbuilt:
 
 
 Call = Callable[..., Any]
-Persistent = Callable[[Any], Any]
+PersistentLoad = Callable[[Any], Any]
 
 # Operations whose argument is the value.
 _NUMBERS = {"INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"}
-_TEXTS = {"UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"}
+_STRINGS = {"UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"}
 _BYTES = {"BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"}
-_VALUES = _NUMBERS | _TEXTS | _BYTES
+_VALUES = _NUMBERS | _STRINGS | _BYTES
 _CONSTANTS: dict[str, Callable[[], Any]] = {
     "NONE": lambda: None,
     "NEWTRUE": lambda: True,
@@ -64,26 +69,28 @@ _MARK = object()
 
 
 def load_pickle(
-    data: bytes | io.BytesIO, calls: Mapping[str, Call], persistent: Persistent | None = None
+    data: bytes | io.BytesIO,
+    calls: Mapping[str, Call],
+    persistent_load: PersistentLoad | None = None,
 ) -> Any:
-    r"""
-    ## The machine
+    r"""Returns the value of a pickle.
 
-    * `data` is the pickle; of a stream, the first one from where it stands
-    * `calls` are the functions that a program may name, by module and name
-    * `persistent` makes what the program refers to by a number: the memory of torch's tensors
+    ## Stack machine
 
-    Returns the value that the program leaves.
+    * `data` is the pickle; a stream is read to the end of its next pickle
+    * `calls` are the functions that the program may call, by module and name
+    * `persistent_load` returns an object stored outside of the pickle, such as a storage of torch
 
-    Raises `WeightsError` for a name that is not in `calls`, for any operation that weights do not
-    need, for an entry that comes twice, and for a program that does not come to an end.
+    Raises `WeightsError` for a name that is not in `calls`, an operation that weights do not need,
+    a dict key that is duplicate or neither string nor integer, and a malformed program;
+    `ValueError` from `pickletools` for a truncated one.
     """
     stack: list[Any] = []
     memo: dict[Any, Any] = {}
 
     def pop() -> Any:
         if not stack or stack[-1] is _MARK:
-            raise WeightsError("a pickle must put down what it takes up, got one that does not")
+            raise WeightsError("its pickle pops a value from an empty stack")
         return stack.pop()
 
     def pop_to_mark() -> list[Any]:
@@ -91,23 +98,23 @@ def load_pickle(
         while stack and stack[-1] is not _MARK:
             items.append(stack.pop())
         if not stack:
-            raise WeightsError("a pickle must put down what it takes up, got one that does not")
+            raise WeightsError("its pickle pops a value from an empty stack")
         stack.pop()
         return items[::-1]
 
     def set_items(items: list[Any]) -> None:
         target = stack[-1] if stack else None
         if not isinstance(target, dict) or len(items) % 2:
-            raise WeightsError("a pickle must put entries into dicts alone, got another thing")
+            raise WeightsError("its pickle sets an item of something other than a dict")
         for key, value in zip(items[::2], items[1::2], strict=True):
-            # The hash of nested tuples can take longer than the universe.
+            # Hashing nested tuples can take exponential time.
             if not isinstance(key, (str, int)):
-                raise WeightsError(f"a name must be a text, got {type(key).__name__}")
+                raise WeightsError(f"a name must be a string, got a {type(key).__name__}")
             if key in target:
-                raise WeightsError(f"a file must hold each name once, got {short(key)} twice")
+                raise WeightsError(f"it has two entries of the name {short_repr(key)}")
             target[key] = value
 
-    # The parser of the standard library reads lengths and checks them against what is there.
+    # The parser of the standard library checks each length against the bytes there are.
     for operation, argument, _ in pickletools.genops(data):
         code = operation.name
         if code in _VALUES:
@@ -129,7 +136,7 @@ def load_pickle(
         elif code in ("APPEND", "APPENDS"):
             items = [pop()] if code == "APPEND" else pop_to_mark()
             if not stack or not isinstance(stack[-1], list):
-                raise WeightsError("a pickle must append to lists alone, got another thing")
+                raise WeightsError("its pickle appends to something other than a list")
             stack[-1].extend(items)
         elif code in ("SETITEM", "SETITEMS"):
             set_items([pop(), pop()][::-1] if code == "SETITEM" else pop_to_mark())
@@ -139,7 +146,7 @@ def load_pickle(
             stack.append(value)
         elif code in ("GET", "BINGET", "LONG_BINGET"):
             if argument not in memo:
-                raise WeightsError(f"a pickle must know what it repeats, got entry {argument}")
+                raise WeightsError(f"its pickle reads the memo entry {argument} before it is set")
             stack.append(memo[argument])
         elif code in ("GLOBAL", "STACK_GLOBAL"):
             if code == "GLOBAL":
@@ -148,51 +155,56 @@ def load_pickle(
                 name, module = pop(), pop()
             if f"{module}.{name}" not in calls:
                 raise WeightsError(
-                    f"a file of weights must hold numbers, got one that asks for "
-                    f"{short(f'{module}.{name}')}; nothing of it was run"
+                    f"its pickle names {short_repr(f'{module}.{name}')}, which weights do not "
+                    f"need; nothing was executed"
                 )
-            stack.append(Name(f"{module}.{name}"))
+            stack.append(Global(f"{module}.{name}"))
         elif code in ("REDUCE", "NEWOBJ"):
             arguments, function = pop(), pop()
-            if not isinstance(function, Name) or not isinstance(arguments, tuple):
-                raise WeightsError("a pickle must call what it has named, got another thing")
-            stack.append(calls[function.text](*arguments))
+            if not isinstance(function, Global) or not isinstance(arguments, tuple):
+                raise WeightsError("its pickle calls something other than a named function")
+            stack.append(calls[function.name](*arguments))
         elif code == "BUILD":
             state = pop()
             _build(stack[-1] if stack else None, state)
-        elif code == "BINPERSID" and persistent is not None:
-            stack.append(persistent(pop()))
+        elif code == "BINPERSID" and persistent_load is not None:
+            stack.append(persistent_load(pop()))
         elif code == "STOP":
             break
         elif code not in ("PROTO", "FRAME"):
-            raise WeightsError(f"a file of weights must not need the operation {code} of pickles")
+            raise WeightsError(f"its pickle uses the operation {code}, which weights do not need")
     if len(stack) != 1:
-        raise WeightsError(f"a pickle must leave one value, got {len(stack)}")
+        raise WeightsError(f"its pickle must end with one value on the stack, got {len(stack)}")
     return stack[0]
+
+
+def is_pickle(data: bytes) -> bool:
+    """Says whether `data` begins as a pickle of protocols 2 to 5 does."""
+    return data[:1] == b"\x80" and len(data) > 1 and data[1] <= 5
 
 
 def _build(target: Any, state: Any) -> None:
     if isinstance(target, Unbuilt) and isinstance(state, tuple):
         if target.kind == "array" and len(state) == 5 and target.value is None:
-            _, shape, dtype, by_columns, data = state
-            target.value = _array(data, dtype, shape, by_columns is True)
+            _, shape, dtype, fortran_order, data = state
+            target.value = _array(data, dtype, shape, fortran_order is True)
             return
         if target.kind == "dtype" and len(state) >= 5 and state[1] in ("<", ">", "|", "="):
-            # Fields and shapes inside of a type would stand here.
+            # A subarray type, its field names and its fields.
             if any(part is not None for part in state[2:5]):
                 raise WeightsError("an array must hold numbers, got records")
             target.value = state[1] + target.value.lstrip("<>|=")
             return
-    # torch notes the versions of layers on a state dict.
+    # torch stores the versions of layers as an attribute of a state dict.
     if type(target) is dict and isinstance(state, dict):
         return
-    raise WeightsError(f"a pickle must fill arrays alone, got a {type(target).__name__}")
+    raise WeightsError(f"its pickle sets the state of a {type(target).__name__}, not of an array")
 
 
-# ## What numpy's pickles call
+# ## Calls that numpy's pickles make
 #
-# `_reconstruct` and `dtype` in all of them, `scalar` for a single number, `_frombuffer` with
-# protocol 5, and `encode` for bytes in protocols 0 to 2, which have none. numpy 2 calls its modules
+# All of them call `_reconstruct` and `dtype`, a single number calls `scalar`, and protocol 5 calls
+# `_frombuffer`. Protocols 0 to 2 have no bytes and call `encode`. numpy 2 renamed `core` to
 # `_core`.
 def _dtype(code: Any, *_: Any) -> Unbuilt:
     if not isinstance(code, str):
@@ -200,61 +212,60 @@ def _dtype(code: Any, *_: Any) -> Unbuilt:
     return Unbuilt("dtype", code)
 
 
-def _array(data: Any, dtype: Any, shape: Any, by_columns: bool) -> Tensor:
+def _array(data: Any, dtype: Any, shape: Any, fortran_order: bool) -> Tensor:
     if not isinstance(dtype, Unbuilt) or dtype.kind != "dtype":
-        raise WeightsError("an array must say what numbers it holds, got one that does not")
+        raise WeightsError("an array must state its type")
     if not isinstance(data, (bytes, bytearray)):
         raise WeightsError(f"an array must hold numbers, got a {type(data).__name__}")
-    kind, big_endian = numpy_dtype(dtype.value)
-    return tensor_from(data, kind, shape, by_columns=by_columns, big_endian=big_endian)
+    kind, big_endian = parse_numpy_dtype(dtype.value)
+    return tensor_from_bytes(data, kind, shape, fortran_order=fortran_order, big_endian=big_endian)
 
 
 def _encode(text: Any, encoding: Any = None) -> bytes:
     if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
-        raise WeightsError("bytes in an old pickle must be a text in latin1, got another thing")
+        raise WeightsError("bytes in an old pickle must be a string encoded in latin1")
     return text.encode("latin1")
 
 
-def _nothing(*arguments: Any) -> bytes:
+def _empty_bytes(*arguments: Any) -> bytes:
+    # `bytes(n)` would allocate n bytes.
     if arguments:
-        raise WeightsError("bytes must be written as such, got a call that makes them")
+        raise WeightsError("its pickle calls bytes with an argument")
     return b""
 
 
-def same_tuple(items: Any) -> tuple[Any, ...]:
+def make_tuple(items: Any) -> tuple[Any, ...]:
+    """Returns `items`, which must be a tuple already. Raises `WeightsError` if it is not."""
     if not isinstance(items, tuple):
-        raise WeightsError(f"a tuple must be made of a tuple, got a {type(items).__name__}")
+        raise WeightsError(f"a tuple must be made from a tuple, got a {type(items).__name__}")
     return items
 
 
-def not_called(*_: Any) -> Any:
-    raise WeightsError("a class that a file of weights names must not be called, got a call")
+def refuse_call(*_: Any) -> Any:
+    """Raises `WeightsError`: this class may be named, but not called."""
+    raise WeightsError("its pickle calls a class that may only be named")
 
 
-NUMPY: dict[str, Call] = {
-    "numpy.ndarray": not_called,
+NUMPY_CALLS: dict[str, Call] = {
+    "numpy.ndarray": refuse_call,
     "numpy.dtype": _dtype,
     "_codecs.encode": _encode,
-    "builtins.bytes": _nothing,
-    "__builtin__.bytes": _nothing,
+    "builtins.bytes": _empty_bytes,
+    "__builtin__.bytes": _empty_bytes,
 }
 for _core in ("numpy.core", "numpy._core"):
-    NUMPY[f"{_core}.multiarray._reconstruct"] = lambda *_: Unbuilt("array")
-    NUMPY[f"{_core}.multiarray.scalar"] = lambda dtype, data: _array(data, dtype, (), False)
-    NUMPY[f"{_core}.numeric._frombuffer"] = lambda data, dtype, shape, order: _array(
+    NUMPY_CALLS[f"{_core}.multiarray._reconstruct"] = lambda *_: Unbuilt("array")
+    NUMPY_CALLS[f"{_core}.multiarray.scalar"] = lambda dtype, data: _array(data, dtype, (), False)
+    NUMPY_CALLS[f"{_core}.numeric._frombuffer"] = lambda data, dtype, shape, order: _array(
         data, dtype, shape, order == "F"
     )
 
 
 def _dict(*items: Any) -> dict[Any, Any]:
-    # Protocols 0 to 2 of Python 2 hand the entries over.
+    # Python 2 passes an empty list and sets the items afterwards.
     if items and items != ([],):
-        raise WeightsError("a dict must be filled entry by entry, got a call that does it")
+        raise WeightsError("its pickle builds a dict from arguments")
     return {}
 
 
-DICTS: dict[str, Call] = {"collections.OrderedDict": _dict}
-# A tensor inside of a larger checkpoint is a tuple of its name and its array with Paddle.
-PADDLE = {**NUMPY, **DICTS, "builtins.tuple": same_tuple, "__builtin__.tuple": same_tuple}
-# A state dict of Paddle has under this name a table from its names to those of variables.
-PADDLE_NAMES = "StructuredToParameterName@@"
+DICT_CALLS: dict[str, Call] = {"collections.OrderedDict": _dict}

@@ -1,5 +1,6 @@
-r"""
+r"""One file per system: the names, layouts and facts of its weights.
+
 # Systems
 
-One file each; the names inside are the whole documentation of their weights.
+The tables of names are the documentation of each system's weights.
 """

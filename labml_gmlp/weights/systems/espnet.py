@@ -1,24 +1,25 @@
-r"""
+r"""Weights of the `ConvolutionalGatingMLP` of ESPnet.
+
 # ESPnet
 
-The `ConvolutionalGatingMLP` of ESPnet, Apache 2.0 licence: the gMLP of its Branchformer and
-E-Branchformer, in which a depthwise convolution stands for $W$. Read in the code, not run.
+The gMLP of ESPnet's Branchformer and E-Branchformer, in which a depthwise convolution replaces $W$;
+Apache 2.0 licence. Written from its source code, not run.
 
-ESPnet keeps the norm in front and the shortcut around it in the layers outside, which hold much
-that is not gMLP, and no two of them alike. So what is read is one such part, what a
-[`GMLPBlock`](../../blocks/gmlp.py) is without its norm and its shortcut:
+In ESPnet, the norm before this layer and the residual connection around it belong to larger layers,
+which contain much beside gMLP and differ from each other. So only this layer is read: a
+[`GMLPBlock`](../../blocks/gmlp.py) without its norm and residual connection.
 
-    path = "encoder.encoders.3.cgmlp."
-    part = {name[len(path) :]: v for name, v in state.items() if name.startswith(path)}
-    model = weights.from_state(part)
+    prefix = "encoder.encoders.3.cgmlp."
+    layer = {name[len(prefix) :]: v for name, v in state.items() if name.startswith(prefix)}
+    model = weights.from_state(layer)
 
-* The norm of the gate has a constant of 1e-12, as all norms of ESPnet; torch's would be 1e-5
-* `gate_activation` is in no weight, so it is an option; the identity by default, as there. The
-  names of the others are from memory
-* With `use_linear_after_conv` a linear layer across channels follows the convolution, inside the
+* The norm of the gate has an epsilon of 1e-12, as all norms of ESPnet; torch's default is 1e-5
+* The weights do not record `gate_activation`, so it is an option; the default is the identity, as
+  in ESPnet. The names of the other activations are from memory
+* With `use_linear_after_conv`, a linear layer across channels follows the convolution inside the
   gate
-* Padded frames are zeroed before the convolution here, given a `key_padding_mask`. ESPnet let them
-  be read until its pull request 6660, so that weights from before were trained with it
+* Given a `key_padding_mask`, padded frames are zeroed before the convolution here. ESPnet read them
+  until its pull request 6660, so earlier weights were trained with padding
 """
 
 from collections.abc import Callable
@@ -31,8 +32,7 @@ from labml_gmlp.blocks.convolution import ConvolutionProjection
 from labml_gmlp.blocks.gmlp import SpatialGatingUnit
 from labml_gmlp.weights.errors import WeightsError
 from labml_gmlp.weights.translate.config import Config
-from labml_gmlp.weights.translate.special import OtherModel
-from labml_gmlp.weights.translate.system import State, System, axis, inside
+from labml_gmlp.weights.translate.system import CustomSystem, State, System, prefixed, size_of
 from labml_gmlp.weights.translate.table import Row, Table
 
 GATE_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor] | None] = {
@@ -46,14 +46,20 @@ GATE_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor] | None] = {
 
 
 class ConvolutionAndLinear(nn.Module):
-    r"""
-    ## Convolution and linear layer
+    r"""A depthwise convolution across tokens, then a linear layer across channels.
 
     $$f(Z) = f_{K,b}(Z) A + a$$
 
-    ESPnet's `use_linear_after_conv`: the convolution keeps the channels apart, $A$ mixes them.
+    The projection of ESPnet's `use_linear_after_conv`.
 
     * `n_channels` and `kernel_size` are those of `ConvolutionProjection`
+    * `options` are `device` and `dtype`
+
+    For example:
+
+        sgu = SpatialGatingUnit(64, projection=ConvolutionAndLinear(32, kernel_size=31))
+
+    Raises `ValueError` for a number of channels or a kernel size that is not a positive integer.
     """
 
     causal = False
@@ -64,22 +70,25 @@ class ConvolutionAndLinear(nn.Module):
         self.linear = nn.Linear(n_channels, n_channels, **options)
 
     def forward(self, z: Tensor, mask: Tensor | None = None, cache: Any = None) -> Tensor:
-        r"""
-        Returns $f(Z)$, `[B, n, c]`. Raises what `ConvolutionProjection` raises.
-        """
+        r"""Returns $f(Z)$, `[B, n, c]`, as `ConvolutionProjection` does and with its arguments."""
         return self.linear(self.convolution(z, mask, cache))
 
 
 class ConvolutionalGatingMLP(nn.Module):
-    r"""
-    ## Convolutional gating MLP
+    r"""A gMLP block without its norm and its residual connection.
 
     $$Y = s(\sigma(X U)) V$$
 
-    Eq. 1 as it is printed, without norm and shortcut.
+    This is Eq. 1 of the paper as printed.
 
-    * `d_model` is $d$, and `d_ffn` the number of channels of $Z$, even
-    * `sgu` is $s$
+    * `d_model` is $d$
+    * `sgu` is $s$; its `d_ffn` is the number of channels of $Z$
+    * `options` are `device` and `dtype`
+
+    For example:
+
+        sgu = SpatialGatingUnit(64, projection=ConvolutionProjection(32, 31))
+        layer = ConvolutionalGatingMLP(16, sgu)
     """
 
     def __init__(self, d_model: int, sgu: SpatialGatingUnit, **options: Any) -> None:
@@ -90,17 +99,16 @@ class ConvolutionalGatingMLP(nn.Module):
         self.proj_out = nn.Linear(sgu.d_out, d_model, **options)
 
     def forward(self, x: Tensor, key_padding_mask: Tensor | None = None) -> Tensor:
-        r"""
-        * `x` is $X$, `[B, n, d_model]`, normalised by whoever calls
-        * `key_padding_mask` is boolean, `[B, n]`, true for a real frame
+        r"""Returns $Y$, `[B, n, d_model]`.
 
-        Returns $Y$, `[B, n, d_model]`. Raises what `SpatialGatingUnit` raises.
+        * `x` is $X$, `[B, n, d_model]`, already normalised
+        * `key_padding_mask` is boolean, `[B, n]`, true for a real frame
         """
         z = nn.functional.gelu(self.proj_in(x))  # [B, n, d_ffn]
         return self.proj_out(self.sgu(z, None, key_padding_mask))
 
 
-# $d$ is the width of the model, $h$ half of that of $Z$ and $k$ the length of the kernel.
+# $d$ is the width of the model, $h$ half the width of $Z$ and $k$ the kernel size.
 BEFORE = (
     Row("proj_in.weight", "channel_proj1.0.weight", "2h d"),
     Row("proj_in.bias", "channel_proj1.0.bias", "2h"),
@@ -128,9 +136,9 @@ def _config(state: State, gate_activation: str = "identity") -> Config:
             f"gate_activation must be one of {list(GATE_ACTIVATIONS)}, got {gate_activation!r}"
         )
     return {
-        "d_model": axis(state, "channel_proj1.0.weight", 1),
-        "d_ffn": axis(state, "channel_proj1.0.weight", 0),
-        "kernel_size": axis(state, "csgu.conv.weight", 2),
+        "d_model": size_of(state, "channel_proj1.0.weight", 1),
+        "d_ffn": size_of(state, "channel_proj1.0.weight", 0),
+        "kernel_size": size_of(state, "csgu.conv.weight", 2),
         "linear": any(name.startswith("csgu.linear.") for name in state),
         "gate_activation": gate_activation,
     }
@@ -138,9 +146,9 @@ def _config(state: State, gate_activation: str = "identity") -> Config:
 
 def _table(c: Config) -> Table:
     if c["linear"]:
-        gate = (*inside(CONVOLUTION, "sgu.projection.convolution.", ""), *LINEAR)
+        gate = (*prefixed(CONVOLUTION, "sgu.projection.convolution.", ""), *LINEAR)
     else:
-        gate = inside(CONVOLUTION, "sgu.projection.", "")
+        gate = prefixed(CONVOLUTION, "sgu.projection.", "")
     return Table("ESPnet cgMLP", (*BEFORE, *gate, *AFTER))
 
 
@@ -149,9 +157,7 @@ def build(
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
 ) -> ConvolutionalGatingMLP:
-    r"""
-    Returns the model, `[B, n, d]` to `[B, n, d]`, for any $n$.
-    """
+    """Returns the layer, from `[B, n, d]` to `[B, n, d]` for any $n$."""
     options: Config = {"device": device, "dtype": dtype}
     layer = ConvolutionAndLinear if config["linear"] else ConvolutionProjection
     sgu = SpatialGatingUnit(
@@ -164,14 +170,14 @@ def build(
     return ConvolutionalGatingMLP(config["d_model"], sgu, **options)
 
 
-CGMLP = OtherModel(
+CGMLP = CustomSystem(
     "ESPnet cgMLP",
     matches=lambda state: "csgu.conv.weight" in state and "channel_proj1.0.weight" in state,
     config=_config,
     table=_table,
     facts=FACTS,
-    options={"gate_activation": f"what the gate goes through, of {list(GATE_ACTIVATIONS)}"},
-    notes="one cgMLP, without the norm in front and the shortcut around it",
+    options={"gate_activation": f"the activation of the gate, one of {list(GATE_ACTIVATIONS)}"},
+    notes="one cgMLP, without its norm and its residual connection",
     build=build,
 )
 

@@ -1,19 +1,19 @@
-r"""
+r"""Weights of `gMLP` and `gMLPVision` of the package g-mlp-pytorch.
+
 # g-mlp-pytorch
 
 Phil Wang's package, version 0.1.5, MIT licence: `gMLP` for sequences and `gMLPVision` for images.
-Norms and GELU are those of torch, as here. What differs:
+Norms and GELU are those of torch, as here. The differences:
 
-* $W$ and $b$ always have an axis of heads. With one head ours have none
-* what it calls `circulant_matrix` is our [decayed Toeplitz
-  projection](../../blocks/toeplitz.py); it keeps $w_{n-1}$ to $w_0$ where we keep $w_0$ to
-  $w_{n-1}$. It is causal there too, whatever `causal` says
-* the names have one `fn` more in `gMLP` than in `gMLPVision`, for a token shift that may shift by
-  nothing
-* `causal`, `shift_tokens` and the function on the gate, `act`, are in no weight, so they are
-  options: weights of a causal model load without a word as those of one that reads both sides
-* a whole layer may be left out in training there, `prob_survival`; here this is
-  [stochastic depth](../../blocks/stochastic_depth.py), and to be put in anew
+* $W$ and $b$ always have an axis of heads; ours have none for one head
+* `circulant_matrix` there is our [decayed Toeplitz projection](../../blocks/toeplitz.py). It stores
+  $w_{n-1}$ to $w_0$ where we store $w_0$ to $w_{n-1}$, and it is causal whatever `causal` says
+* `gMLP` has one more `fn` in its names than `gMLPVision`, for a token shift that may be disabled
+* the weights do not record `causal`, `shift_tokens` and the activation of the gate, `act`, so they
+  are options. Without `causal=True`, the weights of a causal model load silently as those of a
+  bidirectional one
+* `prob_survival` skips whole layers in training there; here it is
+  [stochastic depth](../../blocks/stochastic_depth.py), which must be added again
 """
 
 from math import isqrt
@@ -21,12 +21,12 @@ from typing import Any
 
 from labml_gmlp.weights.errors import WeightsError
 from labml_gmlp.weights.translate.config import Config
-from labml_gmlp.weights.translate.system import State, System, axis, image_of, inside
-from labml_gmlp.weights.translate.table import Row, Table, layers_of
+from labml_gmlp.weights.translate.system import State, System, image_size_of, prefixed, size_of
+from labml_gmlp.weights.translate.table import Row, Table, count_layers
 
 
-# $H$ is the number of heads, $n$ that of tokens, $d$ the width of the model, $h$ half of that of
-# $Z$, and $a$ the width of the attention.
+# $H$ is the number of heads, $n$ the number of tokens, $d$ the width of the model, $h$ half the
+# width of $Z$, and $a$ the width of the attention.
 def block(c: Config) -> tuple[Row, ...]:
     heads = "1" if c["n_heads"] == 1 else "H"
     bias = "n" if c["n_heads"] == 1 else "H n"
@@ -55,16 +55,20 @@ def block(c: Config) -> tuple[Row, ...]:
     )
 
 
-# The norm stands one level above the block, and behind it in the order of the names.
+# The norm is one level above the block and follows it in the order of the names.
 def layers(c: Config, ours: str, to_block: str) -> tuple[Row, ...]:
     reach = max(c["shifts"] or (0,))
     if c["shifts"] not in (None, (*range(reach + 1),), (*range(-reach, reach + 1),)):
-        raise WeightsError(f"g-mlp-pytorch has no token shift by {c['shifts']}")
+        raise WeightsError(
+            f"shifts must be (0, ..., k) or (-k, ..., k) for g-mlp-pytorch, got {c['shifts']}"
+        )
     norm = (Row("norm.weight", "fn.norm.weight", "d"), Row("norm.bias", "fn.norm.bias", "d"))
-    return inside((*inside(block(c), "", to_block), *norm), f"{ours}layers.{{i}}.", "layers.{i}.")
+    return prefixed(
+        (*prefixed(block(c), "", to_block), *norm), f"{ours}layers.{{i}}.", "layers.{i}."
+    )
 
 
-# $V$ is the number of tokens in the vocabulary.
+# $V$ is the size of the vocabulary.
 def language(c: Config) -> Table:
     stack = layers(c, "encoder.", IN_GMLP)
     rows = (
@@ -78,13 +82,13 @@ def language(c: Config) -> Table:
     return Table("g-mlp-pytorch gMLP", rows, c["n_layers"])
 
 
-# Without `num_tokens` neither embedding, nor last norm, nor head.
+# Without `num_tokens` there is no embedding, no last norm and no head.
 def stack(c: Config) -> Table:
     return Table("g-mlp-pytorch stack", layers(c, "", IN_GMLP), c["n_layers"])
 
 
-# A patch is cut out channel by channel, each row by row: a convolution's weight in one line. $c$ is
-# the number of channels of the images, $p$ and $q$ are height and width of a patch, $C$ is the
+# A patch is flattened channel by channel and row by row, like the weight of a convolution. $c$ is
+# the number of channels of the images, $p$ and $q$ are the height and width of a patch, $C$ is the
 # number of classes.
 def vision(c: Config) -> Table:
     rows = (
@@ -113,17 +117,17 @@ FACTS = {
 WITH_LAST_NORM = {**FACTS, "last_norm": True, "last_norm_eps": 1e-5}
 
 
-def _of_layers(state: State, to_block: str) -> Config:
+def _layers_config(state: State, to_block: str) -> Config:
     prefix = f"layers.{{i}}.{to_block}"
-    decayed = layers_of(state, f"{prefix}sgu.circulant_") > 0
+    decayed = count_layers(state, f"{prefix}sgu.circulant_") > 0
     return {
-        "n_layers": layers_of(state, "layers.{i}."),
-        "d_model": axis(state, f"{prefix}proj_in.0.weight", 1),
-        "d_ffn": axis(state, f"{prefix}proj_in.0.weight", 0),
-        "seq_len": axis(state, f"{prefix}sgu.bias", 1),
-        "n_heads": axis(state, f"{prefix}sgu.bias", 0),
+        "n_layers": count_layers(state, "layers.{i}."),
+        "d_model": size_of(state, f"{prefix}proj_in.0.weight", 1),
+        "d_ffn": size_of(state, f"{prefix}proj_in.0.weight", 0),
+        "seq_len": size_of(state, f"{prefix}sgu.bias", 1),
+        "n_heads": size_of(state, f"{prefix}sgu.bias", 0),
         "projection": "decayed" if decayed else "dense",
-        "d_attn": axis(state, f"{prefix}attn.to_out.weight", 1) or None,
+        "d_attn": size_of(state, f"{prefix}attn.to_out.weight", 1) or None,
     }
 
 
@@ -134,11 +138,11 @@ def _stack_config(
     gate_activation: str | None = None,
 ) -> Config:
     if type(shift_tokens) is not int or shift_tokens < 0:
-        raise WeightsError(f"shift_tokens must be a whole number from 0 on, got {shift_tokens!r}")
-    # The channels of a causal model are never read from the right.
+        raise WeightsError(f"shift_tokens must be a non-negative integer, got {shift_tokens!r}")
+    # A causal model shifts only from earlier tokens.
     shifts = tuple(range(0 if causal else -shift_tokens, shift_tokens + 1))
     return {
-        **_of_layers(state, IN_GMLP),
+        **_layers_config(state, IN_GMLP),
         "causal": causal,
         "shifts": shifts if shift_tokens else None,
         "gate_activation": gate_activation,
@@ -146,7 +150,7 @@ def _stack_config(
 
 
 def _language_config(state: State, **options: Any) -> Config:
-    return {**_stack_config(state, **options), "n_tokens": axis(state, "to_embed.weight", 0)}
+    return {**_stack_config(state, **options), "n_tokens": size_of(state, "to_embed.weight", 0)}
 
 
 def _vision_config(
@@ -156,36 +160,36 @@ def _vision_config(
     n_channels: int = 3,
 ) -> Config:
     if type(n_channels) is not int or n_channels < 1:
-        raise WeightsError(f"n_channels must be a positive whole number, got {n_channels!r}")
-    c = _of_layers(state, IN_VISION)
-    numbers = axis(state, "to_patch_embed.1.weight", 1)
+        raise WeightsError(f"n_channels must be a positive integer, got {n_channels!r}")
+    c = _layers_config(state, IN_VISION)
+    numbers = size_of(state, "to_patch_embed.1.weight", 1)
     if patch_size is None and numbers:
         side = isqrt(numbers // n_channels)
         if n_channels * side * side != numbers:
             raise WeightsError(
-                f"patch_size must be given as (height, width), as {numbers} numbers in "
+                f"patch_size must be given as (height, width), since {numbers} numbers in "
                 f"{n_channels} channels make no square"
             )
         patch_size = side
     patch = (patch_size, patch_size) if isinstance(patch_size, int) else patch_size
     return {
         **c,
-        "n_classes": axis(state, "to_logits.2.weight", 0),
+        "n_classes": size_of(state, "to_logits.2.weight", 0),
         "n_channels": n_channels,
-        "image_size": image_of(c["seq_len"], patch, image_size) if patch else None,
+        "image_size": image_size_of(c["seq_len"], patch, image_size) if patch else None,
         "patch_size": patch,
     }
 
 
 OPTIONS = {
-    "causal": "what the model was made with; false by default, as there",
-    "shift_tokens": "what the model was made with; 0 by default, as there",
-    "gate_activation": "the name of its `act`, such as 'tanh'; none by default, as there",
+    "causal": "the argument that the model was built with; False by default, as there",
+    "shift_tokens": "the argument that the model was built with; 0 by default, as there",
+    "gate_activation": "the name of its `act`, such as 'tanh'; None by default, as there",
 }
 LANGUAGE = System(
     "g-mlp-pytorch gMLP",
     matches=lambda state: (
-        layers_of(state, "layers.{i}.fn.fn.fn.") > 0
+        count_layers(state, "layers.{i}.fn.fn.fn.") > 0
         and any(name.startswith(("to_embed.", "to_logits.")) for name in state)
     ),
     config=_language_config,
@@ -196,7 +200,7 @@ LANGUAGE = System(
 STACK = System(
     "g-mlp-pytorch stack",
     matches=lambda state: (
-        layers_of(state, "layers.{i}.fn.fn.fn.") > 0
+        count_layers(state, "layers.{i}.fn.fn.fn.") > 0
         and not any(name.startswith(("to_embed.", "to_logits.")) for name in state)
     ),
     config=_stack_config,
@@ -206,7 +210,7 @@ STACK = System(
 )
 VISION = System(
     "g-mlp-pytorch gMLPVision",
-    matches=lambda state: layers_of(state, "layers.{i}.fn.fn.sgu.") > 0,
+    matches=lambda state: count_layers(state, "layers.{i}.fn.fn.sgu.") > 0,
     config=_vision_config,
     table=vision,
     facts={

@@ -1,18 +1,19 @@
-r"""
+r"""Weights of the repository jaketae/g-mlp.
+
 # jaketae/g-mlp
 
-A repository of one file, in torch, read and not run, with three models: `gMLP`,
-`gMLPForLanguageModeling` and `gMLPForImageClassification`.
+One file of torch code with three models: `gMLP`, `gMLPForLanguageModeling` and
+`gMLPForImageClassification`. Written from its source code, not run.
 
-* $W$ is the kernel of a convolution of length one whose channels are the tokens, `[n, n, 1]`
+* $W$ is the kernel of a convolution of size one whose channels are the tokens, `[n, n, 1]`
 * Its argument `d_ffn` is the width of *half* of $Z$: `d_ffn=512` there is `d_ffn=1024` here
-* None of the three has a last norm
-* The model of language has no head: it ends with the tokens as the last block leaves them, and so
-  does what is built here, an embedding before an encoder. It is no
-  [language model](../../models/language.py) of ours, and does not go to another system
-* It never masks: $W$ reads both sides
-* Some states of the file give the norm of the gate half of the channels that it needs, and cannot
-  be run; there are no weights of those
+* None of the three models has a last norm
+* The language model has no head: it returns the output of the last block. So the model built here
+  is an embedding and an encoder. It is not one of our [language models](../../models/language.py)
+  and cannot be written for another system
+* It has no masks: $W$ reads both sides
+* In some versions of the file, the norm of the gate has half of the channels it needs, and the
+  model cannot run; there are no weights of those
 """
 
 from collections import OrderedDict
@@ -23,10 +24,10 @@ from torch import nn
 
 from labml_gmlp.weights.errors import WeightsError
 from labml_gmlp.weights.translate.config import Config, build
-from labml_gmlp.weights.translate.system import State, System, axis, image_of, inside
-from labml_gmlp.weights.translate.table import Row, Table, layers_of
+from labml_gmlp.weights.translate.system import State, System, image_size_of, prefixed, size_of
+from labml_gmlp.weights.translate.table import Row, Table, count_layers
 
-# $n$ is the number of tokens, $d$ the width of the model and $h$ half of that of $Z$.
+# $n$ is the number of tokens, $d$ the width of the model and $h$ half the width of $Z$.
 BLOCK = (
     Row("norm.weight", "norm.weight", "d"),
     Row("norm.bias", "norm.bias", "d"),
@@ -41,18 +42,18 @@ BLOCK = (
 )
 # $c$ is the number of channels of the images, $p$ the side of a patch, $C$ the number of classes.
 VISION = (
-    *inside(BLOCK, "encoder.layers.{i}.", "model.{i}."),
+    *prefixed(BLOCK, "encoder.layers.{i}.", "model.{i}."),
     Row("patches.weight", "patcher.weight", "d c p p"),
     Row("patches.bias", "patcher.bias", "d"),
     Row("head.weight", "classifier.weight", "C d"),
     Row("head.bias", "classifier.bias", "C"),
 )
-# $V$ is the number of tokens in the vocabulary.
+# $V$ is the size of the vocabulary.
 EMBEDDED = (
-    *inside(BLOCK, "encoder.layers.{i}.", "model.{i}."),
+    *prefixed(BLOCK, "encoder.layers.{i}.", "model.{i}."),
     Row("embedding.weight", "embed.weight", "V d"),
 )
-STACK = inside(BLOCK, "layers.{i}.", "model.{i}.")
+STACK = prefixed(BLOCK, "layers.{i}.", "model.{i}.")
 FACTS = {
     "layer": "gmlp",
     "projection": "dense",
@@ -70,32 +71,32 @@ NAME = "jaketae/g-mlp"
 
 
 def _config(state: State, image_size: Any = None) -> Config:
-    n = axis(state, "model.{i}.sgu.spatial_proj.bias", 0)
+    n = size_of(state, "model.{i}.sgu.spatial_proj.bias", 0)
     c: Config = {
         "kind": "encoder",
-        "n_layers": layers_of(state, "model.{i}.sgu.spatial_proj.weight"),
-        "d_model": axis(state, "model.{i}.channel_proj1.weight", 1),
-        "d_ffn": axis(state, "model.{i}.channel_proj1.weight", 0),
+        "n_layers": count_layers(state, "model.{i}.sgu.spatial_proj.weight"),
+        "d_model": size_of(state, "model.{i}.channel_proj1.weight", 1),
+        "d_ffn": size_of(state, "model.{i}.channel_proj1.weight", 0),
         "seq_len": n,
     }
     if "embed.weight" in state:
-        return {**c, "n_tokens": axis(state, "embed.weight", 0)}
+        return {**c, "n_tokens": size_of(state, "embed.weight", 0)}
     if "patcher.weight" not in state and "classifier.weight" not in state:
         return c
-    patch = (axis(state, "patcher.weight", 2), axis(state, "patcher.weight", 3))
+    patch = (size_of(state, "patcher.weight", 2), size_of(state, "patcher.weight", 3))
     return {
         **c,
         "kind": "vision",
-        "n_classes": axis(state, "classifier.weight", 0),
-        "n_channels": axis(state, "patcher.weight", 1),
-        "image_size": image_of(n, patch, image_size) if all(patch) else None,
+        "n_classes": size_of(state, "classifier.weight", 0),
+        "n_channels": size_of(state, "patcher.weight", 1),
+        "image_size": image_size_of(n, patch, image_size) if all(patch) else None,
         "patch_size": patch,
     }
 
 
 def _table(c: Config) -> Table:
     if c["kind"] not in ("vision", "encoder"):
-        raise WeightsError(f"{NAME} has models without a head and for images, got {c['kind']!r}")
+        raise WeightsError(f"kind must be 'encoder' or 'vision' for {NAME}, got {c['kind']!r}")
     without = STACK if c["n_tokens"] is None else EMBEDDED
     rows = VISION if c["kind"] == "vision" else without
     return Table(NAME, rows, c["n_layers"])
@@ -116,12 +117,12 @@ def _build(
 
 GMLP = System(
     NAME,
-    matches=lambda state: layers_of(state, "model.{i}.sgu.spatial_proj.weight") > 0,
+    matches=lambda state: count_layers(state, "model.{i}.sgu.spatial_proj.weight") > 0,
     config=_config,
     table=_table,
     facts=FACTS,
     options={"image_size": "(height, width) of the images; a square of patches by default"},
-    notes="d_ffn is the width of half of Z there and of Z here",
+    notes="d_ffn is the width of half of Z there and of all of Z here",
     build=_build,
 )
 

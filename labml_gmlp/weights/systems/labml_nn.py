@@ -1,28 +1,28 @@
-r"""
+r"""Weights of the package labml-nn.
+
 # labml-nn
 
-The package behind nn.labml.ai, version 0.5.1, MIT licence. Its gMLP is a block and goes into the
-encoder of its Transformers, and that into the model of its experiment; weights of all three are
-read.
+The package behind nn.labml.ai, version 0.5.1, MIT licence. Weights of its gMLP block, of its
+encoder and of the language model of its experiment are read.
 
-Its norms and its GELU are those of torch, as here, and its block computes what ours computes to the
-last digit. Three things differ around it:
+Norms and GELU are those of torch, as here, and its block computes the same as ours to the last
+digit. Three things around the block differ:
 
-* the sequence is the *first* axis of its tensors, the batch the second; ours is the other way
-* its block takes a mask of `[n, n, 1]` where ours has `causal`. The model of the experiment makes
-  the mask of a causal model itself. What stands above the diagonal of $W$ then is carried over and
-  never read, there as here
-* its embedding is multiplied by $\sqrt{d}$ and gets sinusoids added. Both are constants, so they
-  are folded into our embedding and our learned positions. The sinusoids are in its files, and are
-  written back as they came; the product with $\sqrt{d}$ is undone without rounding when $d$ is a
-  power of four. For another $d$ the last digit of an embedding may change
+* the sequence is the *first* axis of its tensors and the batch the second; here it is the other way
+  round
+* its block takes a mask of `[n, n, 1]` where ours has `causal`; its language model makes the causal
+  mask itself. The upper triangle of $W$ is then copied, and never read on either side
+* its embedding is multiplied by $\sqrt{d}$, and sinusoids are added. Both are constants and become
+  part of our embedding and our learned positions. The sinusoids are in its files and are written
+  back unchanged. Undoing the factor is exact if $d$ is a power of four; for another $d$ the last
+  digit of an embedding may change
 """
 
 from labml_gmlp.weights.translate.config import Config
-from labml_gmlp.weights.translate.system import State, System, axis, inside
-from labml_gmlp.weights.translate.table import Row, Table, layers_of
+from labml_gmlp.weights.translate.system import State, System, prefixed, size_of
+from labml_gmlp.weights.translate.table import Row, Table, count_layers
 
-# $n$ is the number of tokens, $d$ the width of the model, $e$ that of $Z$ and $h$ half of it.
+# $n$ is the number of tokens, $d$ the width of the model and $h$ half the width of $Z$.
 BLOCK = (
     Row("norm.weight", "norm.weight", "d"),
     Row("norm.bias", "norm.bias", "d"),
@@ -36,19 +36,19 @@ BLOCK = (
     Row("proj_out.bias", "proj2.bias", "d"),
 )
 ENCODER = (
-    *inside(BLOCK, "layers.{i}.", "layers.{i}."),
+    *prefixed(BLOCK, "layers.{i}.", "layers.{i}."),
     Row("norm.weight", "norm.weight", "d"),
     Row("norm.bias", "norm.bias", "d"),
 )
 
 
-# $V$ is the number of tokens in the vocabulary, $m$ that of positions.
+# $V$ is the size of the vocabulary, $m$ the number of positions.
 def language(d_model: int) -> tuple[Row, ...]:
     return (
-        # The axis of length one is that of the batch.
+        # The axis of length one is the batch.
         Row("positions.weight", "src_embed.positional_encodings", "m d", reshape="m 1 d"),
         Row("embedding.weight", "src_embed.linear.weight", "V d", scale=d_model**0.5),
-        *inside(ENCODER, "encoder.", "encoder."),
+        *prefixed(ENCODER, "encoder.", "encoder."),
         Row("head.weight", "generator.projection.weight", "V d"),
         Row("head.bias", "generator.projection.bias", "V"),
     )
@@ -67,34 +67,34 @@ FACTS = {
     "last_norm": True,
     "last_norm_eps": 1e-5,
 }
-CAUSAL = {"causal": "whether it was used with the mask of a causal model; false by default"}
+CAUSAL = {"causal": "whether the model was used with a causal mask; False by default"}
 
 
 def _sizes(state: State, prefix: str) -> Config:
     return {
-        "n_layers": layers_of(state, prefix) if "{i}" in prefix else 1,
-        "d_model": axis(state, f"{prefix}proj1.weight", 1),
-        "d_ffn": axis(state, f"{prefix}proj1.weight", 0),
-        "seq_len": axis(state, f"{prefix}sgu.bias", 0),
+        "n_layers": count_layers(state, prefix) if "{i}" in prefix else 1,
+        "d_model": size_of(state, f"{prefix}proj1.weight", 1),
+        "d_ffn": size_of(state, f"{prefix}proj1.weight", 0),
+        "seq_len": size_of(state, f"{prefix}sgu.bias", 0),
     }
 
 
 def _language_config(state: State) -> Config:
     return {
         **_sizes(state, "encoder.layers.{i}."),
-        "n_tokens": axis(state, "src_embed.linear.weight", 0),
-        "n_positions": axis(state, "src_embed.positional_encodings", 0),
+        "n_tokens": size_of(state, "src_embed.linear.weight", 0),
+        "n_positions": size_of(state, "src_embed.positional_encodings", 0),
     }
 
 
 LANGUAGE = System(
     "labml-nn language model",
-    matches=lambda state: layers_of(state, "encoder.layers.{i}.proj1.") > 0,
+    matches=lambda state: count_layers(state, "encoder.layers.{i}.proj1.") > 0,
     config=_language_config,
     table=lambda c: Table("labml-nn language model", language(c["d_model"]), c["n_layers"]),
     facts={**FACTS, "kind": "language", "causal": True, "tied": False},
     options={},
-    notes="tensors are [n, B] there and [B, n] here; the model returns (logits, None) there",
+    notes="tensors are [n, B] there and [B, n] here; it returns (logits, None) there",
 )
 
 
@@ -108,7 +108,7 @@ def _block_config(state: State, causal: bool = False) -> Config:
 
 ENCODER_ALONE = System(
     "labml-nn encoder",
-    matches=lambda state: layers_of(state, "layers.{i}.proj1.") > 0,
+    matches=lambda state: count_layers(state, "layers.{i}.proj1.") > 0,
     config=_encoder_config,
     table=lambda c: Table("labml-nn encoder", ENCODER, c["n_layers"]),
     facts={**FACTS, "kind": "encoder"},

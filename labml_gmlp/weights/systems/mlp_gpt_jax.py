@@ -1,28 +1,27 @@
-r"""
+r"""Weights of the Haiku language model mlp-gpt-jax.
+
 # mlp-gpt-jax
 
-Phil Wang's language model of gMLP in Haiku, version 0.0.20, MIT licence. It was run, on Haiku
-0.0.17, and its names are those that Haiku gave it: a `~` for each constructor that a layer was made
-in.
+Phil Wang's language model of gMLP in Haiku, version 0.0.20, MIT licence. It was run on Haiku
+0.0.17, and the names are those that Haiku gave: a `~` for each constructor in which a layer was
+made.
 
-* It is always causal. What stands above the diagonal of $W$ is never read, there as here
-* $b$ is a column, `[n, 1]`; linear layers keep `[in, out]`
-* A linear layer stands behind the gate, before $V$; it is [folded](../translate/special.py) into
-  $V$
-* Norms have a constant of 1e-5, as Haiku's do, and GELU is the approximation by tanh, as JAX's is
-* It takes exactly $n$ tokens, without an axis of sequences; the model here takes batches of up to
-  $n$
-* Its arguments `heads` and `clamp_gate` do nothing. `layer_survival_prob` leaves out layers even
-  when nothing is trained; here nothing is left out
+* It is always causal. The upper triangle of $W$ is never read, there or here
+* $b$ is a column, `[n, 1]`; linear layers store `[in, out]`
+* A linear layer between the gate and $V$ is [folded](../translate/folding.py) into $V$
+* Norms have an epsilon of 1e-5, Haiku's default, and GELU is the tanh approximation, JAX's default
+* It takes one sequence of exactly $n$ tokens; the model here takes batches of up to $n$ tokens
+* Its arguments `heads` and `clamp_gate` have no effect. `layer_survival_prob` skips layers even
+  outside of training; here no layer is skipped
 """
 
 from labml_gmlp.weights.translate.config import Config
-from labml_gmlp.weights.translate.special import FoldedTable
-from labml_gmlp.weights.translate.system import State, System, axis, inside
-from labml_gmlp.weights.translate.table import Row, Table, layers_of
+from labml_gmlp.weights.translate.folding import FoldedTable
+from labml_gmlp.weights.translate.system import State, System, prefixed, size_of
+from labml_gmlp.weights.translate.table import Row, Table, count_layers
 
-# $n$ is the number of tokens, $d$ the width of the model and $h$ half of that of $Z$. `folded` has
-# no parameters here.
+# $n$ is the number of tokens, $d$ the width of the model and $h$ half the width of $Z$. `folded` is
+# the layer that has no parameters here.
 BLOCK = (
     Row("norm.weight", "layer_norm/scale", "d"),
     Row("norm.bias", "layer_norm/offset", "d"),
@@ -44,7 +43,7 @@ ATTENTION = (
     Row("attention.attention_out.weight", "attention/~/linear_1/w", "h a", transpose=True),
     Row("attention.attention_out.bias", "attention/~/linear_1/b", "h"),
 )
-# $V$ is the number of tokens in the vocabulary.
+# $V$ is the size of the vocabulary.
 AROUND = (
     Row("embedding.weight", "mlp_gpt/~/embed/embeddings", "V d"),
     Row("encoder.norm.weight", "mlp_gpt/~/layer_norm/scale", "d"),
@@ -75,12 +74,12 @@ LAYER = "mlp_gpt/~/gmlp{i}/~/"
 
 def _config(state: State) -> Config:
     return {
-        "n_layers": layers_of(state, f"{LAYER}sgu/spatial_weights"),
-        "d_model": axis(state, f"{LAYER}linear/w", 0),
-        "d_ffn": axis(state, f"{LAYER}linear/w", 1),
-        "seq_len": axis(state, f"{LAYER}sgu/spatial_biases", 0),
-        "d_attn": axis(state, f"{LAYER}attention/~/linear_1/w", 0) or None,
-        "n_tokens": axis(state, "mlp_gpt/~/embed/embeddings", 0),
+        "n_layers": count_layers(state, f"{LAYER}sgu/spatial_weights"),
+        "d_model": size_of(state, f"{LAYER}linear/w", 0),
+        "d_ffn": size_of(state, f"{LAYER}linear/w", 1),
+        "seq_len": size_of(state, f"{LAYER}sgu/spatial_biases", 0),
+        "d_attn": size_of(state, f"{LAYER}attention/~/linear_1/w", 0) or None,
+        "n_tokens": size_of(state, "mlp_gpt/~/embed/embeddings", 0),
     }
 
 
@@ -89,7 +88,7 @@ def _table(c: Config) -> Table:
     layer = "encoder.layers.{i}."
     return FoldedTable(
         "mlp-gpt-jax",
-        (*inside(block, layer, LAYER), *AROUND),
+        (*prefixed(block, layer, LAYER), *AROUND),
         c["n_layers"],
         folded=((f"{layer}folded", f"{layer}proj_out"),),
     )
@@ -97,7 +96,7 @@ def _table(c: Config) -> Table:
 
 LANGUAGE = System(
     "mlp-gpt-jax",
-    matches=lambda state: layers_of(state, f"{LAYER}sgu/spatial_weights") > 0,
+    matches=lambda state: count_layers(state, f"{LAYER}sgu/spatial_weights") > 0,
     config=_config,
     table=_table,
     facts=FACTS,

@@ -1,12 +1,12 @@
-r"""
+r"""Weights of the repository danielelbrecht/mlp_mixer.
+
 # danielelbrecht/mlp_mixer
 
-A small MLP-Mixer in torch, at commit b7361ba, without a licence; read, not run. It differs from
-Mixer's paper in ways that look as if none of our models could compute it: it normalises over the
-*patches* instead of the channels, and mixes the channels *first*. Both are one thing. It holds its
-tokens as `[B, channels, patches]`, so what is an axis of channels to the norm is that of the
-patches: it is a Mixer of the transposed image, in which the *channels are the tokens*. Our
-[block](../../blocks/mixer.py) computes it to the last digit, once it is told so:
+A small MLP-Mixer in torch, at commit b7361ba, without a licence. Written from its source code, not
+run. Unlike the Mixer paper, it normalises over the *patches* instead of the channels and mixes the
+channels *first*. Both follow from its layout of `[B, channels, patches]`: it is a Mixer of the
+transposed image, in which the *channels are the tokens*. Our [block](../../blocks/mixer.py)
+computes it to the last digit with these arguments:
 
 | there | here |
 | --- | --- |
@@ -15,10 +15,10 @@ patches: it is a Mixer of the transposed image, in which the *channels are the t
 | `mlp1`, across `embedding_dim` | $W_1$ and $W_2$, `token_in` and `token_out` |
 | `mlp2`, across patches | $W_3$ and $W_4$, `proj_in` and `proj_out` |
 
-What stands around the blocks is no model of ours, and is built here of layers of torch: patches
-that are not turned over, no last norm, and a head of three layers on all numbers in one line.
+Our models do not have the layers around its blocks, so those are built from layers of torch:
+patches that are not transposed, no last norm, and a head of three layers on the flattened output.
 
-GELU is exact, and norms have torch's 1e-5. The repository has no weights of its own.
+GELU is exact, and norms have torch's epsilon of 1e-5. The repository contains no weights.
 """
 
 from collections import OrderedDict
@@ -29,11 +29,10 @@ from torch import nn
 from labml_gmlp.blocks.encoder import Encoder
 from labml_gmlp.blocks.mixer import MixerBlock
 from labml_gmlp.weights.translate.config import Config
-from labml_gmlp.weights.translate.special import OtherModel
-from labml_gmlp.weights.translate.system import State, System, axis, inside
-from labml_gmlp.weights.translate.table import Row, Table, layers_of
+from labml_gmlp.weights.translate.system import CustomSystem, State, System, prefixed, size_of
+from labml_gmlp.weights.translate.table import Row, Table, count_layers
 
-# $P$ is the number of patches, $E$ the number of channels, $m$ the width inside of both mixings.
+# $P$ is the number of patches, $E$ the number of channels, $m$ the hidden width of both MLPs.
 BLOCK = (
     Row("token_norm.weight", "ln1.weight", "P"),
     Row("token_norm.bias", "ln1.bias", "P"),
@@ -53,7 +52,7 @@ BLOCK = (
 ROWS = (
     Row("patches.weight", "patch_embedding.weight", "E c p p"),
     Row("patches.bias", "patch_embedding.bias", "E"),
-    *inside(BLOCK, "encoder.layers.{i}.", "mixer_layers.{i}."),
+    *prefixed(BLOCK, "encoder.layers.{i}.", "mixer_layers.{i}."),
     Row("head.0.weight", "clf.0.weight", "f (E P)", reshape="f (E P)"),
     Row("head.0.bias", "clf.0.bias", "f"),
     Row("head.2.weight", "clf.2.weight", "f f"),
@@ -66,15 +65,15 @@ FACTS = {"layer": "mixer", "activation": "gelu", "norm_eps": 1e-5, "last_norm": 
 
 def _config(state: State) -> Config:
     return {
-        "n_layers": layers_of(state, "mixer_layers.{i}.mlp1.fc1.weight"),
-        "d_model": axis(state, "mixer_layers.{i}.ln1.weight", 0),
-        "seq_len": axis(state, "patch_embedding.weight", 0),
-        "d_tokens": axis(state, "mixer_layers.{i}.mlp1.fc1.weight", 0),
-        "d_ffn": axis(state, "mixer_layers.{i}.mlp2.fc1.weight", 0),
-        "n_channels": axis(state, "patch_embedding.weight", 1),
-        "patch_size": axis(state, "patch_embedding.weight", 2),
-        "d_head": axis(state, "clf.0.weight", 0),
-        "n_classes": axis(state, "clf.4.weight", 0),
+        "n_layers": count_layers(state, "mixer_layers.{i}.mlp1.fc1.weight"),
+        "d_model": size_of(state, "mixer_layers.{i}.ln1.weight", 0),
+        "seq_len": size_of(state, "patch_embedding.weight", 0),
+        "d_tokens": size_of(state, "mixer_layers.{i}.mlp1.fc1.weight", 0),
+        "d_ffn": size_of(state, "mixer_layers.{i}.mlp2.fc1.weight", 0),
+        "n_channels": size_of(state, "patch_embedding.weight", 1),
+        "patch_size": size_of(state, "patch_embedding.weight", 2),
+        "d_head": size_of(state, "clf.0.weight", 0),
+        "n_classes": size_of(state, "clf.4.weight", 0),
     }
 
 
@@ -83,9 +82,10 @@ def build(
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
 ) -> nn.Module:
-    r"""
-    Returns the model: images `[B, c, height, width]` to logits `[B, C]`. The images may have any
-    form that makes $P$ patches, but the head reads them as the form that it was trained on.
+    r"""Returns the model, from images `[B, c, height, width]` to logits `[B, C]`.
+
+    It accepts images of any height and width that make $P$ patches, but the head was trained for
+    one of them.
     """
     c: Config = config
     options: Config = {"device": device, "dtype": dtype}
@@ -100,7 +100,7 @@ def build(
         # Not transposed: a row is a channel.
         rows=nn.Flatten(2),  # [B, E, P]
         encoder=encoder,
-        line=nn.Flatten(1),  # [B, E P]
+        flat=nn.Flatten(1),  # [B, E P]
         head=nn.Sequential(
             nn.Linear(c["seq_len"] * c["d_model"], f, **options),
             nn.GELU(),
@@ -112,17 +112,17 @@ def build(
     return nn.Sequential(layers)
 
 
-MIXER = OtherModel(
+MIXER = CustomSystem(
     "danielelbrecht/mlp_mixer",
     matches=lambda state: (
         "patch_embedding.weight" in state
-        and layers_of(state, "mixer_layers.{i}.mlp1.fc1.weight") > 0
+        and count_layers(state, "mixer_layers.{i}.mlp1.fc1.weight") > 0
     ),
     config=_config,
     table=lambda c: Table("danielelbrecht/mlp_mixer", ROWS, c["n_layers"]),
     facts=FACTS,
     options={},
-    notes="its tokens are the channels: a row is one channel of all patches",
+    notes="the channels are its tokens: a row is one channel of all patches",
     build=build,
 )
 

@@ -1,25 +1,24 @@
-r"""
+r"""Weights of the package SauravMaheshkar/gMLP, whose gate mixes no tokens.
+
 # SauravMaheshkar/gMLP
 
-A gMLP in Flax, version 0.0.1, MIT licence, which is **no gMLP**: the lines of its gate that would
-mix tokens are commented out. Its gate is
+A package in Flax, version 0.0.1, MIT licence. It is **not a gMLP**: the lines of its gate that mix
+tokens are commented out. Its gate is
 
-$$s(Z) = Z_1 \odot \mathrm{norm}(Z_2), \qquad \text{and not} \quad
+$$s(Z) = Z_1 \odot \mathrm{norm}(Z_2), \qquad \text{instead of} \quad
   Z_1 \odot (W \, \mathrm{norm}(Z_2) + b)$$
 
-so that each token goes through the model as if it were alone. That is a special case of Eq. 4,
-$W = I$ and $b = 0$, and as such its weights compute here what they compute there. They were never
-trained to mix tokens; loading them warns of it. $W$ and $b$ are parameters here, and training can
-go on with them.
+so each token passes through the model by itself. This is Eq. 4 with $W = I$ and $b = 0$, and with
+these its weights compute the same here. Loading them warns that they were never trained to mix
+tokens. $W$ and $b$ are parameters here and can be trained further.
 
-* With `attn_dim` there is the attention of aMLP, which does mix: one head, always causal, for one
-  sequence at a time there and for batches here. The models built here are causal, as $W = I$ is
-* Its weights fit any number of tokens, $W$ does not: `seq_len` must be said
-* A linear layer stands behind the gate, before $V$; it is [folded](../translate/special.py) into
-  $V$
-* All norms have a constant of 1e-6, GELU is the approximation by tanh: both are what Flax does when
-  it is told nothing
-* With `num_tokens=None` there is neither embedding, nor last norm, nor head
+* With `attn_dim` it has the attention of aMLP, which does mix tokens: one head, always causal, for
+  one sequence at a time there and for batches here. The models built here are causal, which
+  $W = I$ is too
+* Its weights fit any number of tokens and $W$ does not, so `seq_len` must be given
+* A linear layer between the gate and $V$ is [folded](../translate/folding.py) into $V$
+* All norms have an epsilon of 1e-6, and GELU is the tanh approximation: the defaults of Flax
+* With `num_tokens=None` there is no embedding, no last norm and no head
 """
 
 import warnings
@@ -30,12 +29,12 @@ from torch import nn
 
 from labml_gmlp.weights.errors import WeightsError
 from labml_gmlp.weights.translate.config import Config, build
-from labml_gmlp.weights.translate.special import FoldedTable
-from labml_gmlp.weights.translate.system import State, System, axis, inside
-from labml_gmlp.weights.translate.table import Row, Table, layers_of
+from labml_gmlp.weights.translate.folding import FoldedTable
+from labml_gmlp.weights.translate.system import State, System, prefixed, size_of
+from labml_gmlp.weights.translate.table import Row, Table, count_layers
 
-# Below `layers_0` of a layer. $d$ is the width of the model and $h$ half of that of $Z$. `folded`
-# has no parameters here.
+# Inside `layers_0` of a layer. $d$ is the width of the model and $h$ half the width of $Z$.
+# `folded` is the layer that has no parameters here.
 BLOCK = (
     Row("norm.weight", "norm/scale", "d"),
     Row("norm.bias", "norm/bias", "d"),
@@ -55,7 +54,7 @@ ATTENTION = (
     Row("attention.attention_out.weight", "layers_0/attn/to_out/kernel", "h a", transpose=True),
     Row("attention.attention_out.bias", "layers_0/attn/to_out/bias", "h"),
 )
-# $V$ is the number of tokens in the vocabulary.
+# $V$ is the size of the vocabulary.
 AROUND = (
     Row("embedding.weight", "to_embed/embedding", "V d"),
     Row("encoder.norm.weight", "to_logits/layers_0/scale", "d"),
@@ -85,32 +84,32 @@ def _build(
 ) -> nn.Module:
     if config["d_attn"] is None:
         warnings.warn(
-            "weights of SauravMaheshkar/gMLP mix no tokens: its gate has no W, so W = I here",
+            "weights of SauravMaheshkar/gMLP mix no tokens: the gate there has no W, so W = I here",
             stacklevel=2,
         )
     return build(config, device, dtype)
 
 
-# Files hold the variables of the model, or what is in them under `params`.
+# A file holds the variables of the model, or only their `params`.
 def _system(name: str, params: str) -> System:
     proj_in = f"{params}layers_{{i}}/layers_0/layers_0/proj_in/kernel"
 
     def config(state: State, seq_len: Any = None) -> Config:
         if type(seq_len) is not int or seq_len < 1:
             raise WeightsError(
-                f"seq_len must be given as a positive whole number, as these weights fit any "
-                f"number of tokens and W does not, got {seq_len!r}"
+                f"seq_len must be given as a positive integer, since W needs a size that these "
+                f"weights do not record, got {seq_len!r}"
             )
-        qkv = axis(state, f"{params}layers_{{i}}/layers_0/layers_0/attn/to_qkv/kernel", 1)
-        embedding = axis(state, f"{params}to_embed/embedding", 0)
+        qkv = size_of(state, f"{params}layers_{{i}}/layers_0/layers_0/attn/to_qkv/kernel", 1)
+        embedding = size_of(state, f"{params}to_embed/embedding", 0)
         around = any(
             name.startswith((f"{params}to_embed/", f"{params}to_logits/")) for name in state
         )
         return {
             "kind": "language" if around else "encoder",
-            "n_layers": layers_of(state, proj_in),
-            "d_model": axis(state, proj_in, 0),
-            "d_ffn": axis(state, proj_in, 1),
+            "n_layers": count_layers(state, proj_in),
+            "d_model": size_of(state, proj_in, 0),
+            "d_ffn": size_of(state, proj_in, 1),
             "seq_len": seq_len,
             "d_attn": qkv // 3 or None,
             "n_tokens": embedding if around else None,
@@ -120,13 +119,12 @@ def _system(name: str, params: str) -> System:
 
     def table(c: Config) -> Table:
         block = BLOCK if c["d_attn"] is None else (*BLOCK, *ATTENTION)
-        # A stack alone has its layers at the top here.
         top = "encoder." if c["kind"] == "language" else ""
-        layers = inside(block, f"{top}layers.{{i}}.", f"{params}layers_{{i}}/layers_0/")
+        layers = prefixed(block, f"{top}layers.{{i}}.", f"{params}layers_{{i}}/layers_0/")
         layer = f"{top}layers.{{i}}."
         return FoldedTable(
             name,
-            (*layers, *(inside(AROUND, "", params) if top else ())),
+            (*layers, *(prefixed(AROUND, "", params) if top else ())),
             c["n_layers"],
             folded=((f"{layer}folded", f"{layer}proj_out"),),
             constants={
@@ -138,13 +136,13 @@ def _system(name: str, params: str) -> System:
     return System(
         name,
         matches=lambda state: (
-            layers_of(state, f"{params}layers_{{i}}/layers_0/layers_0/sgu/norm/scale") > 0
+            count_layers(state, f"{params}layers_{{i}}/layers_0/layers_0/sgu/norm/scale") > 0
         ),
         config=config,
         table=table,
         facts=FACTS,
-        options={"seq_len": "how many tokens the model here shall take at most; must be given"},
-        notes="mixes no tokens, unless by its attention",
+        options={"seq_len": "the largest number of tokens of the model here; required"},
+        notes="mixes no tokens except by its attention",
         build=_build,
     )
 

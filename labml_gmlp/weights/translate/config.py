@@ -1,36 +1,38 @@
-r"""
-# What a model is, in plain values
+r"""The configuration of a model: a flat dict of the facts needed to compute the same function.
 
-The names and shapes of weights say much of a model, not all: two systems may agree in every name
-and yet differ in the constant of a norm. This file writes down all that it takes to compute the
-same function, as a dictionary that goes into a JSON file, builds a model from it, and reads it off
-a model. Every system says what is true of it in these words.
+# Configuration
 
-| key | value | |
+Two systems may agree in every name and shape and still differ in the constant of a norm. A
+configuration states everything that a model needs beside its weights. `build` makes a model from
+it, `config_of` reads it off a model, and each [system](system.py) states its facts in the same
+keys. All layers of a model share one configuration; for models of mixed layers see
+[layer trees](../description.py).
+
+| key | value | meaning |
 | --- | --- | --- |
-| `kind` | `"language"`, `"vision"`, `"encoder"`, `"block"` | what stands around the layers |
+| `kind` | `"language"`, `"vision"`, `"encoder"`, `"block"` | the model around the layers |
 | `layer` | `"gmlp"`, `"mixer"` | the block |
-| `n_layers`, `d_model`, `d_ffn`, `seq_len` | numbers | $L$, $d$, $e$ and $n$ |
-| `d_tokens` | number | in Mixer the rows of $W_1$ |
+| `n_layers`, `d_model`, `d_ffn`, `seq_len` | integers | $L$, $d$, $e$ and $n$ |
+| `d_tokens` | integer | the number of rows of $W_1$ in Mixer |
 | `projection` | `"dense"`, `"toeplitz"`, `"decayed"` | the form of $W$ |
-| `n_heads` | number | how many $W$ there are in a block |
-| `causal` | true, false | whether $W$ and the attention read the past alone |
-| `d_attn`, `attn_in_bias`, `attn_out_bias` | number or none; true, false | tiny attention |
-| `shifts` | numbers or none | token shift |
-| `activation` | `"gelu"`, `"gelu_tanh"` | $\sigma$ |
-| `gate_activation` | a name or none | what is applied to the gate |
+| `n_heads` | integer | the number of matrices $W$ in a block |
+| `causal` | boolean | whether $W$ and the attention read only earlier positions |
+| `d_attn`, `attn_in_bias`, `attn_out_bias` | integer or `None`; booleans | tiny attention |
+| `shifts` | integers or `None` | token shift |
+| `activation` | a name of an [activation](activations.py) | $\sigma$ |
+| `gate_activation` | the same or `None` | the function applied to the gate |
 | `norm_eps`, `sgu_norm_eps`, `last_norm_eps` | numbers | the constants of the norms |
-| `last_norm` | true, false | whether the encoder ends with a norm |
-| `n_tokens`, `n_positions`, `tied` | numbers; true, false | of a language model |
-| `n_classes`, `n_channels` | numbers | of a classifier |
-| `image_size`, `patch_size` | pairs of numbers | of a classifier, (height, width) |
+| `last_norm` | boolean | whether the encoder ends with a norm |
+| `n_tokens`, `n_positions`, `tied` | integers; boolean | the language model |
+| `n_classes`, `n_channels` | integers | the image classifier |
+| `image_size`, `patch_size` | pairs of integers | the image classifier, (height, width) |
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from labml_gmlp.blocks.encoder import Encoder
 from labml_gmlp.blocks.gmlp import GMLPBlock, SpatialGatingUnit, SpatialProjection
@@ -41,10 +43,11 @@ from labml_gmlp.blocks.token_shift import TokenShift
 from labml_gmlp.models.language import LanguageModel
 from labml_gmlp.models.vision import ImageClassifier
 from labml_gmlp.weights.errors import WeightsError
+from labml_gmlp.weights.translate.activations import ACTIVATIONS, activation_name
 
 Config = dict[str, Any]
 
-# What is true unless a system says otherwise: our own defaults.
+# Our own defaults.
 DEFAULTS: Config = {
     "layer": "gmlp",
     "n_layers": 1,
@@ -72,46 +75,32 @@ DEFAULTS: Config = {
 }
 KINDS = ("language", "vision", "encoder", "block")
 
-# Functions for most of them, as they have no state; torch has the other form of GELU as a module.
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "gelu": nn.functional.gelu,
-    "gelu_tanh": nn.GELU("tanh"),
-    "relu": nn.functional.relu,
-    "sigmoid": torch.sigmoid,
-    "silu": nn.functional.silu,
-    "tanh": torch.tanh,
-}
-
 
 def complete(config: Mapping[str, Any]) -> Config:
-    r"""
-    ## With all keys
+    r"""Returns `config` with defaults for missing keys and with lists as tuples.
 
-    Returns `config` with the defaults for what it leaves out, and with the lists that JSON makes of
-    pairs as pairs again.
-
-    Raises `WeightsError` for a key that is not in the table above, one that has no default and is
-    missing, and a value that is not one of the words there.
+    Raises `WeightsError` for an unknown key, a missing key without a default, a boolean key with
+    another value, and an unknown `kind`, `layer`, `projection`, `activation` or `gate_activation`.
     """
     needed = {"kind", "d_model", "d_ffn", "seq_len"}
     unknown = sorted(set(config) - set(DEFAULTS) - needed)
     missing = sorted(needed - set(config))
     if unknown or missing:
         raise WeightsError(
-            f"config must have the known keys; unknown: {unknown}, missing: {missing}"
+            f"config has unknown keys {unknown} and lacks the required keys {missing}"
         )
     values = {**DEFAULTS, **config}
     for key in ("causal", "last_norm", "tied"):
         if type(values[key]) is not bool:
-            raise WeightsError(f"{key} must be true or false, got {values[key]!r}")
-    words: dict[str, tuple[str | None, ...]] = {
+            raise WeightsError(f"{key} must be True or False, got {values[key]!r}")
+    choices: dict[str, tuple[str | None, ...]] = {
         "kind": KINDS,
         "layer": ("gmlp", "mixer"),
         "projection": ("dense", "toeplitz", "decayed"),
         "activation": tuple(ACTIVATIONS),
         "gate_activation": (None, *ACTIVATIONS),
     }
-    for key, allowed in words.items():
+    for key, allowed in choices.items():
         if values[key] not in allowed:
             raise WeightsError(f"{key} must be one of {list(allowed)}, got {values[key]!r}")
     return {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
@@ -122,19 +111,25 @@ def build(
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
 ) -> nn.Module:
-    r"""
-    ## From the values to a model
+    r"""Builds the model that a configuration describes, with new random weights.
 
-    Returns the model that `config` describes, with its own random start.
+    ## Configuration to model
 
-    Raises what `complete` raises, and for sizes that fit together nowhere what the layers raise.
+    * `config` has the keys of the table above; missing ones take our defaults
+    * `device` and `dtype` are those of the parameters
+
+    For example:
+
+        build({"kind": "encoder", "n_layers": 2, "d_model": 16, "d_ffn": 64, "seq_len": 10})
+
+    Raises `WeightsError` for an unknown or missing key or an unknown value, `ValueError` for sizes
+    that a layer rejects, such as an odd `d_ffn`.
     """
     c = complete(config)
     where: Config = {"device": device, "dtype": dtype}
     if c["kind"] == "block":
         return _layer(c, where)
     encoder = Encoder(lambda: _layer(c, where), c["n_layers"], norm_eps=c["last_norm_eps"], **where)
-    # A stack without the norm is the whole model in some systems.
     if not c["last_norm"]:
         encoder.norm = nn.Identity()  # type: ignore[assignment]
     if c["kind"] == "language":
@@ -189,16 +184,16 @@ def _layer(c: Config, where: Config) -> nn.Module:
 
 
 def config_of(model: nn.Module) -> Config:
-    r"""
-    ## From a model to the values
+    r"""Returns the flat configuration that `build` would need to make this model.
 
-    The other direction: what `build` would need to make this `model`. Dropout is left out, as it
-    changes nothing that is computed after training.
+    ## Model to configuration
 
-    Returns all keys of the table above.
+    * `model` is a `LanguageModel`, `ImageClassifier`, `Encoder`, `GMLPBlock` or `MixerBlock`
 
-    Raises `WeightsError` for a model with a layer, a norm or a function that the table has no word
-    for, and for layers that are not all alike.
+    Returns all keys of the table above. Dropout is left out, since it has no effect after training.
+
+    Raises `WeightsError` for any other model, for a layer, projection, attention, token shift or
+    activation that the table cannot express, and for layers that differ from each other.
     """
     c: Config = {"kind": "encoder"}
     encoder: Any = model
@@ -212,19 +207,21 @@ def config_of(model: nn.Module) -> Config:
         c["patch_size"] = model.patches.kernel_size
         encoder = model.encoder
     if isinstance(model, GMLPBlock | MixerBlock):
-        return complete({**c, "kind": "block", **_of_layer(model)})
+        return complete({**c, "kind": "block", **_layer_config(model)})
     if not isinstance(encoder, Encoder):
-        raise WeightsError(f"model must be one of ours, got {type(encoder).__name__}")
-    layers = [_of_layer(layer) for layer in encoder.layers]
+        raise WeightsError(
+            f"model must be built from layers of labml_gmlp, got {type(encoder).__name__}"
+        )
+    layers = [_layer_config(layer) for layer in encoder.layers]
     if any(layer != layers[0] for layer in layers):
-        raise WeightsError("all layers must be alike, got layers of different kinds or sizes")
+        raise WeightsError("all layers of model must have the same type and sizes")
     c |= {"n_layers": len(layers), "last_norm": isinstance(encoder.norm, nn.LayerNorm)}
     if c["last_norm"]:
         c["last_norm_eps"] = encoder.norm.eps
     return complete({**c, **layers[0]})
 
 
-def _of_layer(layer: nn.Module) -> Config:
+def _layer_config(layer: nn.Module) -> Config:
     if isinstance(layer, MixerBlock):
         return {
             "layer": "mixer",
@@ -232,13 +229,14 @@ def _of_layer(layer: nn.Module) -> Config:
             "d_ffn": layer.proj_in.out_features,
             "seq_len": layer.seq_len,
             "d_tokens": layer.token_in.out_features,
-            "activation": _name_of(layer.activation),
+            "activation": activation_name(layer.activation),
             "norm_eps": layer.norm.eps,
         }
     sgu = getattr(layer, "sgu", None)
     if type(layer) is not GMLPBlock or type(sgu) is not SpatialGatingUnit:
         raise WeightsError(
-            f"no word for the layer {type(layer).__name__} with {type(sgu).__name__}"
+            f"a layer must be a GMLPBlock with a SpatialGatingUnit or a MixerBlock, got a "
+            f"{type(layer).__name__} with {type(sgu).__name__}"
         )
     forms: dict[type, str] = {
         SpatialProjection: "dense",
@@ -247,7 +245,9 @@ def _of_layer(layer: nn.Module) -> Config:
     }
     projection: Any = sgu.projection
     if type(projection) not in forms:
-        raise WeightsError(f"no word for the projection {type(projection).__name__}")
+        raise WeightsError(
+            f"projection must be dense, Toeplitz or decayed, got a {type(projection).__name__}"
+        )
     c = {
         "layer": "gmlp",
         "d_model": layer.size,
@@ -256,34 +256,21 @@ def _of_layer(layer: nn.Module) -> Config:
         "projection": forms[type(projection)],
         "n_heads": projection.n_heads,
         "causal": projection.causal,
-        "activation": _name_of(layer.activation),
-        "gate_activation": None if sgu.activation is None else _name_of(sgu.activation),
+        "activation": activation_name(layer.activation),
+        "gate_activation": None if sgu.activation is None else activation_name(sgu.activation),
         "norm_eps": layer.norm.eps,
         "sgu_norm_eps": sgu.norm.eps,
     }
     attention, shift = layer.attention, layer.token_shift
     if attention is not None:
         if type(attention) is not TinyAttention:
-            raise WeightsError(f"no word for the attention {type(attention).__name__}")
-        # A decayed projection is causal whatever stands beside it; the attention is asked then.
+            raise WeightsError(f"attention must be TinyAttention, got {type(attention).__name__}")
+        # A decayed projection is always causal, so the attention decides.
         c |= {"causal": attention.causal, "d_attn": attention.d_attn}
         c["attn_in_bias"] = attention.attention_in.bias is not None
         c["attn_out_bias"] = attention.attention_out.bias is not None
     if shift is not None:
         if type(shift) is not TokenShift:
-            raise WeightsError(f"no word for the token shift {type(shift).__name__}")
+            raise WeightsError(f"token_shift must be TokenShift, got {type(shift).__name__}")
         c["shifts"] = shift.shifts
     return c
-
-
-# Layers may have been given the function or its module.
-def _name_of(activation: Any) -> str:
-    modules = {nn.ReLU: "relu", nn.Sigmoid: "sigmoid", nn.SiLU: "silu", nn.Tanh: "tanh"}
-    if isinstance(activation, nn.GELU):
-        return "gelu" if activation.approximate == "none" else "gelu_tanh"
-    if type(activation) in modules:
-        return modules[type(activation)]
-    for name, function in ACTIVATIONS.items():
-        if activation is function:
-            return name
-    raise WeightsError(f"no word for the activation {activation!r}")

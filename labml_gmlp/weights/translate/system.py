@@ -1,10 +1,9 @@
-r"""
-# A system
+r"""One system: how its weights are recognised, named and laid out, and what is true of its models.
 
-What must be known of one system of gMLP, beside its [table](table.py), to bring its weights here
-and back: how its files are told from others, and what is true of every model in it. A system is
-data and three functions. To add one, write its file beside [those that are
-there](../systems/timm.py) and list it in [the registry](../__init__.py).
+# Systems
+
+A system is data and three functions. To add one, write its file beside
+[the others](../systems/timm.py) and list it in [`SYSTEMS`](../__init__.py).
 """
 
 from collections.abc import Callable, Mapping
@@ -17,29 +16,36 @@ from torch import Tensor, nn
 from labml_gmlp.models.vision import n_patches
 from labml_gmlp.weights.errors import WeightsError
 from labml_gmlp.weights.translate.config import Config, build, complete
-from labml_gmlp.weights.translate.rewrite import with_positions, written_out
-from labml_gmlp.weights.translate.table import Row, Table, layers_of
+from labml_gmlp.weights.translate.materialise import materialise, with_zero_positions
+from labml_gmlp.weights.translate.table import Row, Table, count_layers, with_index
 
 State = Mapping[str, Tensor]
 
-# Facts that move the last digits of a result, not what it means. Weights may be written for a
-# system that differs in these, if this is asked for.
+# Facts that change the last digits of a result and not its meaning. Weights may be written for a
+# system that differs in these, if asked to.
 NUMERIC = {"norm_eps", "sgu_norm_eps", "last_norm_eps", "activation"}
 
 
 @dataclass(frozen=True)
 class System:
-    r"""
+    r"""One system of gMLP or Mixer weights.
+
     ## System
 
-    * `name` is what people call it
-    * `matches` tells its weights from those of all others by their names
-    * `config` reads from weights, and from the `options`, what kind of model they are; the words
-      are those of [config.py](config.py)
-    * `table` is the table for a model of this kind
-    * `facts` are the values that every model of this system has, in the same words
-    * `options` are the arguments of `config` for what stands in no weight, each with its meaning
-    * `notes` is what else somebody who comes from there should know
+    * `name` is its usual name
+    * `matches` says whether weights are from this system, by their names
+    * `config` returns what weights and `options` say of a model, in the keys of
+      [a configuration](config.py); a size it cannot find is zero
+    * `table` returns the table for a model of this configuration
+    * `facts` are the values that all models of this system share, in the same keys
+    * `options` are the arguments of `config` for what the weights do not record, with their meaning
+    * `notes` is what else users of the system should know
+    * `build` makes a model from a configuration
+
+    For example:
+
+        system = weights.recognise(state)
+        model = system.from_state(state)
     """
 
     name: str
@@ -51,106 +57,137 @@ class System:
     notes: str = ""
     build: Callable[..., nn.Module] = build
 
-    def model(self, state: State, **options: Any) -> nn.Module:
-        r"""
-        * `state` are weights of this system; they are copied
+    def from_state(self, state: State, **options: Any) -> nn.Module:
+        r"""Returns a model of ours that computes the same function, with copies of the weights.
+
+        * `state` are weights of this system
         * `options` are those of this system
 
-        Returns a model of ours that computes the same function.
-
-        Raises `WeightsError` for weights that do not fit, with a list of all that is wrong, for an
-        option that the system does not have, and one that is needed and was not given.
+        Raises `WeightsError` for weights that do not fit, listing all faults, for an unknown
+        option, and for a required one that is missing; `ValueError` for sizes that a layer rejects.
         """
         config = self.read_config(state, **options)
         ours = self.table(config).to_ours(state)
-        # On `meta` nothing is allocated, so the parameters are there once, in the type that they
-        # come in.
+        # On `meta` no memory is allocated: the weights are stored once, in the type they come in.
         model = self.build(config, device="meta")
         model.load_state_dict({name: v.clone() for name, v in ours.items()}, assign=True)
         return model
 
     def read_config(self, state: State, **options: Any) -> Config:
-        r"""
-        Returns all values for `state`. A size that is missing in it is zero: which names are
-        missing is said by the table, all at once.
+        r"""Returns the complete configuration of the model that `state` belongs to.
 
-        Raises `WeightsError` for options, as `model` does.
+        A size is zero where its parameter is missing: the table reports all missing names at once.
+
+        Raises `WeightsError` for an unknown option, an invalid value, and a required one that is
+        missing.
         """
-        return complete(self.known(state, **options))
+        return complete(self.partial_config(state, **options))
 
-    def known(self, state: State, **options: Any) -> Config:
-        r"""Returns what facts, weights and options say, and nothing about what they leave open."""
+    def partial_config(self, state: State, **options: Any) -> Config:
+        """Returns what facts, weights and options state, without defaults for the other keys."""
         for name in options:
             if name not in self.options:
                 raise WeightsError(
-                    f"{name} is no option of {self.name}; it has {list(self.options) or 'none'}"
+                    f"{self.name} has no option {name}; its options are {list(self.options)}"
                 )
         return {**self.facts, **self.config(state, **options)}
 
-    def state(self, ours: State, config: Config, *, approximate: bool = False) -> dict[str, Tensor]:
-        r"""
-        * `ours` is the `state_dict` of a model of ours
-        * `config` describes it
-        * `approximate` allows the constants of norms and the form of GELU to differ
+    def to_state(
+        self, ours: State, config: Config, *, approximate: bool = False
+    ) -> dict[str, Tensor]:
+        r"""Returns the weights of a model of ours for this system.
 
-        Returns the weights for this system, [written out](rewrite.py) where it has no shorter form.
+        * `ours` is the `state_dict` of the model, `config` is its configuration
+        * `approximate` allows the constants of the norms and the form of GELU to differ
 
-        Raises `WeightsError` for a model that the system does not have, with all the reasons.
+        Tied heads and Toeplitz matrices are [materialised](materialise.py) if the system has
+        neither.
+
+        Raises `WeightsError` for a model that the system cannot express, listing all reasons.
         """
-        ours, config = written_out(ours, config, self.facts)
-        differ = [
-            f"{key} is {config[key]!r} here and {value!r} there"
+        ours, config = materialise(ours, config, self.facts)
+        differ = {
+            key: f"{key} is {config[key]!r} here and {value!r} there"
             for key, value in self.facts.items()
             if config[key] != value
             and not (approximate and key in NUMERIC)
-            # What is true of an attention says nothing of a model without one.
+            # The biases of an attention do not matter in a model without one.
             and not (key.startswith("attn_") and config["d_attn"] is None)
-        ]
+        }
         if differ:
-            numeric = all(reason.split()[0] in NUMERIC for reason in differ)
-            remedy = "; approximate=True writes it all the same" if numeric else ""
-            raise WeightsError(f"{self.name} computes something else: {', '.join(differ)}{remedy}")
+            remedy = (
+                "; pass approximate=True to write it anyway" if differ.keys() <= NUMERIC else ""
+            )
+            raise WeightsError(
+                f"{self.name} computes another function: {', '.join(differ.values())}{remedy}"
+            )
         table = self.table(config)
-        return table.to_theirs(with_positions(ours, config, table))
+        return table.to_theirs(with_zero_positions(ours, config, table))
 
 
-# ## What systems read
-#
-# One axis of a parameter, in the first layer that has it. Zero stands for what is missing.
-def axis(state: State, name: str, which: int) -> int:
-    indices = range(layers_of(state, name)) if "{i}" in name else [0]
-    values = [state.get(name.replace("{i}", str(i))) for i in indices]
-    return next((v.shape[which] for v in values if v is not None and v.dim() > which), 0)
+@dataclass(frozen=True)
+class CustomSystem(System):
+    r"""A system whose models are none of ours, though made of our blocks.
+
+    ## System with its own model
+
+    `build` makes its model, and `config` may have keys of its own. No other system has such a
+    model, so its weights can only be written for the same system.
+    """
+
+    def read_config(self, state: State, **options: Any) -> Config:
+        r"""Returns the configuration of the model that `state` belongs to, in its own keys.
+
+        Raises `WeightsError` for an unknown option or an invalid value.
+        """
+        return self.partial_config(state, **options)
+
+    def to_state(
+        self, ours: State, config: Config, *, approximate: bool = False
+    ) -> dict[str, Tensor]:
+        r"""Returns the weights for this system; `approximate` has no effect.
+
+        Raises `WeightsError` for parameters that are missing, unexpected or of another shape.
+        """
+        return self.table(config).to_theirs(ours)
 
 
-# The same rows deeper down, as a block stands in an encoder and that in a model.
-def inside(rows: tuple[Row, ...], ours: str, theirs: str) -> tuple[Row, ...]:
+# ## Helpers for the files of systems
+def size_of(state: State, name: str, axis: int) -> int:
+    r"""Returns the length of one axis of a parameter, or zero if the parameter is missing.
+
+    * `name` is its name; with `{i}`, the first layer that has the parameter counts
+    """
+    indices = range(count_layers(state, name)) if "{i}" in name else [0]
+    values = [state.get(with_index(name, i)) for i in indices]
+    return next((v.shape[axis] for v in values if v is not None and v.dim() > axis), 0)
+
+
+def prefixed(rows: tuple[Row, ...], ours: str, theirs: str) -> tuple[Row, ...]:
+    """Returns rows with prefixes to their names, as for a block inside an encoder."""
     return tuple(replace(row, ours=ours + row.ours, theirs=theirs + row.theirs) for row in rows)
 
 
-def image_of(
+def image_size_of(
     n: int,
     patch: tuple[int, int],
     image_size: int | tuple[int, int] | None,
 ) -> tuple[int, int]:
-    r"""
-    ## The size of the images
+    r"""Returns the size of the images, (height, width).
 
-    Weights know the number of patches $n$ only: 16 of them may be 4 by 4 or 2 by 8.
+    Weights record only the number of patches: 16 patches may be 4 by 4 or 2 by 8.
 
-    * `patch` is the size of one patch, (height, width)
-    * `image_size` is what the caller says; `None` means a square of patches
+    * `n` is the number of patches, `patch` the size of one, (height, width)
+    * `image_size` is the size given by the caller; `None` means a square of patches
 
-    Returns (height, width).
-
-    Raises `WeightsError` where there is no such square, and for an image of another number of
-    patches.
+    Raises `WeightsError` if `n` patches make no square, and for an `image_size` with another number
+    of patches.
     """
     if image_size is None:
         side = isqrt(n)
         if side * side != n:
             raise WeightsError(
-                f"image_size must be given as (height, width), as {n} patches make no square"
+                f"image_size must be given as (height, width), since {n} patches make no square"
             )
         return side * patch[0], side * patch[1]
     size = (image_size, image_size) if isinstance(image_size, int) else image_size

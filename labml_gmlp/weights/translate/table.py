@@ -1,20 +1,20 @@
-r"""
-# Tables of weights
+r"""Tables from the parameter names of another system to ours, readable in both directions.
 
-The same gMLP is written by many, and every one gives its parameters other names: the matrix $W$ of
-the third block is `encoder.layers.2.sgu.projection.weight` here,
-`blocks.2.mlp_channels.gate.proj.weight` in timm and `layers.2.fn.fn.fn.sgu.weight`, with an axis
-more, in g-mlp-pytorch. Most of what lies between two systems is therefore a table of names, and a
-table can be read in both directions. Nothing here is written twice: what takes weights out is the
-row that brought them in.
+# Tables of names
 
-A row says too how the numbers lie: by the letters of their axes, in the order that the other system
-has. These letters are checked against the numbers that come, so they cannot be wrong for long.
+Every implementation of gMLP gives its parameters other names. The matrix $W$ of the third block is
+`encoder.layers.2.sgu.projection.weight` here, `blocks.2.mlp_channels.gate.proj.weight` in timm and
+`layers.2.fn.fn.fn.sgu.weight`, with one more axis, in g-mlp-pytorch. Most of the difference between
+two systems is therefore a table of names. It is written once and read in both directions.
+
+A row also states the layout: the axes of the parameter as letters, in the order of each system. The
+letters are checked against the shapes of the weights, so an error in a table shows at the first
+file.
 """
 
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -24,24 +24,28 @@ from labml_gmlp.weights.errors import WeightsError
 
 @dataclass(frozen=True)
 class Row:
-    r"""
-    ## One parameter
+    r"""One parameter: its two names and its two layouts.
 
-    * `ours` is its name here; `{i}` in it stands for the index of the layer
-    * `theirs` is its name there, with `{i}` in the same place
-    * `shape` are its axes here, a letter or word each: `"n n"`, `"d c p q"`. A number before a
-      letter multiplies it, `"3a d"`, and a number alone is an axis of this length. Without a shape
-      nothing is checked
-    * `transpose` says that a matrix lies there turned over, as in Flax, Haiku and Paddle
-    * `reshape` are the axes there, if it is more than that: `"1 n n"` has an axis more,
-      `"p q c d"` another order, and `"d (c p q)"` has three axes written as one
-    * `flip` says that the last axis runs backwards there
-    * `scale` is what the numbers there are multiplied with here. Only a power of two does this
-      without rounding
-    * `optional` rows may be missing, on both sides
+    ## Row
 
-    Raises `ValueError` for a `{i}` on one side only, for a `reshape` without a `shape`, with other
-    letters, or beside `transpose`, and for a `transpose` of what has not two axes.
+    * `ours` is its name here; `{i}` stands for the index of the layer
+    * `theirs` is its name there, with `{i}` too if `ours` has it
+    * `shape` names its axes here, a letter or word each: `"n n"`, `"d c p q"`. A number in front of
+      a letter multiplies it, `"3a d"`, and a number alone is an axis of this length. Without
+      `shape`, nothing is checked
+    * `transpose` says that the matrix is transposed there, as in Flax, Haiku and Paddle
+    * `reshape` names the axes there if more than a transpose differs: `"1 n n"` has an additional
+      axis, `"p q c d"` another order, and `"d (c p q)"` has three axes flattened into one
+    * `flip` says that the last axis is reversed there
+    * `scale` is the factor from their values to ours; only a power of two is exact
+    * `optional` allows the parameter to be missing on both sides
+
+    For example, for a linear layer of Flax:
+
+        Row("proj_in.weight", "proj_in/kernel", "e d", transpose=True)
+
+    Raises `ValueError` for `{i}` in one name only, a `reshape` with other letters than `shape` or
+    together with `transpose`, and a `transpose` with a `shape` of other than two axes.
     """
 
     ours: str
@@ -55,31 +59,32 @@ class Row:
 
     def __post_init__(self) -> None:
         if ("{i}" in self.ours) != ("{i}" in self.theirs):
-            raise ValueError(f"{{i}} must be in both names, got {self.ours!r} and {self.theirs!r}")
+            raise ValueError(
+                f"{{i}} must be in both names or in none, got {self.ours!r} and {self.theirs!r}"
+            )
         if self.transpose and self.reshape is not None:
-            raise ValueError(f"reshape must be None beside transpose, got {self.reshape!r}")
+            raise ValueError(f"reshape must be None with transpose, got {self.reshape!r}")
         if self.transpose and self.shape and len(_axes(self.shape)) != 2:
             raise ValueError(f"transpose needs a shape of two axes, got {self.shape!r}")
-        if self.reshape is not None and sorted(_long(self.reshape)) != sorted(_long(self.shape)):
+        if self.reshape is not None and sorted(_unflattened(self.reshape)) != sorted(
+            _unflattened(self.shape)
+        ):
             raise ValueError(
                 f"reshape must have the letters of shape={self.shape!r}, got {self.reshape!r}"
             )
 
     @property
-    def there(self) -> str:
-        r"""
-        The axes there.
-        """
+    def their_axes(self) -> str:
+        """The axes there, in the notation of `shape`."""
         if self.transpose:
             return " ".join(reversed(self.shape.split()))
         return self.shape if self.reshape is None else self.reshape
 
     def to_ours(self, value: Tensor, sizes: Mapping[str, int]) -> Tensor:
-        r"""
-        * `value` are the numbers there, of the right shape
-        * `sizes` has a number for each letter
+        r"""Converts a parameter from their layout to ours.
 
-        Returns them as they lie here.
+        * `value` is the parameter in their layout, of the right shape
+        * `sizes` has the length of each letter
         """
         if self.flip:
             value = value.flip(-1)
@@ -89,16 +94,16 @@ class Row:
             return value.T.contiguous() if self.transpose else value
         order = self._order()
         back = [order.index(axis) for axis in range(len(order))]
-        return _rearranged(value, self.there, back, self.shape, sizes)
+        return _rearranged(value, self.their_axes, back, self.shape, sizes)
 
     def to_theirs(self, value: Tensor, sizes: Mapping[str, int]) -> Tensor:
-        r"""
-        * `value` are the numbers here, of the right shape
+        r"""Converts a parameter from our layout to theirs: the inverse of `to_ours`.
 
-        Returns them as they lie there: each step of `to_ours` undone, the last one first.
+        * `value` is the parameter in our layout, of the right shape
+        * `sizes` has the length of each letter
         """
         if self.shape:
-            value = _rearranged(value, self.shape, self._order(), self.there, sizes)
+            value = _rearranged(value, self.shape, self._order(), self.their_axes, sizes)
         elif self.transpose:
             value = value.T.contiguous()
         if self.scale != 1.0:
@@ -106,15 +111,13 @@ class Row:
         return value.flip(-1) if self.flip else value
 
     def _order(self) -> list[int]:
-        r"""
-        For each axis there, which one it is here.
-        """
-        here = _long(self.shape)
-        # Both axes of $W$ have the letter $n$, so letters alone cannot tell that it is turned over.
+        """Returns the index here of each axis there."""
+        here = _unflattened(self.shape)
+        # Both axes of $W$ have the letter $n$, so letters alone do not show that it is transposed.
         if self.transpose:
             return [1, 0]
         order: list[int] = []
-        for letter in _long(self.there):
+        for letter in _unflattened(self.their_axes):
             order.append(
                 next(a for a, other in enumerate(here) if other == letter and a not in order)
             )
@@ -123,17 +126,23 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    r"""
-    ## All parameters of one model
+    r"""All parameters of one model.
+
+    ## Table
 
     * `system` is the name of the other system, for messages
-    * `rows` stand in the order of the other system. Neighbouring rows with `{i}` make up a layer,
-      and are repeated together for each
+    * `rows` are in the order of the other system. Adjacent rows with `{i}` form a layer and are
+      repeated together for each layer
     * `n_layers` is the number of layers
-    * `sizes` gives numbers to letters. A letter that is not in it takes the length of the first
-      axis that it stands for, and every other axis with this letter must agree
-    * `ignored` are names there, with `{i}` if need be, that may come and carry nothing: counters,
-      masks, constants that the code there computes again
+    * `sizes` has the known lengths of letters. Any other letter takes the length of the first axis
+      it names, and all other axes with this letter must have the same length
+    * `ignored` are names there, with `{i}` if needed, that may be present and are not used:
+      counters, masks, constants that the other code computes again
+
+    For example:
+
+        table = Table("system", (Row("layers.{i}.norm.weight", "blocks.{i}.ln/scale", "d"),), 12)
+        ours = table.to_ours(state)
     """
 
     system: str
@@ -143,9 +152,7 @@ class Table:
     ignored: tuple[str, ...] = ()
 
     def names(self) -> Iterator[tuple[Row, str, str]]:
-        r"""
-        Returns each row with its two names, layer after layer, in the order of the other system.
-        """
+        """Yields each row with our name and their name, in the order of the other system."""
         done = 0
         while done < len(self.rows):
             layer = []
@@ -154,28 +161,27 @@ class Table:
                 done += 1
             for i in range(self.n_layers):
                 for row in layer:
-                    # Not `str.format`: the names of others may hold braces of their own.
-                    yield row, _with_index(row.ours, i), _with_index(row.theirs, i)
+                    yield row, with_index(row.ours, i), with_index(row.theirs, i)
             if not layer:
                 yield self.rows[done], self.rows[done].ours, self.rows[done].theirs
                 done += 1
 
     def to_ours(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        r"""
+        r"""Returns parameters by our names, as `load_state_dict` takes them.
+
         * `state` are the parameters of the other system by their names
 
-        Returns them by our names, as `load_state_dict` takes them.
-
-        Raises `WeightsError`, once for everything that is missing, left over or of another shape.
+        Raises `WeightsError`, listing all parameters that are missing, unexpected or of another
+        shape.
         """
         names = list(self.names())
         indices = range(max(self.n_layers, 1))
-        ignored = {_with_index(name, i) for name in self.ignored for i in indices}
+        ignored = {with_index(name, i) for name in self.ignored for i in indices}
         sizes = self._fitting_sizes(
             state,
-            [(row, theirs, row.there) for row, _, theirs in names],
-            left_over=[name for name in state if name not in ignored],
-            where=f"the weights do not fit {self.system}",
+            [(row, theirs, row.their_axes) for row, _, theirs in names],
+            present=[name for name in state if name not in ignored],
+            where=f"the weights do not match {self.system}",
         )
         return {
             ours: row.to_ours(state[theirs], sizes)
@@ -184,19 +190,19 @@ class Table:
         }
 
     def to_theirs(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        r"""
-        * `state` are our parameters by our names, as `state_dict` gives them
+        r"""Returns parameters by the names of the other system, in its order.
 
-        Returns them by the names of the other system, in its order.
+        * `state` are our parameters by our names, as `state_dict` returns them
 
-        Raises `WeightsError`, once for everything that is missing, left over or of another shape.
+        Raises `WeightsError`, listing all parameters that are missing, unexpected or of another
+        shape.
         """
         names = list(self.names())
         sizes = self._fitting_sizes(
             state,
             [(row, ours, row.shape) for row, ours, _ in names],
-            left_over=state,
-            where=f"these weights cannot be written for {self.system}",
+            present=state,
+            where=f"the weights cannot be written for {self.system}",
         )
         return {
             theirs: row.to_theirs(state[ours], sizes)
@@ -208,13 +214,14 @@ class Table:
         self,
         state: Mapping[str, Tensor],
         wanted: list[tuple[Row, str, str]],
-        left_over: Iterable[str],
+        present: Iterable[str],
         where: str,
     ) -> dict[str, int]:
-        r"""
-        * `wanted` has for each row the name on this side and its axes on this side
+        r"""Returns the length of each letter, after checking all names and shapes of one side.
 
-        Returns a number for each letter.
+        * `wanted` has each row with its name and axes on this side
+        * `present` are the names that must be among them
+        * `where` begins the message
         """
         sizes = dict(self.sizes)
         shapes = []
@@ -226,8 +233,8 @@ class Table:
         known = {name for _, name, _ in wanted}
         wrong = {
             "missing": [n for row, n, _ in wanted if n not in state and not row.optional],
-            "left over": [name for name in left_over if name not in known],
-            "of another shape": shapes,
+            "unexpected": [name for name in present if name not in known],
+            "wrong shape": shapes,
         }
         if any(wrong.values()):
             parts = [f"{kind}: {', '.join(names)}" for kind, names in wrong.items() if names]
@@ -235,44 +242,34 @@ class Table:
         return sizes
 
 
-def layers_of(names: Iterable[str], beginning: str) -> int:
-    r"""
-    ## Number of layers
+def with_index(name: str, i: int) -> str:
+    """Returns `name` with `{i}` replaced; other braces in the names of a system are left alone."""
+    return name.replace("{i}", str(i))
 
-    * `names` are those of a file
-    * `beginning` is what names of a layer begin with, with `{i}` in it
 
-    Returns how many layers there are: one more than the largest index, so that a layer that is
-    missing between others is missed by name.
+def count_layers(names: Iterable[str], pattern: str) -> int:
+    r"""Returns the number of layers in a file: the largest index plus one.
+
+    So a layer that is missing between others is reported by name.
+
+    * `names` are those of the file
+    * `pattern` is the beginning of the names of a layer, with `{i}` for its index
     """
-    before, after = (re.escape(part) for part in beginning.split("{i}"))
+    before, after = (re.escape(part) for part in pattern.split("{i}"))
     indices = [int(m[1]) for name in names if (m := re.match(rf"{before}(\d+){after}", name))]
     return max(indices, default=-1) + 1
 
 
-def shaped(function: Callable[[Tensor], Tensor], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    r"""
-    ## One function for all values
-
-    Returns `state` with each value replaced, in the same order: `shaped(Tensor.double, state)`.
-    """
-    return {name: function(value) for name, value in state.items()}
-
-
 # ## Axes
 #
-# `"d (c p q)"` has two axes, `d` and `c p q`, and in long form four.
+# `"d (c p q)"` has two axes, `d` and `c p q`, and four when unflattened.
 def _axes(pattern: str) -> list[str]:
     return [group or single for group, single in re.findall(r"\(([^)]*)\)|(\S+)", pattern)]
 
 
-# An axis of length one is neither moved nor missed, so it is not counted.
-def _long(pattern: str) -> list[str]:
+# Axes of length one do not affect the order and are left out.
+def _unflattened(pattern: str) -> list[str]:
     return [letter for axis in _axes(pattern) for letter in axis.split() if letter != "1"]
-
-
-def _with_index(name: str, i: int) -> str:
-    return name.replace("{i}", str(i))
 
 
 def _factor(letter: str) -> tuple[int, str]:
@@ -281,7 +278,7 @@ def _factor(letter: str) -> tuple[int, str]:
     return int(match[1] or 1), match[2]
 
 
-# `None` as long as one of the letters has no number.
+# `None` while the length of a letter is unknown.
 def _length(axis: str, sizes: Mapping[str, int]) -> int | None:
     factors = [_factor(letter) for letter in axis.split()]
     if any(letter and letter not in sizes for _, letter in factors):
@@ -289,7 +286,7 @@ def _length(axis: str, sizes: Mapping[str, int]) -> int | None:
     return math.prod(factor * sizes.get(letter, 1) for factor, letter in factors)
 
 
-# Gives a number to a letter that stands alone and has none yet.
+# Also sets the length of a letter that is an axis of its own and not known yet.
 def _fits(shape: tuple[int, ...], pattern: str, sizes: dict[str, int]) -> bool:
     axes = _axes(pattern)
     if len(axes) != len(shape):
@@ -304,6 +301,6 @@ def _fits(shape: tuple[int, ...], pattern: str, sizes: dict[str, int]) -> bool:
 def _rearranged(
     value: Tensor, before: str, order: list[int], after: str, sizes: Mapping[str, int]
 ) -> Tensor:
-    long = [_length(letter, sizes) or 0 for letter in _long(before)]
+    lengths = [_length(letter, sizes) or 0 for letter in _unflattened(before)]
     shape = [_length(axis, sizes) or 0 for axis in _axes(after)]
-    return value.reshape(long).permute(order).reshape(shape).contiguous()
+    return value.reshape(lengths).permute(order).reshape(shape).contiguous()

@@ -1,4 +1,4 @@
-"""Small models and the texts that they write."""
+"""Small language models and functions that generate from them."""
 
 import torch
 from torch import nn
@@ -19,7 +19,7 @@ PROMPT = torch.tensor([3, 1])
 
 
 class Fixed(nn.Module):
-    """The same logits after every text; remembers what it was asked."""
+    """Returns the same logits for every text and records its inputs."""
 
     def __init__(self, logits, dtype=torch.float32):
         super().__init__()
@@ -28,7 +28,7 @@ class Fixed(nn.Module):
 
     def forward(self, tokens):
         self.asked.append(tokens.tolist())
-        # Only the last position is to be read.
+        # Only the last position may be read.
         out = torch.full((*tokens.shape, len(self.logits)), torch.nan, dtype=self.logits.dtype)
         out[:, -1] = self.logits
         return out
@@ -53,7 +53,7 @@ def model_of(kind="gMLP"):
 
 
 def recorded(model):
-    """The tokens of each call of the model."""
+    """Returns a list that receives the tokens of each call of the model."""
     asked = []
     model.register_forward_pre_hook(lambda _, arguments: asked.append(arguments[0].tolist()))
     return asked
@@ -65,7 +65,7 @@ def draw(model, n_new=12, prompt=PROMPT, **options):
 
 
 def draw_batch(model, prompts, n_new=12, **options):
-    """One list for each prompt."""
+    """Returns one list for each prompt."""
     texts = [[] for _ in prompts]
     defaults = {"seq_len": SEQ_LEN, "seed": 0, "slide": 1, "use_cache": not is_fixed(model)}
     for b, token in generate_batch(model, prompts, n_new, **(defaults | options)):

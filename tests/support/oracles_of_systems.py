@@ -1,12 +1,10 @@
-r"""
-# What other systems compute
+r"""Forward passes of other systems in numpy and float64, written without our code.
 
-The forward pass of each, once more in numpy and float64, from what is known of it: in the names
-and the layouts of its own files, and without anything of ours. A converter is right if our model
-with the converted weights computes what stands here with the weights as they came.
+They use the names and layouts of each system's own files. A conversion is correct if our model with
+the converted weights computes the same as the function here with the original weights.
 
-Where the facts come from is said at each. *Read* means read in the public code, *run* means that
-the package was run and gave the same numbers as this file does.
+Each function gives its source. *Read* means written from the public source code, *run* means that
+the package was run and gave the same numbers.
 """
 
 import math
@@ -48,12 +46,12 @@ def torch_linear(x: Array, p: Parameters, name: str) -> Array:
 
 
 def paddle_linear(x: Array, p: Parameters, name: str) -> Array:
-    """Paddle keeps `[in, out]`."""
+    """Paddle stores `[in, out]`."""
     return np.einsum("...k,ko->...o", x, p[f"{name}.weight"]) + p[f"{name}.bias"]
 
 
 def flax_norm(x: Array, p: Parameters, name: str) -> Array:
-    """Flax adds 1e-6 unless told otherwise, and here nobody tells it."""
+    """The default epsilon of Flax is 1e-6."""
     return norm(x, p[f"{name}/scale"], p[f"{name}/bias"], 1e-6)
 
 
@@ -89,7 +87,7 @@ def layers(p: Parameters, name: str) -> range:
 
 
 def causal_attention(qkv: Array) -> Array:
-    """One head over `[n, 3a]`: queries, keys and values behind each other."""
+    """One head over `[n, 3a]`: queries, keys and values, concatenated."""
     q, k, v = np.split(qkv, 3, axis=-1)
     read = np.empty_like(v)
     for i in range(len(q)):
@@ -99,7 +97,7 @@ def causal_attention(qkv: Array) -> Array:
 
 
 def paddlevit(images: Array, p: Parameters) -> Array:
-    """PaddleViT's gMLP at 5ac7d89 (read). Every norm has 1e-6, that of the gate too."""
+    """PaddleViT's gMLP at 5ac7d89 (read). All norms have 1e-6, also the one in the gate."""
     x = as_tokens(
         patches(images, p["patch_embed.patch_embed.weight"], p["patch_embed.patch_embed.bias"])
     )
@@ -115,9 +113,9 @@ def paddlevit(images: Array, p: Parameters) -> Array:
 
 
 def jaketae(x: Array, p: Parameters) -> Array:
-    """jaketae/g-mlp (read). Tokens, images or numbers, by what stands around the blocks.
+    """jaketae/g-mlp (read). Tokens, images or vectors, depending on the layers around the blocks.
 
-    There is no last norm in any of the three, and the language model has no head.
+    None of the three models has a last norm, and the language model has no head.
     """
     if "embed.weight" in p:
         x = p["embed.weight"][x]
@@ -136,9 +134,9 @@ def jaketae(x: Array, p: Parameters) -> Array:
 
 
 def saurav(x: Array, p: Parameters) -> Array:
-    """SauravMaheshkar/gMLP 0.0.1 (read; its names are those of a run).
+    """SauravMaheshkar/gMLP 0.0.1 (read; the names are from a run).
 
-    One sequence at a time: its attention knows no batch. Nothing else mixes tokens.
+    Its attention takes one sequence at a time. Nothing else mixes tokens.
     """
     if "params/to_embed/embedding" in p:
         x = p["params/to_embed/embedding"][x]
@@ -186,7 +184,7 @@ def mlp_gpt_jax(tokens: Array, p: Parameters) -> Array:
 
 
 def google_mixer(images: Array, p: Parameters) -> Array:
-    """google-research/vision_transformer, the Mixer (read). The images as ours, channels first."""
+    """The Mixer of google-research/vision_transformer (read), with our channels-first images."""
     x = as_tokens(patches(images, p["stem/kernel"].transpose(3, 2, 0, 1), p["stem/bias"]))
     for i in layers(p, "MixerBlock_"):
         own = child(p, f"MixerBlock_{i}", "/")
@@ -202,7 +200,7 @@ def google_mixer(images: Array, p: Parameters) -> Array:
 
 
 def mlp_mixer(images: Array, p: Parameters) -> Array:
-    """danielelbrecht/mlp_mixer at b7361ba (read). The last axis is that of the patches."""
+    """danielelbrecht/mlp_mixer at b7361ba (read). The last axis is the patches."""
     x = patches(images, p["patch_embedding.weight"], p["patch_embedding.bias"])
     x = x.reshape(*x.shape[:2], -1)  # [B, E, P]
     for i in layers(p, "mixer_layers."):
@@ -218,7 +216,7 @@ def mlp_mixer(images: Array, p: Parameters) -> Array:
 
 
 def espnet(x: Array, p: Parameters) -> Array:
-    """ESPnet's `ConvolutionalGatingMLP` (read), without dropout and with the identity as gate."""
+    """ESPnet's `ConvolutionalGatingMLP` (read), without dropout, with the identity on the gate."""
     u, v = np.split(exact_gelu(torch_linear(x, p, "channel_proj1.0")), 2, axis=-1)
     v = torch_norm(v, p, "csgu.norm", 1e-12)
     kernel, bias = p["csgu.conv.weight"], p["csgu.conv.bias"]

@@ -1,4 +1,4 @@
-"""Files of weights: what is written is read, here and by the packages that the formats are from."""
+"""Files of weights, read and written here and by the packages that own the formats."""
 
 import io
 import pickle
@@ -16,15 +16,15 @@ from tests.support.helpers import assert_raises
 pytest.importorskip("safetensors", reason="the extra `weights`")
 msgpack = pytest.importorskip("msgpack", reason="the extra `weights`")
 
-ENDINGS = [".safetensors", ".pt", ".pth", ".npz", ".pdparams", ".msgpack"]
+SUFFIXES = list(files.WRITERS)
 DTYPES = [
     *(torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.uint16),
     *(torch.float16, torch.float32, torch.float64, torch.bfloat16, torch.complex64),
 ]
 
 
-def some_weights(ending=".safetensors"):
-    """All types, and all that is unlike an ordinary matrix."""
+def some_weights(suffix=".safetensors"):
+    """All types, and tensors that are not ordinary matrices."""
     torch.manual_seed(0)
     state = {f"kinds/{dtype}": (4 * torch.randn(2, 3)).to(dtype) for dtype in DTYPES}
     whole = torch.randn(4, 5)
@@ -33,13 +33,13 @@ def some_weights(ending=".safetensors"):
         "empty": torch.empty(0, 3),
         "empty inside": torch.empty(2, 0, dtype=torch.bfloat16),
         "one": torch.tensor([-0.0, float("nan"), float("inf")]),
-        "turned over": whole.T,
-        "a part": whole[1:3, ::2],
-        "spread": torch.ones(1, 1).expand(3, 4),
+        "transposed": whole.T,
+        "a view": whole[1:3, ::2],
+        "expanded": torch.ones(1, 1).expand(3, 4),
         "a parameter": torch.nn.Parameter(torch.randn(2)),
         "Größe": torch.randn(1),
     }
-    if ending == ".pdparams":
+    if suffix == ".pdparams":
         state = {name: t for name, t in state.items() if t.dtype != torch.bfloat16}
     return state
 
@@ -59,7 +59,7 @@ def put(tmp_path, content, name="weights"):
 
 
 def arrays():
-    """As numpy has them, with what torch has not: columns first, the highest byte first."""
+    """Arrays of numpy, some in Fortran order or big-endian."""
     return {
         "matrix": np.arange(6.0, dtype="f4").reshape(2, 3),
         "by columns": np.asfortranarray(np.arange(6.0).reshape(2, 3)),
@@ -83,43 +83,43 @@ def as_tensors(arrays):
 # ## Round trips
 
 
-@pytest.mark.parametrize("ending", ENDINGS)
-def test_what_is_written_is_read(tmp_path, ending):
-    path, state = tmp_path / f"weights{ending}", some_weights(ending)
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_written_file_is_read(tmp_path, suffix):
+    path, state = tmp_path / f"weights{suffix}", some_weights(suffix)
     write(path, state)
-    # safetensors sorts by size, and msgpack gathers what is in one tree.
-    assert_equal_states(read(path), state, ordered=ending not in (".safetensors", ".msgpack"))
+    # safetensors sorts by size, and msgpack groups by tree.
+    assert_equal_states(read(path), state, ordered=suffix not in (".safetensors", ".msgpack"))
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
-@pytest.mark.parametrize("ending", ENDINGS[:-1])
-def test_nothing_is_a_state_too(tmp_path, ending):
-    # With Flax it would be a file of one byte, in which nothing says what it is.
-    write(tmp_path / f"w{ending}", {})
-    assert read(tmp_path / f"w{ending}") == {}
+@pytest.mark.parametrize("suffix", [suffix for suffix in SUFFIXES if suffix != ".msgpack"])
+def test_an_empty_state_is_written_and_read(tmp_path, suffix):
+    # An empty file of msgpack is one byte, which does not identify the format.
+    write(tmp_path / f"w{suffix}", {})
+    assert read(tmp_path / f"w{suffix}") == {}
 
 
-@pytest.mark.parametrize("ending", ENDINGS)
-def test_the_content_decides_and_not_the_name(tmp_path, ending):
-    path, state = tmp_path / f"weights{ending}", some_weights(ending)
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_the_format_is_recognised_by_the_content(tmp_path, suffix):
+    path, state = tmp_path / f"weights{suffix}", some_weights(suffix)
     write(path, state)
     for name in ("weights", "weights.npz", "weights.json"):
         assert_equal_states(read(path.rename(tmp_path / name)), state, ordered=False)
         path = tmp_path / name
 
 
-@pytest.mark.parametrize("ending", ENDINGS)
-def test_what_is_read_can_be_written_to(tmp_path, ending):
-    write(tmp_path / f"w{ending}", {"w": torch.ones(2)})
-    state = read(tmp_path / f"w{ending}")
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_tensors_that_are_read_are_writable(tmp_path, suffix):
+    write(tmp_path / f"w{suffix}", {"w": torch.ones(2)})
+    state = read(tmp_path / f"w{suffix}")
     state["w"].mul_(2)
     assert state["w"].tolist() == [2, 2]
 
 
-# ## Others read what is written
+# ## Written here, read by the packages
 
 
-def test_safetensors_reads_it_and_finds_the_metadata(tmp_path):
+def test_safetensors_reads_the_file_and_its_metadata(tmp_path):
     import safetensors
     from safetensors.torch import load_file
 
@@ -132,32 +132,32 @@ def test_safetensors_reads_it_and_finds_the_metadata(tmp_path):
 
 def test_tensors_that_share_memory_can_be_written(tmp_path):
     tied = torch.randn(3, 2)
-    for ending in ENDINGS:
-        write(tmp_path / f"w{ending}", {"embedding": tied, "head": tied, "part": tied[1:]})
-        got = read(tmp_path / f"w{ending}")
+    for suffix in SUFFIXES:
+        write(tmp_path / f"w{suffix}", {"embedding": tied, "head": tied, "part": tied[1:]})
+        got = read(tmp_path / f"w{suffix}")
         assert torch.equal(got["head"], tied)
         assert torch.equal(got["part"], tied[1:])
 
 
-def test_torch_reads_it_without_running_anything(tmp_path):
+def test_torch_reads_the_file_with_weights_only(tmp_path):
     path, state = tmp_path / "w.pt", some_weights()
     write(path, state)
     assert_equal_states(torch.load(path, weights_only=True), state)
 
 
-def test_a_part_of_a_tensor_does_not_take_the_whole_along(tmp_path):
+def test_a_view_is_written_without_the_rest_of_its_storage(tmp_path):
     write(tmp_path / "w.pt", {"part": torch.zeros(100_000)[:2]})
     assert (tmp_path / "w.pt").stat().st_size < 4_000
 
 
-def test_numpy_reads_it(tmp_path):
+def test_numpy_reads_the_file(tmp_path):
     path, state = tmp_path / "w.npz", some_weights()
     write(path, state)
     with np.load(path, allow_pickle=False) as archive:
         assert list(archive) == list(state)
         for name, tensor in state.items():
             want = tensor.detach()
-            # Two bytes without a name, as JAX writes it.
+            # bfloat16 is two bytes without a type, as JAX writes it.
             want = (
                 want.view(torch.int16).numpy().view("V2")
                 if "V" in archive[name].dtype.str
@@ -166,7 +166,7 @@ def test_numpy_reads_it(tmp_path):
             np.testing.assert_array_equal(archive[name], np.asarray(want))
 
 
-def test_paddle_finds_a_dict_of_arrays_and_its_table_of_names(tmp_path):
+def test_a_file_of_paddle_is_a_dict_of_arrays_with_variable_names(tmp_path):
     path, state = tmp_path / "w.pdparams", some_weights(".pdparams")
     write(path, state)
     tree = pickle.loads(path.read_bytes())
@@ -174,8 +174,8 @@ def test_paddle_finds_a_dict_of_arrays_and_its_table_of_names(tmp_path):
     assert_equal_states(as_tensors(tree), state)
 
 
-def test_flax_reads_it(tmp_path):
-    serialization = pytest.importorskip("flax.serialization", reason="the twin is optional")
+def test_flax_reads_the_file(tmp_path):
+    serialization = pytest.importorskip("flax.serialization", reason="flax is not installed")
     state = {"params/in/kernel": torch.randn(2, 3), "params/b": torch.randn(2).bfloat16()}
     write(tmp_path / "w.msgpack", state)
     tree = serialization.msgpack_restore((tmp_path / "w.msgpack").read_bytes())
@@ -184,14 +184,14 @@ def test_flax_reads_it(tmp_path):
     assert tree["params"]["b"].astype("f4").tolist() == state["params/b"].float().tolist()
 
 
-# ## What others have written
+# ## Written by the packages, read here
 
 
 @pytest.mark.parametrize("new", [True, False])
-def test_both_forms_of_torchs_files_are_read(tmp_path, new):
+def test_both_forms_of_torch_files_are_read(tmp_path, new):
     state = some_weights()
     if not new:
-        # Types that are younger than the form.
+        # This type is newer than the form.
         state = {name: t for name, t in state.items() if t.dtype != torch.uint16}
     torch.save(state, tmp_path / "w", _use_new_zipfile_serialization=new)
     assert_equal_states(read(tmp_path / "w"), state)
@@ -204,20 +204,20 @@ def test_the_state_dict_of_a_module_is_read(tmp_path, new):
     assert_equal_states(read(tmp_path / "w"), layer.state_dict())
 
 
-def test_eight_bits_are_read(tmp_path):
+def test_float8_is_read(tmp_path):
     state = {"a": torch.randn(3).to(torch.float8_e4m3fn), "b": torch.randn(3).to(torch.float8_e5m2)}
-    for ending in (".pt", ".safetensors"):
-        write(tmp_path / f"w{ending}", state)
-        assert_equal_states(read(tmp_path / f"w{ending}"), state, ordered=False)
+    for suffix in (".pt", ".safetensors"):
+        write(tmp_path / f"w{suffix}", state)
+        assert_equal_states(read(tmp_path / f"w{suffix}"), state, ordered=False)
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
-def test_numpys_archives_are_read(tmp_path, save):
+def test_archives_of_numpy_are_read(tmp_path, save):
     save(tmp_path / "w.npz", **arrays())
     assert_equal_states(read(tmp_path / "w.npz"), as_tensors(arrays()))
 
 
-def test_an_archive_of_zeros_may_be_small(tmp_path):
+def test_a_highly_compressed_archive_of_zeros_is_read(tmp_path):
     np.savez_compressed(tmp_path / "w.npz", zeros=np.zeros(200_000, dtype="f4"))
     assert (tmp_path / "w.npz").stat().st_size < 2_000
     assert read(tmp_path / "w.npz")["zeros"].shape == (200_000,)
@@ -225,11 +225,11 @@ def test_an_archive_of_zeros_may_be_small(tmp_path):
 
 @pytest.mark.parametrize("numpy", [1, 2])
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
-def test_pickles_of_both_numpys_are_read_in_every_protocol(tmp_path, protocol, numpy):
+def test_pickles_of_numpy_1_and_2_are_read_in_every_protocol(tmp_path, protocol, numpy):
     content = pickle.dumps(arrays(), protocol=protocol)
     assert b"numpy._core." in content
     if numpy == 1:
-        # Version 4 counts the bytes of the name, and of the frame around it.
+        # Protocol 4 stores the lengths of the name and of its frame.
         if protocol >= 4:
             frame = content.index(b"\x95") + 1
             length = int.from_bytes(content[frame : frame + 8], "little")
@@ -252,7 +252,7 @@ def test_single_numbers_of_numpy_are_read(tmp_path):
 
 
 class PaddleTensor:
-    """As `paddle.save` reduces a tensor inside of a checkpoint."""
+    """Pickled as `paddle.save` pickles a tensor inside a checkpoint."""
 
     def __init__(self, name, array):
         self.name, self.array = name, array
@@ -276,7 +276,7 @@ def test_a_checkpoint_of_paddle_is_read(tmp_path, protocol):
 
 
 def test_a_state_of_flax_is_read(tmp_path):
-    serialization = pytest.importorskip("flax.serialization", reason="the twin is optional")
+    serialization = pytest.importorskip("flax.serialization", reason="flax is not installed")
     tree = {
         "params": {"in": {"kernel": np.arange(6.0, dtype="f4").reshape(2, 3)}, "b": np.float32(2)},
         "opt_state": {"0": {"count": np.array(4)}},
@@ -298,8 +298,8 @@ def test_a_state_of_flax_is_read(tmp_path):
     assert_equal_states(read(path, part="params"), params, ordered=False)
 
 
-def test_what_flax_wrote_in_pieces_is_joined(tmp_path, monkeypatch):
-    serialization = pytest.importorskip("flax.serialization", reason="the twin is optional")
+def test_chunked_arrays_of_flax_are_joined(tmp_path, monkeypatch):
+    serialization = pytest.importorskip("flax.serialization", reason="flax is not installed")
     monkeypatch.setattr(serialization, "MAX_CHUNK_SIZE", 16)
     array = np.arange(15.0, dtype="f4").reshape(3, 5)
     content = serialization.msgpack_serialize({"params": {"kernel": array}})
@@ -318,43 +318,46 @@ def test_the_model_of_a_checkpoint_is_found(tmp_path, name):
     assert_equal_states(read(tmp_path / "w"), state)
 
 
-def test_a_part_is_taken_where_it_is_named(tmp_path):
+def test_a_part_is_read_by_its_name(tmp_path):
     ema = {"w": torch.ones(2)}
     torch.save({"model": {"w": torch.zeros(2)}, "ema": ema, "args": "text"}, tmp_path / "w")
     assert_equal_states(read(tmp_path / "w", part="ema"), ema)
     assert_raises(
         lambda: read(tmp_path / "w", part="weights"),
         WeightsError,
-        f"{tmp_path / 'w'} must be a whole file of torch: its part 'weights' must hold names and "
-        f"tensors, got a file with ['model', 'ema', 'args']",
+        tmp_path / "w",
+        "part 'weights'",
+        "['model', 'ema', 'args']",
     )
 
 
-def test_a_tensor_at_the_top_means_that_all_of_it_is_weights(tmp_path):
+def test_a_file_with_a_tensor_at_its_top_level_is_not_searched_for_parts(tmp_path):
     state = {"model": {"w": torch.ones(1)}, "b": torch.ones(2)}
     torch.save(state, tmp_path / "w")
     assert_equal_states(read(tmp_path / "w"), {"model/w": torch.ones(1), "b": torch.ones(2)})
 
 
-# ## What is refused
+# ## Errors
 
 
-def test_a_file_that_is_none_is_refused(tmp_path):
+def test_missing_and_unknown_files_are_refused(tmp_path):
     assert_raises(
         lambda: read(tmp_path / "w"),
         WeightsError,
-        f"{tmp_path / 'w'} must be a file of weights, got No such file or directory",
+        tmp_path / "w",
+        "No such file",
     )
     for content in (b"", b"text\n", b"\x1f\x8b" * 20):
         assert_raises(
             lambda content=content: read(put(tmp_path, content)),
             WeightsError,
-            f"{tmp_path / 'weights'} must be a file of weights in safetensors, torch, numpy, "
-            f"Paddle or Flax form, got {len(content)} bytes that are none of them",
+            tmp_path / "weights",
+            "safetensors, torch, numpy, Paddle, Flax",
+            len(content),
         )
 
 
-def test_a_name_is_no_tree_too(tmp_path):
+def test_a_name_cannot_be_a_tensor_and_a_tree(tmp_path):
     state = {"a": torch.ones(1), "a/b": torch.ones(1)}
     for order in (list, reversed):
         assert_raises(
@@ -362,65 +365,71 @@ def test_a_name_is_no_tree_too(tmp_path):
                 tmp_path / "w.msgpack", {name: state[name] for name in order(list(state))}
             ),
             WeightsError,
-            f"a name must not be a tree too, got {list(order(list(state)))[1]!r}",
+            repr(list(order(list(state)))[1]),
+            "tree",
         )
 
 
-def test_what_a_format_has_no_place_for_is_refused(tmp_path):
+def test_a_state_that_cannot_be_written_is_refused(tmp_path):
     assert_raises(
         lambda: write(tmp_path / "w.pdparams", {"w": torch.ones(1, dtype=torch.bfloat16)}),
         WeightsError,
-        "'w' must be of a type that the format has, got torch.bfloat16",
+        "'w'",
+        "torch.bfloat16",
     )
     assert_raises(
         lambda: write(tmp_path / "w.bin", {}),
         WeightsError,
-        "path must end with one of ['.msgpack', '.npz', '.pdparams', '.pt', '.pth', "
-        "'.safetensors'], got 'w.bin'",
+        "path",
+        "['.msgpack', '.npz', '.pdparams', '.pt', '.pth', '.safetensors']",
+        "'w.bin'",
     )
     assert_raises(
         lambda: write(tmp_path / "w.pt", {"w": [1]}),
         WeightsError,
-        "state must hold tensors by name, got a list by 'w'",
+        "state",
+        "list",
+        "'w'",
     )
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_no_tensor_is_refused(tmp_path):
+def test_an_entry_that_is_not_a_tensor_is_refused(tmp_path):
     torch.save({"w": torch.ones(1), "note": "text"}, tmp_path / "w")
     assert_raises(
         lambda: read(tmp_path / "w"),
         WeightsError,
-        f"{tmp_path / 'w'} must be a whole file of torch: its entry 'note' must be a tensor, got a "
-        f"str; in a checkpoint, choose a part",
+        tmp_path / "w",
+        "entry 'note'",
+        "str",
+        "choose a part",
     )
 
 
-def test_a_whole_model_is_refused_and_not_run(tmp_path):
+def test_a_pickled_module_is_refused_and_not_executed(tmp_path):
     torch.save(torch.nn.Linear(2, 3), tmp_path / "w")
     assert_raises(
         lambda: read(tmp_path / "w"),
         WeightsError,
-        f"{tmp_path / 'w'} must be a whole file of torch: a file of weights must hold numbers, got "
-        f"one that asks for 'torch.nn.modules.linear.Linear'; nothing of it was run",
+        tmp_path / "w",
+        "'torch.nn.modules.linear.Linear'",
+        "nothing was executed",
     )
 
 
 @pytest.mark.parametrize(
-    ("ending", "package"), [(".msgpack", "msgpack"), (".safetensors", "safetensors")]
+    ("suffix", "package"), [(".msgpack", "msgpack"), (".safetensors", "safetensors")]
 )
-def test_a_package_that_is_missing_is_named(tmp_path, monkeypatch, ending, package):
-    write(tmp_path / f"w{ending}", {"w": torch.ones(1)})
+def test_a_missing_package_is_named(tmp_path, monkeypatch, suffix, package):
+    write(tmp_path / f"w{suffix}", {"w": torch.ones(1)})
     for module in (package, f"{package}.torch"):
         monkeypatch.setitem(sys.modules, module, None)
-    kind = "Flax" if package == "msgpack" else package
-    with pytest.raises(WeightsError, match=f"^reading a file of {kind} needs {package}.*: pip"):
-        read(tmp_path / f"w{ending}")
-    with pytest.raises(WeightsError, match=rf"^writing {ending} needs {package}.*: pip install"):
-        write(tmp_path / f"w{ending}", {})
+    path = tmp_path / f"w{suffix}"
+    assert_raises(lambda: read(path), WeightsError, path, f"needs {package}", "pip install")
+    assert_raises(lambda: write(path, {}), WeightsError, suffix, f"needs {package}", "pip install")
 
 
-def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "w.pt"
     write(path, {"w": torch.ones(1)})
     before = path.read_bytes()
@@ -436,11 +445,11 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
 
 
 def test_reading_needs_no_numpy(tmp_path, monkeypatch):
-    for ending in (".npz", ".pdparams", ".pt"):
-        write(tmp_path / f"w{ending}", some_weights(".pdparams"))
+    for suffix in (".npz", ".pdparams", ".pt"):
+        write(tmp_path / f"w{suffix}", some_weights(".pdparams"))
     monkeypatch.setitem(sys.modules, "numpy", None)
-    for ending in (".npz", ".pdparams", ".pt"):
-        assert len(read(tmp_path / f"w{ending}")) == len(some_weights(".pdparams"))
+    for suffix in (".npz", ".pdparams", ".pt"):
+        assert len(read(tmp_path / f"w{suffix}")) == len(some_weights(".pdparams"))
 
 
 def test_an_object_array_is_refused(tmp_path):

@@ -1,4 +1,4 @@
-"""Models of other packages, made by the packages themselves, with random numbers in all parameters.
+"""Models built by the packages that are installed for comparison, with random parameters.
 
 labml_nn 0.5.1, g_mlp_pytorch 0.1.5 and timm 1.0.31.
 """
@@ -28,7 +28,7 @@ def labml_encoder() -> nn.Module:
 
 
 def labml_language(d_model: int = D, learned: bool = False) -> nn.Module:
-    """The model of its experiment, from the same parts; its file needs torchvision."""
+    """The language model of its experiment, whose own file needs torchvision."""
     models = labml_nn("transformers.models")
     block = labml_nn("transformers.gmlp").GMLPBlock(d_model, D_FFN, N)
     kind = "Learned" if learned else ""
@@ -94,7 +94,7 @@ def labml_language_call(model: Any) -> Callable[[Tensor], Tensor]:
     return call
 
 
-def as_it_is(model: Any) -> Callable[[Tensor], Tensor]:
+def unchanged(model: Any) -> Callable[[Tensor], Tensor]:
     return model
 
 
@@ -110,7 +110,7 @@ def images(height: int = 12, width: int = 12, n_channels: int = 3) -> Tensor:
     return torch.randn(B, n_channels, height, width)
 
 
-# The system, how the package makes a model, how that is called, its input, and our options.
+# For each case: the system, the model of the package, how it is called, its input, our options.
 CASES: dict[str, tuple[str, Callable[[], nn.Module], Any, Callable[[], Tensor], dict[str, Any]]] = {
     "labml block": (
         "labml-nn block", labml_block, lambda m: sequence_first(m, False), vectors, {},
@@ -141,96 +141,96 @@ CASES: dict[str, tuple[str, Callable[[], nn.Module], Any, Callable[[], Tensor], 
         tokens,
         {},
     ),
-    "gMLP": ("g-mlp-pytorch gMLP", g_mlp, as_it_is, tokens, {}),
+    "gMLP": ("g-mlp-pytorch gMLP", g_mlp, unchanged, tokens, {}),
     "gMLP, causal": (
-        "g-mlp-pytorch gMLP", lambda: g_mlp(causal=True), as_it_is, tokens, {"causal": True},
+        "g-mlp-pytorch gMLP", lambda: g_mlp(causal=True), unchanged, tokens, {"causal": True},
     ),
     "gMLP, causal and short": (
         "g-mlp-pytorch gMLP",
         lambda: g_mlp(causal=True, heads=2),
-        as_it_is,
+        unchanged,
         lambda: tokens(4),
         {"causal": True},
     ),
-    "gMLP, heads": ("g-mlp-pytorch gMLP", lambda: g_mlp(heads=3), as_it_is, tokens, {}),
-    "gMLP, attention": ("g-mlp-pytorch gMLP", lambda: g_mlp(attn_dim=5), as_it_is, tokens, {}),
+    "gMLP, heads": ("g-mlp-pytorch gMLP", lambda: g_mlp(heads=3), unchanged, tokens, {}),
+    "gMLP, attention": ("g-mlp-pytorch gMLP", lambda: g_mlp(attn_dim=5), unchanged, tokens, {}),
     "gMLP, causal attention": (
         "g-mlp-pytorch gMLP",
         lambda: g_mlp(attn_dim=5, causal=True),
-        as_it_is,
+        unchanged,
         tokens,
         {"causal": True},
     ),
     "gMLP, circulant": (
-        "g-mlp-pytorch gMLP", lambda: g_mlp(circulant_matrix=True), as_it_is, tokens, {},
+        "g-mlp-pytorch gMLP", lambda: g_mlp(circulant_matrix=True), unchanged, tokens, {},
     ),
     "gMLP, circulant, heads, causal, short": (
         "g-mlp-pytorch gMLP",
         lambda: g_mlp(circulant_matrix=True, heads=2, causal=True),
-        as_it_is,
+        unchanged,
         lambda: tokens(5),
         {"causal": True},
     ),
     "gMLP, circulant beside attention on both sides": (
         "g-mlp-pytorch gMLP",
         lambda: g_mlp(circulant_matrix=True, attn_dim=5),
-        as_it_is,
+        unchanged,
         tokens,
         {},
     ),
     "gMLP, shift": (
         "g-mlp-pytorch gMLP",
         lambda: g_mlp(shift_tokens=1),
-        as_it_is,
+        unchanged,
         tokens,
         {"shift_tokens": 1},
     ),
     "gMLP, causal shift by two": (
         "g-mlp-pytorch gMLP",
         lambda: g_mlp(shift_tokens=2, causal=True),
-        as_it_is,
+        unchanged,
         tokens,
         {"shift_tokens": 2, "causal": True},
     ),
     "gMLP, function on the gate": (
         "g-mlp-pytorch gMLP",
         lambda: g_mlp(act=nn.Tanh(), attn_dim=5),
-        as_it_is,
+        unchanged,
         tokens,
         {"gate_activation": "tanh"},
     ),
-    "gMLP, wider": ("g-mlp-pytorch gMLP", lambda: g_mlp(ff_mult=5), as_it_is, tokens, {}),
+    "gMLP, wider": ("g-mlp-pytorch gMLP", lambda: g_mlp(ff_mult=5), unchanged, tokens, {}),
     "gMLP without tokens": (
-        "g-mlp-pytorch stack", lambda: g_mlp(num_tokens=None), as_it_is, vectors, {},
+        "g-mlp-pytorch stack", lambda: g_mlp(num_tokens=None), unchanged, vectors, {},
     ),
-    "gMLPVision": ("g-mlp-pytorch gMLPVision", g_mlp_vision, as_it_is, images, {}),
+    "gMLPVision": ("g-mlp-pytorch gMLPVision", g_mlp_vision, unchanged, images, {}),
     "gMLPVision, heads and attention": (
         "g-mlp-pytorch gMLPVision",
         lambda: g_mlp_vision(heads=2, attn_dim=5),
-        as_it_is,
+        unchanged,
         images,
         {},
     ),
     "gMLPVision, no squares": (
         "g-mlp-pytorch gMLPVision",
         lambda: g_mlp_vision(image_size=(8, 15), patch_size=(4, 3), channels=2),
-        as_it_is,
+        unchanged,
         lambda: images(8, 15, 2),
         {"image_size": (8, 15), "patch_size": (4, 3), "n_channels": 2},
     ),
-    "timm gMLP": ("timm gmlp", timm_gmlp, as_it_is, images, {}),
+    "timm gMLP": ("timm gmlp", timm_gmlp, unchanged, images, {}),
     "timm gMLP, no squares": (
         "timm gmlp",
         lambda: timm_gmlp(img_size=(8, 15), patch_size=(4, 3), in_chans=2),
-        as_it_is,
+        unchanged,
         lambda: images(8, 15, 2),
         {"image_size": (8, 15)},
     ),
-    "timm Mixer": ("timm mixer", timm_mlp_mixer, as_it_is, images, {}),
+    "timm Mixer": ("timm mixer", timm_mlp_mixer, unchanged, images, {}),
     "timm Mixer, no squares": (
         "timm mixer",
         lambda: timm_mlp_mixer(img_size=(8, 15), patch_size=(4, 3), in_chans=1),
-        as_it_is,
+        unchanged,
         lambda: images(8, 15, 1),
         {"image_size": (8, 15)},
     ),
@@ -238,12 +238,12 @@ CASES: dict[str, tuple[str, Callable[[], nn.Module], Any, Callable[[], Tensor], 
 all_cases = pytest.mark.parametrize("case", CASES)
 
 
-def made(case: str, dtype: torch.dtype = torch.float32) -> nn.Module:
+def make_random(case: str, dtype: torch.dtype = torch.float32) -> nn.Module:
     torch.manual_seed(0)
     model = CASES[case][1]().to(dtype).eval()
     with torch.no_grad():
         for name, p in model.named_parameters():
-            # Norms of small numbers let their constant count: 1e-6 against 1e-5 then shows.
+            # Small activations make the difference between an epsilon of 1e-6 and 1e-5 visible.
             nn.init.normal_(p, mean=1.0 if p.dim() == 1 and "norm" in name else 0.0, std=0.3)
     return model
 
