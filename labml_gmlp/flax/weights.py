@@ -1,12 +1,13 @@
-r"""
+r"""Copies weights between a torch model and the same model in Flax.
+
 # Weights between torch and Flax
 
-A torch model and its Flax twin hold the same numbers under almost the same names. What differs is
-said once, in the table below, and both directions are derived from it.
+Both models have the same parameters under almost the same names. One table states the differences,
+and both directions are derived from it.
 
 ```python
-from_torch(twin, model.state_dict())  # torch to Flax
-model.load_state_dict(to_torch(twin))  # Flax to torch
+from_torch(flax_model, torch_model.state_dict())  # torch to Flax
+torch_model.load_state_dict(to_torch(flax_model))  # Flax to torch
 ```
 """
 
@@ -19,12 +20,12 @@ import torch
 from flax import nnx
 from torch import Tensor
 
-# ## The table
+# ## Table of parameters
 #
-# A layer of Flax and its parameter, the parameter's name in torch, and which axis of Flax each axis
-# of torch is. Flax writes $xA$ and torch $x A^\top$, so that matrices are transposed; a convolution
-# has its channels last in Flax and first in torch. Everything else has the same name and axes in
-# both, as $W$ and $b$ have.
+# For a layer of Flax and its parameter: the name of the parameter in torch, and for each axis in
+# torch its index in Flax. Flax computes $xA$ and torch $x A^\top$, so matrices are transposed. A
+# convolution has its channels last in Flax and first in torch. All other parameters, such as $W$
+# and $b$, have the same name and axes in both.
 TABLE = {
     (nnx.Linear, "kernel"): ("weight", (1, 0)),
     (nnx.Conv, "kernel"): ("weight", (3, 2, 0, 1)),
@@ -34,13 +35,13 @@ TABLE = {
 
 
 def to_torch(model: nnx.Module) -> dict[str, Tensor]:
-    r"""
-    ## From Flax to torch
+    r"""Returns the parameters of a Flax model as a state dict for the same model in torch.
+
+    ## Flax to torch
 
     * `model` is a model of Flax
 
-    Returns its parameters as a state dict for the torch twin, copied, on the CPU and of the same
-    type.
+    The tensors are copies on the CPU, in the types of the parameters.
     """
     return {
         name: _tensor(np.asarray(parameter[...]).transpose(axes))
@@ -49,17 +50,17 @@ def to_torch(model: nnx.Module) -> dict[str, Tensor]:
 
 
 def from_torch(model: nnx.Module, state_dict: Mapping[str, Tensor]) -> None:
-    r"""
-    ## From torch to Flax
+    r"""Sets the parameters of a Flax model from the state dict of the same model in torch.
 
-    Sets the parameters of `model`. They keep their own type, as in torch's `load_state_dict`.
+    ## torch to Flax
 
-    * `model` is a model of Flax, or one that `nnx.eval_shape` only described: so no weights need be
-      drawn before
-    * `state_dict` is that of its torch twin
+    * `model` is a model of Flax; `nnx.eval_shape` builds one without drawing initial weights
+    * `state_dict` is that of the torch model
 
-    Raises `ValueError` for names that are missing or left over and for other shapes, all of them at
-    once; the model is then as it was.
+    Parameters keep their type, as in torch's `load_state_dict`.
+
+    Raises `ValueError` for missing or unexpected names and wrong shapes, listing all of them; the
+    model is then unchanged.
     """
     wanted = {name: (parameter, axes) for name, parameter, axes in _parameters(model)}
     shapes = {
@@ -68,45 +69,44 @@ def from_torch(model: nnx.Module, state_dict: Mapping[str, Tensor]) -> None:
     }
     faults = {
         "missing": [name for name in wanted if name not in state_dict],
-        "left over": [name for name in state_dict if name not in wanted],
-        "wrongly shaped": [
-            f"{name} {list(state_dict[name].shape)} instead of {list(shape)}"
+        "unexpected": [name for name in state_dict if name not in wanted],
+        "wrong shape": [
+            f"{name} must be {list(shape)}, got {list(state_dict[name].shape)}"
             for name, shape in shapes.items()
             if name in state_dict and tuple(state_dict[name].shape) != shape
         ],
     }
     if any(faults.values()):
         found = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in faults.items() if names)
-        raise ValueError(f"state_dict must fit the model, got {found}")
+        raise ValueError(f"state_dict must match the model; {found}")
     for name, (parameter, axes) in wanted.items():
         back = [axes.index(axis) for axis in range(len(axes))]
         array = _array(state_dict[name]).transpose(back)
-        # A copy: the memory of a tensor may change later.
+        # A copy, since the tensor may change later.
         parameter.set_value(jnp.array(array, dtype=parameter.dtype))
 
 
-# Each parameter with its name in torch and its axes there. A parameter knows nothing of the layer
-# that it belongs to, so the way to it is walked once more.
+# Yields the name in torch, the parameter, and the axes. A parameter does not refer to its layer, so
+# the layer is found by the path.
 def _parameters(model: nnx.Module) -> Iterator[tuple[str, Any, tuple[int, ...]]]:
     for path, parameter in nnx.to_flat_state(nnx.state(model, nnx.Param)):
-        *way, last = path
+        *parents, last = path
         layer: Any = model
-        for step in way:
+        for step in parents:
             layer = layer[step] if isinstance(step, int) else getattr(layer, str(step))
-        same = last, tuple(range(parameter.ndim))
+        unchanged = last, tuple(range(parameter.ndim))
         name, axes = next(
             (
                 entry
                 for (kind, leaf), entry in TABLE.items()
                 if isinstance(layer, kind) and leaf == last
             ),
-            same,
+            unchanged,
         )
-        yield ".".join(map(str, [*way, name])), getattr(layer, str(last)), axes
+        yield ".".join(map(str, [*parents, name])), getattr(layer, str(last)), axes
 
 
-# numpy has no bfloat16 of its own, and torch does not take that of JAX; both take a float32, which
-# holds the same numbers.
+# numpy has no bfloat16, and torch does not accept that of JAX. float32 represents all its values.
 def _tensor(array: np.ndarray) -> Tensor:
     if array.dtype == jnp.bfloat16:
         return torch.from_numpy(array.astype(np.float32)).to(torch.bfloat16)

@@ -409,18 +409,19 @@ def test_weights_are_copied_and_keep_the_type_of_the_model():
     assert (flax.to_torch(twin)["weight"] != 0).any()
 
 
-def test_all_that_does_not_fit_is_said_at_once_and_changes_nothing():
+def test_one_error_lists_all_faults_and_the_model_is_unchanged():
     twin = nnx.Linear(2, 3, rngs=rngs())
     before = flax.to_torch(twin)
     given = {"weight": torch.ones(2, 3), "other": torch.ones(1), "kernel": torch.ones(2, 3)}
-    message = (
-        "state_dict must fit the model, got missing: bias; left over: other, kernel; "
-        "wrongly shaped: weight [2, 3] instead of [3, 2]"
+    assert_raises(
+        lambda: flax.from_torch(twin, given),
+        ValueError,
+        "state_dict",
+        "missing: bias; unexpected: other, kernel;",
+        "weight must be [3, 2], got [2, 3]",
     )
-    assert_raises(lambda: flax.from_torch(twin, given), ValueError, message)
     given = {"weight": torch.ones(3, 2), "bias": torch.ones(3, 1)}
-    message = "state_dict must fit the model, got wrongly shaped: bias [3, 1] instead of [3]"
-    assert_raises(lambda: flax.from_torch(twin, given), ValueError, message)
+    assert_raises(lambda: flax.from_torch(twin, given), ValueError, "bias must be [3], got [3, 1]")
     after = flax.to_torch(twin)
     assert all(torch.equal(before[key], after[key]) for key in before)
 
