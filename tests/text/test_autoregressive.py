@@ -384,7 +384,7 @@ def test_a_diverging_run_ends_with_one_sentence(tmp_path, capsys):
     assert printed.out == ""
     errors = [line for line in printed.err.splitlines() if "error" in line]
     assert errors == [printed.err.splitlines()[-1]]
-    assert re.search(r"^error: lr\b.* (nan|inf)\b.* step \d+\b.* lr=1000000\.0$", errors[0])
+    assert re.search(r"^error: lr\b.*=(nan|inf)\b.* step \d+\b.* lr=1000000\.0$", errors[0])
 
 
 def test_the_checkpoints_of_a_diverged_run_are_finite(tmp_path):
