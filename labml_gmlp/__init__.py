@@ -1,40 +1,41 @@
-r"""
+r"""gMLP and its relatives as annotated PyTorch code.
+
 # labml_gmlp
 
-*Pay Attention to MLPs* (Liu, Dai, So and Le, 2021,
-[arXiv 2105.08050](https://arxiv.org/abs/2105.08050)) as code that is the article.
+An annotated implementation of *Pay Attention to MLPs* (Liu, Dai, So and Le, 2021, [arXiv
+2105.08050](https://arxiv.org/abs/2105.08050)).
 
 Read in this order:
 
 1. [the gMLP block](blocks/gmlp.py): all equations of the paper's model
-2. [the encoder](blocks/encoder.py): a stack of such blocks, or of any other layer
+2. [the encoder](blocks/encoder.py): a stack of blocks
 3. [the Transformer layer](blocks/transformer.py): the baseline
 4. [the language model](models/language.py): from tokens to logits
-5. [generation](generation.py): from logits to text, by [sampling](sampling.py)
-   and with a [cache](cache.py)
+5. [generation](generation.py): from logits to text, by [sampling](sampling.py) and with a
+   [cache](cache.py)
 6. [the image classifier](models/vision.py): from pixels to logits
-7. [the sizes of the paper](models/sizes.py): its tables of models, ready to build
+7. [the sizes of the paper](models/sizes.py): the models of its tables, ready to build
 
-Other ways to mix tokens in the block:
+Other layers that mix tokens:
 
-* [Toeplitz projections](blocks/toeplitz.py): the form of $W$ that the paper uses for language
+* [Toeplitz projections](blocks/toeplitz.py): the form of $W$ in the paper's language models
 * [the convolution projection](blocks/convolution.py): the gate of cgMLP, for any length
 * [the windowed projection](blocks/windowed.py): shared weights for windows, for any length
-* [tiny attention](blocks/tiny_attention.py): beside the projection, it makes gMLP an aMLP
-* [the gates of the ablation](blocks/gates.py): Eq. 3, and what came before it
-* [MLP-Mixer](blocks/mixer.py): the neighbour from the same month
+* [tiny attention](blocks/tiny_attention.py): turns gMLP into aMLP
+* [the gates of the ablation](blocks/gates.py): Eq. 3 and the steps before it
+* [MLP-Mixer](blocks/mixer.py): the all-MLP model of the same month
 
-What else a block can be given, and what can be done with a whole model:
+Options of the block, and operations on whole models:
 
-* [stochastic depth](blocks/stochastic_depth.py): lets sequences skip blocks in training
-* [token shift](blocks/token_shift.py): reads some channels from a neighbour
-* [resizing](resize.py): goes on at another length or image size
-* [adapters](adapters.py): these layers in the stacks of labml_nn and torch, and theirs in ours
-* [weights](weights/__init__.py): brings models of other systems here, and takes ours there
-* [the Flax twin](flax/__init__.py): the same models in JAX
-* [files](storage.py) that are never seen half written
+* [stochastic depth](blocks/stochastic_depth.py): skips residual branches at random in training
+* [token shift](blocks/token_shift.py): reads some channels from a neighbouring position
+* [resizing](resize.py): adapts a model to another length or image size
+* [adapters](adapters.py): our layers in the encoders of labml_nn and torch, and theirs in ours
+* [weights](weights/__init__.py): converts models from and to other systems
+* [Flax](flax/__init__.py): the same models in JAX
+* [storage](storage.py): atomic writing of files
 
-Every file under `blocks/` can be copied alone into other code. The names below are the public ones.
+Each file under `blocks/` can be copied alone. The public names are those below.
 """
 
 from labml_gmlp.adapters import ForLabml, ForTorch, FromLabml, FromTorch

@@ -1,4 +1,4 @@
-"""Every way through the convolution, with sizes that cannot be taken for one another."""
+"""The convolution with each kind of mask; all sizes differ."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""Every way through the three gates, with sizes that cannot be taken for one another."""
+"""Each gate with masks and with a cache; all sizes differ."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""Every way through the gMLP block, with sizes that cannot be taken for one another."""
+"""The gMLP block with each kind of mask; all sizes differ."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""A language model of one block, without and with learned positions."""
+"""A language model with one block, without and with learned positions."""
 
 import torch
 

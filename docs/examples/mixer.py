@@ -1,4 +1,4 @@
-"""One Mixer block, with sizes that cannot be taken for one another."""
+"""One Mixer block; all sizes differ."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""The cost of the smallest gMLP on an image that is no square."""
+"""The cost of the smallest gMLP on a rectangular image."""
 
 from labml_gmlp.models.sizes import GMLP_TI, multiply_adds
 

@@ -1,4 +1,4 @@
-"""A branch in training and in evaluation, and the survival of a layer."""
+"""A residual branch in training and in evaluation, with the survival probability of its layer."""
 
 import torch
 

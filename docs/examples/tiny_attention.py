@@ -1,4 +1,4 @@
-"""Every way through the tiny attention, with sizes that cannot be taken for one another."""
+"""Tiny attention with each kind of mask and with a cache; all sizes differ."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""Every way through the Toeplitz projections, with sizes that cannot be taken for one another."""
+"""Both Toeplitz projections, dense and by FFT, with each kind of mask; all sizes differ."""
 
 import torch
 

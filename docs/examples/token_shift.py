@@ -1,4 +1,4 @@
-"""Every way through the token shift, with channels left over."""
+"""Token shift with padding and with a cache, and with channels left over."""
 
 import torch
 

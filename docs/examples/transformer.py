@@ -1,4 +1,4 @@
-"""Every way through the Transformer layer, with sizes that cannot be taken for one another."""
+"""The Transformer layer with each kind of mask; all sizes differ."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""A classifier of small images that are no squares, of one block."""
+"""A classifier of small rectangular images with one block."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""Every way through the windows, with sizes that cannot be taken for one another."""
+"""The windowed projection with each kind of mask; all sizes differ."""
 
 import torch
 

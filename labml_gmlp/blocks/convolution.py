@@ -1,33 +1,29 @@
-r"""
+r"""A depthwise convolution over tokens that replaces the spatial projection, as in cgMLP.
+
 # The convolution projection
 
 gMLP for speech (Sakuma, Komatsu and Scheibler, *MLP-based architecture with variable length input
 for automatic speech recognition*, 2021, [openreview](https://openreview.net/forum?id=RA-zVvZLYIy))
-puts a depthwise convolution in the place of the matrix $W$. There the block is called cgMLP and its
-gate convolutional spatial gating unit; Branchformer and E-Branchformer set it beside attention.
-Given to the spatial gating unit, the layer here makes it that gate:
+replaces the matrix $W$ by a depthwise convolution. Its block is called cgMLP and its gate the
+convolutional spatial gating unit; Branchformer and E-Branchformer run it in parallel with
+attention.
 
-```python
-projection = ConvolutionProjection(d_ffn // 2)
-GMLPBlock(d_model, d_ffn, projection=projection)
-```
-
-What differs from Eq. 2 of *Pay Attention to MLPs* ([arXiv
+Compared with Eq. 2 of *Pay Attention to MLPs* ([arXiv
 2105.08050](https://arxiv.org/abs/2105.08050)):
 
 | | Eq. 2 | convolution |
 | --- | --- | --- |
-| reads | all tokens | as many as the kernel is long |
+| each token reads | all tokens | `kernel_size` tokens |
 | weights | one matrix for all channels | one kernel for each channel |
-| depends on | both positions | their distance alone |
+| depend on | both positions | their distance only |
 | bias | one number for each position | one number for each channel |
-| length | up to the largest trained | any |
-| cost | grows as $n^2$ | grows as $n$ |
+| sequence length | up to `seq_len` | any |
+| cost | $O(n^2)$ | $O(n)$ |
 
-Any length has its price: $W$ tells tokens where they stand, but away from the ends of a sequence a
-convolution does not; a model that needs positions must get them elsewhere.
+Away from the ends of a sequence, a convolution cannot tell positions apart. A model that needs
+positions must add them elsewhere.
 
-This file needs torch and nothing else, so that it can be copied into any code.
+This file imports only torch and the standard library, so you can copy it alone.
 """
 
 from typing import Any
@@ -37,24 +33,28 @@ from torch import Tensor, nn
 
 
 class ConvolutionProjection(nn.Module):
-    r"""
+    r"""A depthwise convolution over tokens, for the gate of cgMLP.
+
     ## Convolution projection
 
     $$f_{K,b}(Z)_{ic} = \sum_{t=0}^{k-1} K_{ct} Z_{i-l+t,\,c} + b_c, \qquad
       l = \begin{cases} (k - 1) / 2 & \text{centred} \\ k - 1 & \text{causal} \end{cases}$$
 
-    Each channel $c$ is filtered along the tokens by its own kernel, a row of $K$ (Sakuma et al.,
-    the gate by depthwise convolution). Tap $t$ reads position $j = i - l + t$; where that lies
-    outside of the sequence, $Z$ is zero. The kernel is not turned over, as in torch and unlike in
-    mathematics.
+    Each channel $c$ is filtered along the tokens by its own kernel, row $c$ of $K$ (Sakuma et al.).
+    Tap $t$ reads position $j = i - l + t$; outside the sequence $Z$ is zero. As in torch, this is
+    cross-correlation: the kernel is not flipped.
+
+    ```python
+    projection = ConvolutionProjection(n_channels=128, kernel_size=31)
+    block = GMLPBlock(d_model=64, d_ffn=256, projection=projection)
+    ```
 
     * `n_channels` is the number of channels of $Z$: `d_ffn / 2` in a spatial gating unit
-    * `kernel_size` is $k$, in tokens; odd, unless `causal`
-    * `causal` reads $j \le i$ only (our addition)
-    * `device` and `dtype` are those of the parameters, as in any torch layer
+    * `kernel_size` is $k$ in tokens, odd unless `causal`
+    * `causal` keeps only $j \le i$ (our addition)
 
-    Raises `ValueError` for a size that is not a positive whole number, and for an even
-    `kernel_size` without `causal`.
+    Raises `ValueError` if `n_channels` or `kernel_size` is not a positive integer, or if
+    `kernel_size` is even without `causal`.
     """
 
     def __init__(
@@ -69,43 +69,42 @@ class ConvolutionProjection(nn.Module):
         super().__init__()
         _check_size("n_channels", n_channels)
         _check_size("kernel_size", kernel_size)
-        # An even kernel has no middle: its result would be shifted by half a token, or shortened.
+        # An even kernel has no centre: its output would be shifted by half a token.
         if not causal and kernel_size % 2 == 0:
             raise ValueError(
-                f"kernel_size must be odd, to be centred on a token, got {kernel_size}; "
-                f"with causal=True any will do"
+                f"kernel_size must be odd to be centred on a token unless causal=True, "
+                f"got {kernel_size}"
             )
         self.n_channels = n_channels
         self.kernel_size = kernel_size
         self.causal = causal
-        # How many earlier and how many later positions are read.
+        # The number of earlier and of later positions that are read.
         self.left = kernel_size - 1 if causal else kernel_size // 2
         self.right = kernel_size - 1 - self.left
-        # With an axis in the middle, `[c, 1, k]`, this is the weight of a `nn.Conv1d`.
+        # `[c, k]`; with a middle axis, `[c, 1, k]`, it is the weight of a `nn.Conv1d`.
         self.weight = nn.Parameter(torch.empty(n_channels, kernel_size, device=device, dtype=dtype))
         self.bias = nn.Parameter(torch.empty(n_channels, device=device, dtype=dtype))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        r"""
-        $K \approx 0$ and $b = 1$: as with Eq. 2, the gate starts at one and the block as a
-        feed-forward layer. ESPnet has the same two numbers.
+        r"""Draws $K$ from $N(0, 10^{-12})$ and sets $b = 1$: the gate starts at one, as with Eq. 2.
+
+        ESPnet uses the same two values.
         """
         nn.init.normal_(self.weight, std=1e-6)
         nn.init.ones_(self.bias)
 
     def forward(self, z: Tensor, mask: Tensor | None = None, cache: Any = None) -> Tensor:
-        r"""
-        * `z` is $Z$, `[B, n, c]`, zero at padded positions: then padding equals cutting it off. The
-          spatial gating unit sees to it
+        r"""Returns $f_{K,b}(Z)$, `[B, n, c]`.
+
+        * `z` is $Z$, `[B, n, c]`; padded positions must be zero, as the spatial gating unit makes
+          them
         * `mask` is boolean, `[n, n]` or `[B, n, n]`: true where position $i$ may read position $j$.
-          It costs a copy of $Z$ for each tap
-        * `cache` holds what was read before; `z` then follows on it
+          It costs one copy of $Z$ per tap
+        * `cache` holds the earlier positions; `z` then holds only the new ones
 
-        Returns $f_{K,b}(Z)$, `[B, n, c]`.
-
-        Raises `ValueError` for a `z` or a mask of another shape, and for a `cache` beside a mask or
-        without `causal`; `TypeError` for a mask that is not boolean.
+        Raises `ValueError` if `z` or `mask` has the wrong shape, or if `cache` is used with a mask
+        or without `causal`; `TypeError` if `mask` is not boolean.
         """
         if z.dim() != 3 or z.shape[-1] != self.n_channels:
             raise ValueError(f"z must be [B, n, c={self.n_channels}], got {list(z.shape)}")
@@ -113,25 +112,23 @@ class ConvolutionProjection(nn.Module):
         before = 0
         if cache is not None:
             _check_cache(self.causal, mask)
-            # Of all earlier positions the kernel reaches the last $k - 1$.
+            # The kernel reaches only the last $k - 1$ of the earlier positions.
             before = min(cache.position, self.left)
             z = cache.extend(self, z)[:, cache.position - before :]  # [B, before + n, c]
         if mask is not None:
             _check_mask("mask", mask, (n, n), (z.shape[0], n, n))
-        # Without a token there is no place for the kernel; an empty result needs none.
+        # torch cannot convolve zero tokens; return an empty result that carries a gradient.
         if n == 0:
             return z[:, before:] * self.weight[:, 0] + self.bias
-        # The zeros around the sequence. The gate's padding is zero too, *after* the norm, so the
-        # last real token cannot tell which of the two it reads. Where padding keeps what the norm
-        # makes of it, a sequence has another result in each batch, as it had in ESPnet until
-        # [pull request 6660](https://github.com/espnet/espnet/pull/6660).
+        # Zeros surround the sequence, and padded tokens are zero *after* the norm, so padding does
+        # not change the result. In ESPnet they kept the bias of the norm until [pull request
+        # 6660](https://github.com/espnet/espnet/pull/6660), so a result depended on the batch.
         z = nn.functional.pad(z.mT, (self.left - before, self.right))  # [B, c, n + k - 1]
         if mask is None:
             f = nn.functional.conv1d(z, self.weight[:, None], self.bias, groups=self.n_channels)
             return f.mT
-        # A mask gives each position a kernel of its own, which no convolution has. So the windows
-        # are laid out one by one, and each is multiplied by its piece of row $i$ of the mask,
-        # $j = i - l + t$.
+        # A mask gives each position its own kernel, which no convolution allows. So the windows are
+        # materialised, and each is multiplied by its part of row $i$ of the mask, $j = i - l + t$.
         windows = z.unfold(-1, self.kernel_size, 1)  # [B, c, n, k]
         i = torch.arange(n, device=z.device)[:, None]
         t = torch.arange(self.kernel_size, device=z.device)
@@ -144,25 +141,23 @@ class ConvolutionProjection(nn.Module):
         return f"{self.n_channels}, kernel_size={self.kernel_size}, causal={self.causal}"
 
 
-# ## Checks
-#
-# What a caller can get wrong, in one sentence each.
+# ## Argument checks
 def _check_size(name: str, value: int) -> None:
     if type(value) is not int or value < 1:
-        raise ValueError(f"{name} must be a positive whole number, got {value!r}")
+        raise ValueError(f"{name} must be a positive integer, got {value!r}")
 
 
 def _check_cache(causal: bool, mask: Tensor | None) -> None:
     if not causal:
-        raise ValueError("cache needs causal=True: earlier positions may not read new ones")
+        raise ValueError("cache needs causal=True: earlier positions must not read new ones")
     if mask is not None:
-        raise ValueError("mask must be None beside a cache")
+        raise ValueError("mask must be None when cache is given")
 
 
 def _check_mask(name: str, mask: Tensor, *shapes: tuple[int, ...]) -> None:
     kind = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
     if kind != torch.bool:
-        raise TypeError(f"{name} must be a boolean tensor, true for what may be read, got {kind}")
+        raise TypeError(f"{name} must be a boolean tensor, true = may be read, got {kind}")
     if mask.shape not in shapes:
         allowed = " or ".join(str(list(shape)) for shape in shapes)
         raise ValueError(f"{name} must be {allowed}, got {list(mask.shape)}")

@@ -1,28 +1,24 @@
-r"""
+r"""The linear, additive and multiplicative gates of the paper's ablation.
+
 # Gates of the ablation
 
-What does the gate need to be? The paper compares four ways to let $s$ mix tokens, each a step on
-the way to its [spatial gating unit](gmlp.py):
+The paper compares four forms of $s$, each a step towards its [spatial gating unit](gmlp.py):
 
-| gate | $s(Z)$ | class | starts at |
+| gate | $s(Z)$ | class | initial values |
 | --- | --- | --- | --- |
 | linear | $f_{W,b}(Z)$ | `LinearGate` | $W = I$, $b = 0$ |
 | additive | $Z + f_{W,b}(Z)$ | `AdditiveGate` | $W \approx 0$, $b = 0$ |
 | multiplicative, Eq. 3 | $Z \odot f_{W,b}(Z)$ | `MultiplicativeGate` | $W \approx 0$, $b = 1$ |
 | with a split, Eq. 4 | $Z_1 \odot f_{W,b}(Z_2)$ | `SpatialGatingUnit` | $W \approx 0$, $b = 1$ |
 
-In the paper's masked language models the perplexity falls from row to row. That order is quoted
-from memory; of the four figures, only that of the last row, 4.35, could be found reported, and the
-others are not printed here.
+In the paper's masked language models, perplexity falls from row to row. We know this order only
+second-hand, and of the four values only the last, 4.35, so the table leaves them out.
 
-The first two only add up what positions say, so that between the norms they are linear in $Z$; the
-last two multiply. The start is the paper's for the last two (section 2.1) and our choice for the
-others: no token is mixed with another, as there.
+Between the norms, the first two gates are linear in $Z$; the last two multiply. The initial values
+of the last two are the paper's (section 2.1). For the first two they are our choice, with the same
+effect: at first, no token is mixed with another.
 
-Each gate takes the place of the unit, `GMLPBlock(d_model, d_ffn, sgu=MultiplicativeGate(d_ffn,
-SpatialProjection(seq_len)))`. The projection $f_{W,b}$ is any layer across tokens, and is received.
-
-This file needs torch and nothing else, so that it can be copied into any code.
+This file imports only torch and the standard library, so you can copy it alone.
 """
 
 from abc import ABC, abstractmethod
@@ -33,22 +29,23 @@ from torch import Tensor, nn
 
 
 class _Gate(nn.Module, ABC):
-    r"""
-    ## What the gates share
+    r"""Base class of the three gates: everything but the formula.
 
-    All but the formula: $f_{W,b}$ reads $\mathrm{norm}(Z)$. For Eq. 4 that norm is the paper's;
-    in front of the other three it is our choice, so that the four differ by their formula alone.
+    ## Common base of the gates
 
-    * `d_ffn` is the number of channels of $Z$; without a split, $s(Z)$ has as many
-    * `projection` is $f_{W,b}$, called as `projection(z, mask)` on `[B, n, d_ffn]`; it brings its
-      own length and says by its `causal` whether it reads the future
-    * `norm_eps` is added to the variance in the normalisation
+    The projection $f_{W,b}$ reads $\mathrm{norm}(Z)$. This norm is the paper's for Eq. 4 and our
+    choice for the other gates, so that the four differ only in their formula.
 
-    Raises `ValueError` for a `d_ffn` that is not a positive whole number.
+    * `d_ffn` is the number of channels of $Z$ and, without a split, of $s(Z)$
+    * `projection` is $f_{W,b}$, any token-mixing layer, called as `projection(z, mask)`; its
+      attribute `causal` says whether the gate is causal
+    * `norm_eps` is the epsilon of the normalisation
+
+    Raises `ValueError` if `d_ffn` is not a positive integer.
     """
 
-    # What $b$ must be for $s(Z)$ to start as $Z$, given a projection that starts at $W \approx 0$.
-    start: ClassVar[float]
+    # The initial $b$, so that $s(Z) = Z$ with a projection that starts at $W \approx 0$.
+    initial_bias: ClassVar[float]
 
     def __init__(
         self,
@@ -69,13 +66,13 @@ class _Gate(nn.Module, ABC):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        r"""
-        Sets the `bias` of the projection, if it has one. Its weights stay as they are: a projection
-        that belongs into a gate starts near zero, whether they are a matrix, diagonals or a kernel.
+        r"""Sets the `bias` of the projection, if there is one.
+
+        The weights stay: every projection made for a gate initialises them near zero itself.
         """
         bias = getattr(self.projection, "bias", None)
         if bias is not None:
-            nn.init.constant_(bias, self.start)
+            nn.init.constant_(bias, self.initial_bias)
 
     def forward(
         self,
@@ -85,26 +82,26 @@ class _Gate(nn.Module, ABC):
         attended: Tensor | None = None,
         cache: Any = None,
     ) -> Tensor:
-        r"""
+        r"""Returns $s(Z)$, `[B, n, d_ffn]`; values at padded positions are arbitrary.
+
         * `z` is $Z$, `[B, n, d_ffn]`
         * `mask` is boolean, `[n, n]` or `[B, n, n]`, true where position $i$ may read position $j$
         * `key_padding_mask` is boolean, `[B, n]`: true for a real token, false for padding
-        * `attended` is added to $f_{W,b}$, `[B, n, d_ffn]`: the tiny attention of aMLP
-        * `mask` and `cache` go to the projection
+        * `attended` is added to $f_{W,b}$, `[B, n, d_ffn]`: aMLP's tiny attention
+        * `cache` holds the earlier positions, for the projection; `z` then holds only the new ones
 
-        Returns $s(Z)$, `[B, n, d_ffn]`; at padded positions it means nothing.
-
-        Raises `ValueError` for a `z` or a `key_padding_mask` of another shape, `TypeError` for a
-        `key_padding_mask` that is not boolean, and what the projection raises.
+        Raises `ValueError` if `z` or `key_padding_mask` has the wrong shape, and `TypeError` if
+        `key_padding_mask` is not boolean; the projection checks `mask`, `cache` and the number of
+        tokens.
         """
         if z.dim() != 3 or z.shape[-1] != self.d_ffn:
             raise ValueError(f"z must be [B, n, d_ffn={self.d_ffn}], got {list(z.shape)}")
         normalised = self.norm(z)
-        # A column of $W$ that meets zeros adds nothing: this equals cutting the padding off.
+        # Zero rows add nothing to the sum, so padding has no effect on real tokens.
         if key_padding_mask is not None:
             _check_mask("key_padding_mask", key_padding_mask, tuple(z.shape[:2]))
             normalised = normalised.masked_fill(~key_padding_mask[..., None], 0.0)
-        # A layer of another origin may know no cache, and is not asked about one that is not there.
+        # Pass `cache` only when there is one, so projections without that argument work too.
         with_cache = {} if cache is None else {"cache": cache}
         f = self.projection(normalised, mask, **with_cache)  # [B, n, d_ffn]
         if attended is not None:
@@ -117,18 +114,23 @@ class _Gate(nn.Module, ABC):
 
 
 class LinearGate(_Gate):
-    r"""
+    r"""A linear layer across tokens, without a gate.
+
     ## Linear gate
 
     $$s(Z) = f_{W,b}(Z), \qquad W = I + W'$$
 
-    A linear layer across tokens and no gate at all. The projection holds $W'$, the distance of $W$
-    from the identity: so it starts near zero here as in the other gates, and $s(Z)$ as the identity
-    (up to the norm), however it makes its matrix; $I$ plus a Toeplitz matrix is a Toeplitz matrix.
-    Weight decay then draws $W$ to $I$, not to zero, and no mask keeps a position from itself.
+    The projection holds $W'$, which starts near zero as in the other gates, so $s(Z)$ starts as
+    $\mathrm{norm}(Z)$ for every projection ($I$ plus a Toeplitz matrix is Toeplitz). Weight decay
+    then pulls $W$ to $I$ instead of zero, and a mask cannot stop a position from reading itself.
+
+    ```python
+    gate = LinearGate(256, SpatialProjection(seq_len=128))
+    block = GMLPBlock(d_model=64, d_ffn=256, sgu=gate)
+    ```
     """
 
-    start = 0.0
+    initial_bias = 0.0
 
     def s(self, z: Tensor, normalised: Tensor, f: Tensor) -> Tensor:
         r"""Returns $(I + W') \, \mathrm{norm}(Z) + b$."""
@@ -136,16 +138,22 @@ class LinearGate(_Gate):
 
 
 class AdditiveGate(_Gate):
-    r"""
+    r"""A projection across tokens with a residual connection.
+
     ## Additive gate
 
     $$s(Z) = Z + f_{W,b}(Z)$$
 
-    A shortcut around the projection. As $Z + WZ + b = (I + W) Z + b$, it is the linear gate once
-    more, but for the start and for the norm, which here the shortcut passes by.
+    As $Z + WZ + b = (I + W) Z + b$, it equals the linear gate except for its initialisation and
+    because the residual bypasses the norm.
+
+    ```python
+    gate = AdditiveGate(256, SpatialProjection(seq_len=128))
+    block = GMLPBlock(d_model=64, d_ffn=256, sgu=gate)
+    ```
     """
 
-    start = 0.0
+    initial_bias = 0.0
 
     def s(self, z: Tensor, normalised: Tensor, f: Tensor) -> Tensor:
         r"""Returns $Z + f_{W,b}(\mathrm{norm}(Z))$."""
@@ -153,34 +161,38 @@ class AdditiveGate(_Gate):
 
 
 class MultiplicativeGate(_Gate):
-    r"""
+    r"""A gate that multiplies $Z$ by a projection of itself.
+
     ## Multiplicative gate
 
     $$s(Z) = Z \odot f_{W,b}(Z) \tag{3}$$
 
-    Paper, section 2.1, Eq. 3: each token is multiplied with what it reads from the others, which
-    makes products $Z_{ic} Z_{jc}$. Eq. 4 lets two different halves of the channels do that.
+    Each token is multiplied by what it reads from the others, which gives products $Z_{ic} Z_{jc}$
+    (paper, section 2.1, Eq. 3). Eq. 4 multiplies two different halves of the channels instead.
+
+    ```python
+    gate = MultiplicativeGate(256, SpatialProjection(seq_len=128))
+    block = GMLPBlock(d_model=64, d_ffn=256, sgu=gate)
+    ```
     """
 
-    start = 1.0
+    initial_bias = 1.0
 
     def s(self, z: Tensor, normalised: Tensor, f: Tensor) -> Tensor:
         r"""Returns $Z \odot f_{W,b}(\mathrm{norm}(Z))$."""
         return z * f
 
 
-# ## Checks
-#
-# As in `gmlp.py`, and written again here because a block file stands alone.
+# ## Argument checks
 def _check_size(name: str, value: int) -> None:
     if type(value) is not int or value < 1:
-        raise ValueError(f"{name} must be a positive whole number, got {value!r}")
+        raise ValueError(f"{name} must be a positive integer, got {value!r}")
 
 
 def _check_mask(name: str, mask: Tensor, *shapes: tuple[int, ...]) -> None:
     kind = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
     if kind != torch.bool:
-        raise TypeError(f"{name} must be a boolean tensor, true for what may be read, got {kind}")
+        raise TypeError(f"{name} must be a boolean tensor, true = may be read, got {kind}")
     if mask.shape not in shapes:
         allowed = " or ".join(str(list(shape)) for shape in shapes)
         raise ValueError(f"{name} must be {allowed}, got {list(mask.shape)}")

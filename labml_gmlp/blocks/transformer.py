@@ -1,12 +1,13 @@
-r"""
+r"""A pre-norm Transformer layer with the interface of `GMLPBlock`.
+
 # The Transformer layer
 
-The baseline. It keeps the same protocol as `GMLPBlock`, so that both go through the same encoder,
-and is the pre-norm layer of today's Transformers: attention, then the feed-forward part, each
-behind a norm and beside a shortcut. The paper compares with BERT, which puts the norms after the
-shortcuts; pre-norm trains without special care at any depth, and gMLP is pre-norm itself.
+This layer is the baseline. It runs in the same [encoder](encoder.py) as `GMLPBlock`. Attention and
+the feed-forward network each have a norm in front and a residual connection around them. The paper
+compares with BERT, which normalises after the residual addition. We use pre-norm because it trains
+without special care at any depth, and because gMLP is pre-norm too.
 
-This file needs torch and nothing else, so that it can be copied into any code.
+This file imports only torch and the standard library, so you can copy it alone.
 """
 
 from collections.abc import Callable
@@ -17,22 +18,27 @@ from torch import Tensor, nn
 
 
 class TransformerLayer(nn.Module):
-    r"""
+    r"""A pre-norm Transformer layer: multi-head attention, then a feed-forward network.
+
     ## Transformer layer
 
     $$H = X + \mathrm{Attention}(\mathrm{norm}(X)) \, O, \qquad
       Y = H + \sigma(\mathrm{norm}(H) \, U) \, V$$
 
+    ```python
+    layer = TransformerLayer(d_model=64, n_heads=4, d_ffn=256)
+    y = layer(torch.randn(8, 100, 64))  # [8, 100, 64]
+    ```
+
     * `d_model` is $d$, the number of channels of $X$ and $Y$
     * `n_heads` divides `d_model`
     * `d_ffn` is the number of channels between $U$ and $V$
-    * `causal` lets position $i$ read $j \le i$ only
-    * `dropout` is a layer on the results of attention and feed-forward part, before the shortcuts
-      add them
-    * `activation` is $\sigma$, `norm_eps` is added to the variance in both norms
+    * `causal` keeps only $j \le i$
+    * `dropout` is applied to both branches, before the residual additions
+    * `activation` is $\sigma$, `norm_eps` the epsilon of both norms
 
-    Raises `ValueError` for sizes that are not positive whole numbers, and for an `n_heads` that
-    does not divide `d_model`.
+    Raises `ValueError` if a size is not a positive integer, or if `n_heads` does not divide
+    `d_model`.
     """
 
     def __init__(
@@ -59,7 +65,7 @@ class TransformerLayer(nn.Module):
         self.causal = causal
         self.activation = activation
         self.attention_norm = nn.LayerNorm(d_model, eps=norm_eps, device=device, dtype=dtype)
-        # One matrix for query, key and value of all heads: one large product instead of three.
+        # One product for the queries, keys and values of all heads instead of three.
         self.attention_in = nn.Linear(d_model, 3 * d_model, device=device, dtype=dtype)
         self.attention_out = nn.Linear(d_model, d_model, device=device, dtype=dtype)
         self.norm = nn.LayerNorm(d_model, eps=norm_eps, device=device, dtype=dtype)
@@ -68,30 +74,29 @@ class TransformerLayer(nn.Module):
         self.dropout = nn.Identity() if dropout is None else dropout
 
     def attention(self, x: Tensor, mask: Tensor | None, cache: Any = None) -> Tensor:
-        r"""
+        r"""Returns the concatenated outputs of the heads, `[B, n, d_model]`.
+
         ### Attention
 
         $$\mathrm{Attention}(X)_{ic} = \sum_j A_{ij} V_{jc}, \qquad
           A = \mathrm{softmax}_j \left( \frac{Q K^\top}{\sqrt{d / h}} \right)$$
 
-        for each of the $h$ heads, on its own part of the channels. Compare Eq. 2: $A$ has the place
-        of $W$, but is computed from the input.
+        for each of the $h$ heads, on its own group of channels. $A$ takes the place of $W$ in Eq.
+        2, but is computed from the input.
 
         * `x` is the normalised $X$, `[B, n, d_model]`
         * `mask` broadcasts to `[B, h, n, n]`, true where $i$ may read $j$
         * `cache` holds the keys and values of earlier positions
-
-        Returns the heads' results side by side, `[B, n, d_model]`.
         """
         query, key_value = self.attention_in(x).split([self.size, 2 * self.size], dim=-1)
         if cache is not None:
             key_value = cache.extend(self, key_value)  # [B, start + n, 2 d]
-        # Heads become a second batch axis: `[B, n, d]` to `[B, h, n, d / h]`.
+        # The heads become a second batch axis: `[B, n, d]` to `[B, h, n, d / h]`.
         query, key, value = (
             part.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
             for part in (query, *key_value.chunk(2, dim=-1))
         )
-        # torch takes the triangle or a mask, not both.
+        # torch accepts `is_causal` or a mask, not both.
         heads = nn.functional.scaled_dot_product_attention(
             query, key, value, attn_mask=mask, is_causal=self.causal and mask is None
         )  # [B, h, n, d / h]
@@ -104,18 +109,17 @@ class TransformerLayer(nn.Module):
         key_padding_mask: Tensor | None = None,
         cache: Any = None,
     ) -> Tensor:
-        r"""
+        r"""Returns $Y$, `[B, n, d_model]`.
+
         * `x` is $X$, `[B, n, d_model]`
-        * `mask` is boolean, `[n, n]` or `[B, n, n]`, true where position $i$ may read position $j$;
-          with `causal`, what both allow
+        * `mask` is boolean, `[n, n]` or `[B, n, n]`, true where position $i$ may read position $j$
         * `key_padding_mask` is boolean, `[B, n]`, true for a real token
-        * `cache` holds the earlier positions; `x` then follows on them, without any mask
+        * `cache` holds the earlier positions; `x` then holds only the new ones
 
-        Returns $Y$, `[B, n, d_model]`; at padded positions, and where a position may read nothing,
-        it means nothing.
+        Values at padded positions, and where a position may read nothing, are arbitrary.
 
-        Raises `ValueError` for an `x` or a mask of another shape and for a `cache` beside a mask or
-        without `causal`, `TypeError` for a mask that is not boolean.
+        Raises `ValueError` if `x` or a mask has the wrong shape, or if `cache` is used with a mask
+        or without `causal`; `TypeError` if a mask is not boolean.
         """
         if x.dim() != 3 or x.shape[-1] != self.size:
             raise ValueError(f"x must be [B, n, d_model={self.size}], got {list(x.shape)}")
@@ -123,7 +127,7 @@ class TransformerLayer(nn.Module):
             may_read = self._may_read(x, mask, key_padding_mask)
         else:
             _check_cache(self.causal, mask, key_padding_mask)
-            # The new positions are the last rows of the triangle.
+            # The last rows of the causal mask.
             stop = cache.position + x.shape[1]
             may_read = torch.ones(x.shape[1], stop, dtype=torch.bool, device=x.device)
             may_read = may_read.tril(cache.position)
@@ -135,10 +139,9 @@ class TransformerLayer(nn.Module):
     def _may_read(
         self, x: Tensor, mask: Tensor | None, key_padding_mask: Tensor | None
     ) -> Tensor | None:
-        r"""
-        Joins what `mask`, `key_padding_mask` and `causal` allow into one mask, `[B or 1, 1, n, n]`.
+        r"""Combines `mask`, `key_padding_mask` and `causal` into one mask, `[B or 1, 1, n, n]`.
 
-        `None` if only `causal` restricts, as torch then has a faster way.
+        `None` if only `causal` applies, for which torch has a faster path.
         """
         batch, n, _ = x.shape
         joined = None
@@ -154,25 +157,23 @@ class TransformerLayer(nn.Module):
         return joined
 
 
-# ## Checks
-#
-# As in `gmlp.py`, and written again here because a block file stands alone.
+# ## Argument checks
 def _check_size(name: str, value: int) -> None:
     if type(value) is not int or value < 1:
-        raise ValueError(f"{name} must be a positive whole number, got {value!r}")
+        raise ValueError(f"{name} must be a positive integer, got {value!r}")
 
 
 def _check_cache(causal: bool, *masks: Tensor | None) -> None:
     if not causal:
-        raise ValueError("cache needs causal=True: earlier positions may not read new ones")
+        raise ValueError("cache needs causal=True: earlier positions must not read new ones")
     if any(mask is not None for mask in masks):
-        raise ValueError("mask and key_padding_mask must be None beside a cache")
+        raise ValueError("mask and key_padding_mask must be None when cache is given")
 
 
 def _check_mask(name: str, mask: Tensor, *shapes: tuple[int, ...]) -> None:
     kind = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
     if kind != torch.bool:
-        raise TypeError(f"{name} must be a boolean tensor, true for what may be read, got {kind}")
+        raise TypeError(f"{name} must be a boolean tensor, true = may be read, got {kind}")
     if mask.shape not in shapes:
         allowed = " or ".join(str(list(shape)) for shape in shapes)
         raise ValueError(f"{name} must be {allowed}, got {list(mask.shape)}")

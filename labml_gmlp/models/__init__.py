@@ -1,9 +1,8 @@
-r"""
+r"""Complete models around an encoder.
+
 # Models
 
-What stands around an encoder.
-
-* [language.py](language.py): tokens to logits
-* [vision.py](vision.py): images to logits
-* [sizes.py](sizes.py): the models in the papers' tables
+* [language.py](language.py): from tokens to logits
+* [vision.py](vision.py): from images to logits
+* [sizes.py](sizes.py): the models of the papers' tables
 """

@@ -1,10 +1,10 @@
-r"""
+r"""A language model: token embedding, encoder and head.
+
 # The language model
 
-Tokens to logits: an embedding, the encoder, and the embedding again as the head. Which model it is
-depends on the layers, not on this file. Built with `causal=True`, they make a model of the *next*
-token: the logits at position $i$ depend on the tokens up to $i$. Without, they make a *masked*
-language model as in the paper, which restores tokens that were hidden from it on both sides.
+The layers of the encoder decide which model it is. With causal layers it predicts the *next* token:
+the logits at position $i$ depend on the tokens up to $i$. Otherwise it is a *masked* language model
+as in the paper, which predicts hidden tokens from both sides.
 """
 
 from typing import Any
@@ -14,24 +14,29 @@ from torch import Tensor, nn
 
 
 class LanguageModel(nn.Module):
-    r"""
+    r"""Maps tokens to logits with an embedding, an encoder and a head, tied or untied.
+
     ## Language model
 
     $$\mathrm{logits} = \mathrm{Encoder}(E_{t}) \, E^\top$$
 
-    for tokens $t$ and one embedding matrix $E$, used on both sides: tied. The paper's parameter
-    counts hold with a tied head.
+    for tokens $t$ and an embedding matrix $E$, which is also the head (tied). The paper's parameter
+    counts imply a tied head.
 
-    gMLP gets no position embedding, as in the paper (section 2): row $i$ of $W$ already belongs to
-    position $i$. A Transformer layer is blind to order without one, so `n_positions` adds learned
-    positions, $E_t + P$.
+    As in the paper (section 2), gMLP has no position embedding: row $i$ of $W$ belongs to position
+    $i$. A Transformer layer needs one; `n_positions` adds learned positions, $E_t + P$.
+
+    ```python
+    encoder = Encoder(lambda: GMLPBlock(64, 256, seq_len=128, causal=True), n_layers=6)
+    logits = LanguageModel(65, encoder)(torch.randint(65, (8, 100)))  # [8, 100, 65]
+    ```
 
     * `n_tokens` is the size of the vocabulary
-    * `encoder` maps `[B, n, d]` to `[B, n, d]` and has its width as `size`, as `Encoder` does
+    * `encoder` maps `[B, n, d]` to `[B, n, d]` and has its width $d$ as `size`
     * `n_positions` is the number of learned positions; `None` means no position embedding
-    * `tied` set to false gives the head a matrix and a bias of its own
+    * `tied=False` gives the head its own matrix and bias
 
-    Raises `ValueError` for an `n_tokens` or `n_positions` that is not a positive whole number.
+    Raises `ValueError` if `n_tokens` or `n_positions` is not a positive integer.
     """
 
     def __init__(
@@ -62,11 +67,10 @@ class LanguageModel(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        r"""
-        torch draws embeddings from $N(0, 1)$. As a head, that would make the first logits as large
-        as $\sqrt{d}$ and the first loss far worse than guessing; BERT's scale makes them small.
+        r"""Draws the embeddings and the head from $N(0, 0.02^2)$, as BERT does.
 
-        The encoder is left as it is: its layers have a `reset_parameters` of their own.
+        torch draws embeddings from $N(0, 1)$. With a tied head, logits would start as large as
+        $\sqrt{d}$ and the loss far above that of guessing. The encoder is not reset.
         """
         for matrix in (self.embedding, self.positions, self.head):
             if matrix is not None:
@@ -81,14 +85,15 @@ class LanguageModel(nn.Module):
         key_padding_mask: Tensor | None = None,
         cache: Any = None,
     ) -> Tensor:
-        r"""
-        * `tokens` are whole numbers below `n_tokens`, `[B, n]`
+        r"""Returns the logits, `[B, n, n_tokens]`.
+
+        * `tokens` are integers below `n_tokens`, `[B, n]`
         * `mask` and `key_padding_mask` go to the encoder
-        * `cache` is a [`Cache`](../cache.py) with the tokens before; `tokens` then follow on them
+        * `cache` is a [`Cache`](../cache.py) with the earlier tokens; `tokens` are then only the
+          new ones
 
-        Returns the logits, `[B, n, n_tokens]`.
-
-        Raises `ValueError` for `tokens` of another shape and for more tokens than `n_positions`.
+        Raises `ValueError` if `tokens` does not have two axes, or if there are more than
+        `n_positions`.
         """
         if tokens.dim() != 2:
             raise ValueError(f"tokens must be [B, n], got {list(tokens.shape)}")
@@ -102,7 +107,7 @@ class LanguageModel(nn.Module):
                     f"got {stop}"
                 )
             x = x + self.positions.weight[start:stop]
-        # Encoders of other packages know no cache.
+        # Pass `cache` only when there is one, so encoders without that argument work too.
         with_cache = {} if cache is None else {"cache": cache}
         y = self.encoder(x, mask, key_padding_mask, **with_cache)  # [B, n, d]
         if self.head is not None:
@@ -112,4 +117,4 @@ class LanguageModel(nn.Module):
 
 def _check_size(name: str, value: int) -> None:
     if type(value) is not int or value < 1:
-        raise ValueError(f"{name} must be a positive whole number, got {value!r}")
+        raise ValueError(f"{name} must be a positive integer, got {value!r}")

@@ -1,15 +1,15 @@
-r"""
+r"""The model sizes of the gMLP and MLP-Mixer papers, ready to build.
+
 # Sizes of the paper
 
-The tables of models in *Pay Attention to MLPs* and in *MLP-Mixer*, as data: each row is one value,
-and its `build` makes the model. `sizes.GMLP_S.build()` is gMLP-S with fresh weights, and
-`sizes.GMLP_S.build(device="meta")` the same without any memory, to look at.
+`sizes.GMLP_S.build()` builds gMLP-S with new weights, and `sizes.GMLP_S.build(device="meta")`
+builds it without allocating memory.
 
-The widths and depths are those of the papers, as reported. Each row also holds what the paper
-prints for the number of parameters and what is really built; a test counts it.
+The widths and depths are the papers', as reported. Each row also records the parameter count that
+the paper prints and the one that our model has; a test counts it.
 
-Not known of the paper's own models are the constants of the norms, the form of GELU and how the
-head starts. The blocks' defaults stand in: our choice.
+The papers' norm epsilons, GELU variant and head initialisation are unknown. We use the defaults of
+our blocks.
 """
 
 from dataclasses import dataclass
@@ -30,17 +30,18 @@ from labml_gmlp.models.vision import ImageClassifier, n_patches
 
 @dataclass(frozen=True, kw_only=True)
 class VisionSize:
-    r"""
+    r"""A gMLP for images from the paper's table.
+
     ## gMLP for images
 
-    * `n_layers`, `d_model` and `d_ffn` as in `Encoder` and `GMLPBlock`
-    * `survival` is the chance of the last block to be kept in a training step, see
-      [stochastic depth](../blocks/stochastic_depth.py)
-    * `n_parameters` and `n_multiply_adds`, for one image, are those of `build()`
-    * `printed_parameters` are millions and `printed_flops` billions, as the paper prints them
+    * `n_layers`, `d_model` and `d_ffn` are those of `Encoder` and `GMLPBlock`
+    * `survival` is the survival probability of the last block, see [stochastic
+      depth](../blocks/stochastic_depth.py)
+    * `n_parameters` and `n_multiply_adds` (for one image) are those of `build()`
+    * `printed_parameters` (millions) and `printed_flops` (billions) are those of the paper's table
 
-    An addition and a multiplication are two operations in the paper's table, so that its FLOPs are
-    twice our multiply-adds. The "4.5G" that goes round for gMLP-S are multiply-adds.
+    The paper counts an addition and a multiplication as two operations, so its FLOPs are twice our
+    multiply-adds. The often quoted "4.5G" for gMLP-S are multiply-adds.
     """
 
     n_layers: int = 30
@@ -62,16 +63,18 @@ class VisionSize:
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> ImageClassifier:
-        r"""
-        * the sizes as in [`ImageClassifier`](vision.py), for ImageNet unless told otherwise
+        r"""Builds the classifier, for ImageNet by default.
 
-        Returns the classifier. Raises what `ImageClassifier` raises.
+        * the arguments are those of [`ImageClassifier`](vision.py)
+
+        Raises `ValueError` if an argument is not a positive integer (or two of them, for the
+        sizes), or if `patch_size` does not divide `image_size`.
         """
         seq_len = n_patches(image_size, patch_size)
 
         def block(index: int) -> GMLPBlock:
-            # The paper gives one number for a model. That it is the last block's, and that earlier
-            # blocks survive more often, is our choice.
+            # The paper gives one probability per model. That it is the last block's, and that
+            # earlier blocks survive more often, is our choice.
             survival = survival_at(index, self.n_layers, self.survival)
             return GMLPBlock(
                 self.d_model,
@@ -95,8 +98,8 @@ class VisionSize:
 
 # ### Ti, S and B
 #
-# What is printed for the two larger models is a little more than these widths give, in timm and
-# g-mlp-pytorch as well as here. We do not know why.
+# For the two larger models, the paper prints slightly more parameters than these widths give, here,
+# in timm and in g-mlp-pytorch. We do not know why.
 GMLP_TI = VisionSize(
     d_model=128,
     d_ffn=768,
@@ -128,16 +131,17 @@ GMLP_B = VisionSize(
 
 @dataclass(frozen=True, kw_only=True)
 class LanguageSize:
-    r"""
+    r"""A gMLP or aMLP for language from the paper's table.
+
     ## gMLP and aMLP for language
 
-    Here $W$ is a Toeplitz matrix, with $2n - 1$ numbers instead of $n^2$ (paper, as reported). It
-    is what makes the parameters of all five come out as printed: with a full $W$, gMLP-base would
+    $W$ is a Toeplitz matrix, with $2n - 1$ parameters instead of $n^2$ (paper, as reported). This
+    reproduces the printed parameter counts of all five models; with a full $W$, gMLP-base would
     have 142.6 million.
 
-    * `n_layers`, `d_model` and `d_ffn` as in `Encoder` and `GMLPBlock`
-    * `d_attn` is the width of the tiny attention of aMLP; `None` means gMLP
-    * `n_parameters` are those of `build()`, `printed_parameters` are millions, as in the paper
+    * `n_layers`, `d_model` and `d_ffn` are those of `Encoder` and `GMLPBlock`
+    * `d_attn` is the width of aMLP's tiny attention; `None` means gMLP
+    * `n_parameters` is that of `build()`, `printed_parameters` (millions) that of the paper's table
     """
 
     n_layers: int
@@ -156,11 +160,12 @@ class LanguageSize:
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> LanguageModel:
-        r"""
-        * `n_tokens` and `seq_len` are those of the paper's masked language models
-        * `causal` makes a model of the next token instead (unlike the paper)
+        r"""Builds the language model.
 
-        Returns the model. Raises what `LanguageModel` and `ToeplitzProjection` raise.
+        * `n_tokens` and `seq_len` are by default those of the paper's masked language models
+        * `causal` builds a next-token model instead (unlike the paper)
+
+        Raises `ValueError` if `n_tokens` or `seq_len` is not a positive integer.
         """
 
         def block() -> GMLPBlock:
@@ -218,16 +223,17 @@ AMLP_LARGE = LanguageSize(
 
 @dataclass(frozen=True, kw_only=True)
 class MixerSize:
-    r"""
+    r"""A Mixer from table 1 of the MLP-Mixer paper.
+
     ## MLP-Mixer for images
 
-    The models of Mixer's own paper (its table 1, from memory; the counts agree with it), named by
-    size and patch.
+    The models are named by size and patch. The table is quoted from memory; the counts agree with
+    it.
 
-    * `n_layers`, `d_model`, `d_tokens` and `d_channels` as in `Encoder` and `MixerBlock`
+    * `n_layers`, `d_model`, `d_tokens` and `d_channels` are those of `Encoder` and `MixerBlock`
     * `patch_size` is the side of a patch in pixels
-    * `n_parameters` are those of `build()`
-    * `printed_parameters` are millions; that paper leaves the head out of them
+    * `n_parameters` is that of `build()`, `printed_parameters` (millions, without the head) the
+      paper's
     """
 
     n_layers: int
@@ -247,10 +253,12 @@ class MixerSize:
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> ImageClassifier:
-        r"""
-        * the sizes as in [`ImageClassifier`](vision.py), for ImageNet unless told otherwise
+        r"""Builds the classifier, for ImageNet by default.
 
-        Returns the classifier. Raises what `ImageClassifier` raises.
+        * the arguments are those of [`ImageClassifier`](vision.py)
+
+        Raises `ValueError` if an argument is not a positive integer (or two of them, for
+        `image_size`), or if `patch_size` does not divide `image_size`.
         """
         seq_len = n_patches(image_size, self.patch_size)
         sizes = self.d_model, seq_len, self.d_tokens, self.d_channels
@@ -273,7 +281,7 @@ class MixerSize:
 
 # ### S, B, L and H
 def _mixer(n_layers: int, d_model: int, patch_size: int, counted: int, printed: float) -> MixerSize:
-    # Half the channels across tokens and four times the channels across channels, in every row.
+    # In each row, `d_tokens` is half of `d_model` and `d_channels` four times.
     return MixerSize(
         n_layers=n_layers,
         d_model=d_model,
@@ -295,16 +303,15 @@ MIXER_H_14 = _mixer(32, 1280, 14, 432_350_952, 431)
 
 
 def multiply_adds(classifier: ImageClassifier) -> int:
-    r"""
+    r"""Returns the number of multiply-adds for one image, without running the model.
+
     ## Multiply-adds
 
-    What one image costs: the multiplications whose results are added up, in matrix products and
-    convolutions. Norms, activations and biases are not counted.
-
-    Returns their number. Nothing is computed, and a `classifier` on the meta device will do.
+    It counts the matrix products and convolutions, not norms, activations and biases. The
+    `classifier` may be on the meta device.
     """
-    # torch counts while a call runs, and on the meta device a call runs without any numbers. The
-    # classifier itself stays where it is.
+    # torch counts during a call, and a call on the meta device computes nothing. The classifier
+    # itself stays on its device.
     parameters = dict(classifier.named_parameters())
     on_meta = {name: torch.empty_like(p, device="meta") for name, p in parameters.items()}
     dtype = classifier.head.weight.dtype
@@ -312,5 +319,5 @@ def multiply_adds(classifier: ImageClassifier) -> int:
     image = torch.empty(1, *size, device="meta", dtype=dtype)  # [1, n_channels, height, width]
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         functional_call(classifier, on_meta, image)
-    # torch counts the multiplication and the addition.
+    # torch counts a multiply-add as two operations.
     return int(counter.get_total_flops()) // 2

@@ -1,10 +1,10 @@
-r"""
+r"""An image classifier: patch embedding, encoder, mean over patches and a linear head.
+
 # The image classifier
 
-Images to logits: patches, the encoder, a mean over positions and a linear head. Each patch becomes
-a token, and behind that the encoder knows nothing of images: gMLP, aMLP, MLP-Mixer or the
-Transformer, whatever makes the layers. The paper takes these protocols for input and output from
-the Vision Transformer (caption of figure 1).
+Each patch of the image becomes a token. The encoder can be a gMLP, an aMLP, an MLP-Mixer or a
+Transformer. The paper takes this input and output from the Vision Transformer (caption of figure
+1).
 """
 
 import torch
@@ -12,48 +12,50 @@ from torch import Tensor, nn
 
 
 def n_patches(image_size: int | tuple[int, int], patch_size: int | tuple[int, int]) -> int:
-    r"""
+    r"""Returns $n$, the number of patches of one image; an encoder needs it as its `seq_len`.
+
     ## Number of patches
 
-    An encoder must know its `seq_len` before the classifier around it is built: this is it.
+    * `image_size` and `patch_size` are pixels, one integer for a square or (height, width)
 
-    * `image_size` and `patch_size` are pixels, one number for a square or (height, width)
-
-    Returns $n$, the number of patches of one image.
-
-    Raises `ValueError` for a size that is neither a positive whole number nor two of them, and for
-    a `patch_size` that does not divide `image_size`.
+    Raises `ValueError` if a size is not a positive integer or two of them, or if `patch_size` does
+    not divide `image_size`.
     """
     height, width = _grid(image_size, patch_size)
     return height * width
 
 
 class ImageClassifier(nn.Module):
-    r"""
+    r"""Maps images to class logits.
+
     ## Image classifier
 
     $$X_i = P \, \mathrm{patch}_i + p, \qquad
       \mathrm{logits} = H \, \frac{1}{n} \sum_{i=1}^{n} \mathrm{Encoder}(X)_i + h$$
 
-    The image is cut into $n$ equal rectangles without overlap, $\mathrm{patch}_i$ is the list of
-    numbers in one of them, and one matrix $P$ turns each into $d$ channels. The patches are
-    numbered as one reads, row by row. There is no position embedding: in gMLP and Mixer the
-    matrices across tokens know positions already, but a Transformer layer in here would be blind to
-    where a patch lies.
+    The image is split into $n$ equal patches without overlap, ordered row by row.
+    $\mathrm{patch}_i$ holds the pixels of one patch, and $P$ maps them to $d$ channels. There is no
+    position embedding: the token-mixing matrices of gMLP and Mixer know positions, but a
+    Transformer would not.
 
-    The last norm belongs to the encoder, so it stands before the mean, on each token. This is our
-    choice, and that of timm and g-mlp-pytorch.
+    The encoder's final norm comes before the mean, on each token. This is our choice, and that of
+    timm and g-mlp-pytorch.
 
-    * `encoder` maps `[B, n, d]` to `[B, n, d]` and has its width as `size`, as `Encoder` does; its
-      layers must be built for a `seq_len` of `n_patches(image_size, patch_size)`
+    ```python
+    encoder = Encoder(lambda: GMLPBlock(64, 256, seq_len=n_patches(32, 4)), n_layers=6)
+    logits = ImageClassifier(encoder, 10, image_size=32, patch_size=4)(torch.randn(8, 3, 32, 32))
+    ```
+
+    * `encoder` maps `[B, n, d]` to `[B, n, d]` and has its width $d$ as `size`; it is built for
+      `n_patches(image_size, patch_size)` tokens
     * `n_classes` is the number of logits
-    * `image_size` and `patch_size` are pixels, one number for a square or (height, width)
-    * `n_channels` is 3 for colours, 1 for grey
+    * `image_size` and `patch_size` are pixels, one integer for a square or (height, width)
+    * `n_channels` is 3 for colour images, 1 for grey ones
 
-    Its attributes `grid` and `n_patches` are the number of patches, as (down, across) and in all.
+    The attribute `grid` is the number of patches as (rows, columns), `n_patches` their product.
 
-    Raises `ValueError` for an `n_classes` or `n_channels` that is not a positive whole number, and
-    what `n_patches` raises.
+    Raises `ValueError` if `n_classes`, `n_channels` or a size is not a positive integer (or two of
+    them, for the sizes), or if `patch_size` does not divide `image_size`.
     """
 
     def __init__(
@@ -75,8 +77,7 @@ class ImageClassifier(nn.Module):
         self.n_patches = self.grid[0] * self.grid[1]
         self.image_size = _pair("image_size", image_size)
         self.n_channels = n_channels
-        # A convolution whose stride is its own size meets each number once: it is $P$ on every
-        # patch, and $p$.
+        # A convolution with stride equal to its kernel size applies $P$ and $p$ to each patch.
         patch = _pair("patch_size", patch_size)
         self.patches = nn.Conv2d(n_channels, d_model, patch, patch, device=device, dtype=dtype)
         self.encoder = encoder
@@ -84,36 +85,35 @@ class ImageClassifier(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        r"""
-        $H = 0$ and $h = 0$ make all classes equally likely at first, so that the loss starts at
-        $\log$ `n_classes` for any image. This is our choice, and that of timm. All else starts as
-        its own layer starts it.
+        r"""Sets $H = 0$ and $h = 0$, so that all classes start equally likely.
+
+        The loss then starts at $\log$ `n_classes` for any image. This is our choice, and that of
+        timm. The encoder and the patch embedding are not reset.
         """
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
     def forward(self, images: Tensor) -> Tensor:
-        r"""
+        r"""Returns the logits, `[B, n_classes]`.
+
         * `images` are `[B, n_channels, height, width]`
 
-        Returns the logits, `[B, n_classes]`.
-
-        Raises `ValueError` for `images` of another shape.
+        Raises `ValueError` if `images` has another shape.
         """
         height, width = self.image_size
-        # torch would cut off what no patch covers, and say nothing.
+        # The convolution would silently drop pixels that no patch covers.
         if images.dim() != 4 or images.shape[1:] != (self.n_channels, height, width):
             wanted = f"[B, n_channels={self.n_channels}, {height}, {width}]"
             raise ValueError(f"images must be {wanted}, got {list(images.shape)}")
-        # Flattening `[h, w]` writes one row of patches behind the other.
+        # Flattening `[h, w]` orders the patches row by row.
         x = self.patches(images).flatten(2).transpose(1, 2)  # [B, n, d]
         y = self.encoder(x)  # [B, n, d]
         return self.head(y.mean(dim=1))
 
 
-# ## Sizes of images
+# ## Argument checks
 #
-# In `nn.Conv2d` and `n_patches` alike, the height comes first.
+# The height comes first, as in `nn.Conv2d`.
 def _pair(name: str, value: int | tuple[int, int]) -> tuple[int, int]:
     if type(value) is int and value >= 1:
         return value, value
@@ -121,9 +121,7 @@ def _pair(name: str, value: int | tuple[int, int]) -> tuple[int, int]:
         height, width = value
         if type(height) is int and type(width) is int and height >= 1 and width >= 1:
             return height, width
-    raise ValueError(
-        f"{name} must be a positive whole number or (height, width) of such, got {value!r}"
-    )
+    raise ValueError(f"{name} must be a positive integer or (height, width), got {value!r}")
 
 
 def _grid(image_size: int | tuple[int, int], patch_size: int | tuple[int, int]) -> tuple[int, int]:
@@ -139,4 +137,4 @@ def _grid(image_size: int | tuple[int, int], patch_size: int | tuple[int, int]) 
 
 def _check_size(name: str, value: int) -> None:
     if type(value) is not int or value < 1:
-        raise ValueError(f"{name} must be a positive whole number, got {value!r}")
+        raise ValueError(f"{name} must be a positive integer, got {value!r}")
