@@ -1,6 +1,8 @@
-r"""Helpers for UTF-8: decoding a stream of bytes, and checking text that may not be encodable.
+r"""
+# Text as bytes
 
-# UTF-8
+Bytes that come one after another are text only where a character ends, and text that came from a
+command line may have no bytes at all.
 """
 
 import codecs
@@ -9,31 +11,28 @@ from collections.abc import Iterable, Iterator
 N_BYTES = 256
 
 
-def decode_stream(chunks: Iterable[bytes]) -> Iterator[str]:
-    """Yields each character as soon as its last byte arrives; invalid bytes become U+FFFD."""
+def characters_of(pieces: Iterable[bytes]) -> Iterator[str]:
+    """Each character as soon as its last byte has come, with U+FFFD for what is none."""
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-    for chunk in chunks:
-        if text := decoder.decode(chunk):
+    for piece in pieces:
+        if text := decoder.decode(piece):
             yield text
     if text := decoder.decode(b"", final=True):
         yield text
 
 
 def check_utf8(prompt: str) -> None:
-    r"""Checks that a prompt can be encoded as UTF-8.
+    r"""
+    What a command line could not read arrives as half a pair of UTF-16, which UTF-8 has no bytes
+    for.
 
-    Python represents command-line bytes that it cannot decode as lone surrogates, which UTF-8
-    cannot encode.
-
-    Raises `ValueError` that lists the surrogates in `prompt`.
+    Raises `ValueError` that names such characters in `prompt`.
     """
-    surrogates = {c for c in prompt if "\ud800" <= c <= "\udfff"}
-    if surrogates:
-        raise ValueError(
-            f"prompt must be text that UTF-8 can encode, got {list_characters(surrogates)}"
-        )
+    halves = {c for c in prompt if "\ud800" <= c <= "\udfff"}
+    if halves:
+        raise ValueError(f"prompt must be text that UTF-8 can write, got {named(halves)}")
 
 
-def list_characters(characters: Iterable[str]) -> str:
-    """Characters and their code points for an error message, readable even if not printable."""
+def named(characters: Iterable[str]) -> str:
+    """Characters as an error message shows them, those that print nothing too."""
     return ", ".join(f"{c!r} (U+{ord(c):04X})" for c in sorted(characters))

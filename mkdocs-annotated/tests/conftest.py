@@ -1,4 +1,4 @@
-r"""Fixtures for all tests: a page rendered in memory, and a whole site built on disk."""
+r"""Fixtures shared by all tests: a page rendered in memory, and a whole site built on disk."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ from types import SimpleNamespace
 
 import markdown
 import pytest
-from hypothesis import settings
-from hypothesis.errors import InvalidArgument
 from mkdocs.commands.build import build
 from mkdocs.config import load_config
 from mkdocs_annotated.markdown import prose
@@ -23,15 +21,6 @@ from mkdocs_annotated.markdown.markup import MarkupExtension
 from mkdocs_annotated.markdown.math import MathExtension
 from mkdocs_annotated.pages import page
 from mkdocs_annotated.source.parse import parse
-
-# Property tests take the same 20 examples in every run, unless another conftest.py chose a profile.
-try:
-    settings.get_profile("derandomised")
-except InvalidArgument:
-    settings.register_profile(
-        "derandomised", derandomize=True, deadline=None, max_examples=20, database=None
-    )
-    settings.load_profile("derandomised")
 
 EXAMPLE = Path(__file__).parent / "example"
 ARGUMENTS = [
@@ -42,7 +31,7 @@ ARGUMENTS = [
 
 @pytest.fixture
 def render() -> Callable[..., SimpleNamespace]:
-    """Render source text without MkDocs."""
+    """Source text to everything that becomes of it, without a builder."""
 
     def run(source: str, *, trusted: bool = False, dedent: bool = True) -> SimpleNamespace:
         module = parse(textwrap.dedent(source).lstrip("\n") if dedent else source, "example.py")
@@ -73,7 +62,7 @@ def render() -> Callable[..., SimpleNamespace]:
 
 @pytest.fixture
 def project(tmp_path: Path) -> SimpleNamespace:
-    """A project with a start page; tests add files and build it."""
+    """A folder with a start page, to which tests add files before they build it."""
     root = tmp_path / "project"
 
     def write(path: str, text: str) -> Path:
@@ -112,16 +101,16 @@ def browser() -> Iterator[object]:
     names = ("chromium", "chromium-browser", "google-chrome")
     chromium = next(filter(None, map(shutil.which, names)), None)
     if chromium is None:
-        pytest.skip(f"none of {', '.join(names)} is installed")
+        pytest.skip(f"there is none of {', '.join(names)} on the path")
     with playwright.sync_playwright() as driver:
-        launched = driver.chromium.launch(executable_path=chromium, args=ARGUMENTS)
-        yield launched
-        launched.close()
+        found = driver.chromium.launch(executable_path=chromium, args=ARGUMENTS)
+        yield found
+        found.close()
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *args: object) -> None:
-        """Do not log requests."""
+        """Requests are checked in the browser."""
 
 
 @pytest.fixture(scope="session")

@@ -10,11 +10,14 @@ from tests.support import oracles
 from tests.support.helpers import (
     FLOAT64,
     MASKS,
+    TOLERANCES,
     arrays,
     as_array,
     assert_equals_oracle,
     assert_the_past_cannot_see_the_future,
+    dtypes,
     kept_tokens,
+    masks,
     properties,
     random,
     random_mask,
@@ -25,7 +28,7 @@ from tests.support.helpers import (
 
 B, D_MODEL, D_FFN, C = 2, 4, 10, 5
 
-# Shorter and longer than the sequences, odd where it must be.
+# Shorter and longer than the sequences, and odd unless causal.
 kernels = [(1, False), (3, False), (7, False), (15, False), (1, True), (2, True), (7, True)]
 every_kernel = pytest.mark.parametrize(("k", "causal"), kernels)
 every_mask = pytest.mark.parametrize("mask", MASKS)
@@ -71,7 +74,7 @@ def test_the_projection_equals_the_equation_written_with_loops(k, causal, mask):
 
 @every_kernel
 @every_mask
-def test_the_unit_around_it_equals_its_equation_written_with_loops(k, causal, mask):
+def test_the_unit_with_a_convolution_equals_its_equation_written_with_loops(k, causal, mask):
     torch.manual_seed(0)
     unit = randomised(LAYERS["SpatialGatingUnit"][0](k, causal))
     z, mask, kept = random(B, 6, D_FFN), random_mask(mask, B, 6), kept_tokens([4, 6], 6)
@@ -99,7 +102,7 @@ def test_the_projection_equals_the_depthwise_convolution_of_torch(k, causal, dty
 
 
 class Then(nn.Module):
-    """Two layers, one after the other, as a projection."""
+    """A projection followed by a linear layer."""
 
     def __init__(self, projection, linear):
         super().__init__()
@@ -110,7 +113,7 @@ class Then(nn.Module):
 
 
 @pytest.mark.parametrize("with_linear", [False, True])
-def test_the_unit_equals_the_one_of_espnet_under_its_names(with_linear):
+def test_the_unit_equals_that_of_espnet(with_linear):
     torch.manual_seed(0)
     projection = ConvolutionProjection(C, 7)
     linear = nn.Linear(C, C) if with_linear else nn.Identity()
@@ -151,9 +154,8 @@ def test_a_mask_that_allows_all_changes_nothing(kernel, n, seed):
 
 
 @every_layer
-@every_mask
 @properties
-@given(k=st.integers(1, 9), n=st.integers(2, 8), data=st.data(), seed=seeds)
+@given(mask=masks, k=st.integers(1, 9), n=st.integers(2, 8), data=st.data(), seed=seeds)
 def test_in_a_causal_layer_the_past_cannot_see_the_future(name, mask, k, n, data, seed):
     t = data.draw(st.integers(1, n - 1), label="t")
     torch.manual_seed(seed)
@@ -183,7 +185,7 @@ def test_a_token_reads_those_under_the_kernel_and_no_others(kernel, n, data, see
     kernel=drawn_kernels, before=st.integers(1, 9), after=st.integers(0, 9), n=st.integers(1, 9),
     seed=seeds,
 )  # fmt: skip
-def test_away_from_the_ends_a_shift_of_the_input_shifts_the_output(kernel, before, after, n, seed):
+def test_a_shift_of_the_input_shifts_the_output_away_from_the_ends(kernel, before, after, n, seed):
     k, causal = kernel
     torch.manual_seed(seed)
     projection, z = randomised(ConvolutionProjection(C, k, causal=causal)), random(B, n, C)
@@ -200,10 +202,12 @@ def test_away_from_the_ends_a_shift_of_the_input_shifts_the_output(kernel, befor
 
 
 @every_layer_with_padding
-@every_mask
 @properties
 @given(
-    lengths=st.lists(st.integers(1, 6), min_size=1, max_size=3), kernel=drawn_kernels, seed=seeds
+    mask=masks,
+    lengths=st.lists(st.integers(1, 6), min_size=1, max_size=3),
+    kernel=drawn_kernels,
+    seed=seeds,
 )
 def test_padding_equals_cutting_it_off(name, mask, lengths, kernel, seed):
     torch.manual_seed(seed)
@@ -218,13 +222,13 @@ def test_padding_equals_cutting_it_off(name, mask, lengths, kernel, seed):
 
 
 @every_layer_with_padding
-def test_without_the_padding_mask_the_neighbours_in_the_batch_change_a_sequence(name):
+def test_without_a_padding_mask_padding_changes_the_output(name):
     torch.manual_seed(0)
     build, width = LAYERS[name]
     layer, x = randomised(build(3, False)), random(1, 6, width)
     x[:, 4:] = 0
     alone, kept = layer(x[:, :4]), kept_tokens([4], 6)
-    # Zeros at the input are none after the norm: this is the fault that the padding mask mends.
+    # Without a padding mask, zeros at the input become the bias of the norm.
     assert not torch.isclose(layer(x)[:, 3], alone[:, 3]).any()
     torch.testing.assert_close(layer(x, None, kept)[:, :4], alone, rtol=0, atol=1e-12)
 
@@ -233,10 +237,15 @@ def test_without_the_padding_mask_the_neighbours_in_the_batch_change_a_sequence(
 
 
 @properties
-@given(k=st.integers(1, 9), chunks=st.lists(st.integers(1, 5), min_size=1, max_size=6), seed=seeds)
-@pytest.mark.parametrize(("dtype", "atol"), [(FLOAT64, 1e-12), (torch.float32, 1e-5)])
-def test_chunks_through_the_cache_equal_the_whole(k, chunks, dtype, atol, seed):
+@given(
+    dtype=dtypes,
+    k=st.integers(1, 9),
+    chunks=st.lists(st.integers(1, 5), min_size=1, max_size=6),
+    seed=seeds,
+)
+def test_chunks_through_the_cache_equal_the_whole(k, chunks, dtype, seed):
     torch.manual_seed(seed)
+    atol = TOLERANCES[dtype]
     layers = Encoder(lambda: LAYERS["GMLPBlock"][0](k, True), 2)
     layers = randomised(layers).to(dtype)
     x, cache = random(B, sum(chunks), D_MODEL).to(dtype), Cache(sum(chunks))
@@ -244,7 +253,7 @@ def test_chunks_through_the_cache_equal_the_whole(k, chunks, dtype, atol, seed):
     torch.testing.assert_close(torch.cat(parts, dim=1), layers(x), rtol=0, atol=atol)
 
 
-def test_of_the_cache_only_the_last_positions_under_the_kernel_are_read():
+def test_only_the_last_positions_of_the_cache_are_read():
     torch.manual_seed(0)
     k, start, m = 4, 7, 2
     projection, z = randomised(ConvolutionProjection(C, k, causal=True)), random(B, start + m, C)
@@ -271,7 +280,7 @@ def test_a_fresh_unit_passes_the_first_half_unchanged():
 
 @every_layer
 @every_kernel
-def test_every_parameter_learns(name, k, causal):
+def test_every_parameter_has_a_gradient(name, k, causal):
     torch.manual_seed(0)
     build, width = LAYERS[name]
     layer, x = randomised(build(k, causal)), random(B, 20, width)
@@ -279,7 +288,7 @@ def test_every_parameter_learns(name, k, causal):
     assert all((p.grad != 0).all() for p in layer.parameters())
 
 
-def test_a_projection_from_the_meta_device_is_made_real_by_its_reset():
+def test_reset_parameters_initialises_a_layer_from_the_meta_device():
     torch.manual_seed(0)
     projection = ConvolutionProjection(C, 3, device="meta", dtype=FLOAT64)
     assert {(p.device.type, p.dtype) for p in projection.parameters()} == {("meta", FLOAT64)}
@@ -299,7 +308,7 @@ def test_the_projection_runs_in_bfloat16_with_and_without_a_mask():
     assert projection(z, torch.ones(6, 6, dtype=torch.bool)).dtype == torch.bfloat16
 
 
-def test_the_projection_prints_what_it_was_built_with():
+def test_the_repr_shows_the_arguments():
     want = "ConvolutionProjection(5, kernel_size=4, causal=True)"
     assert repr(ConvolutionProjection(5, 4, causal=True)) == want
     assert repr(ConvolutionProjection(5)) == (

@@ -16,6 +16,7 @@ from tests.support.helpers import (
     assert_equals_oracle,
     assert_the_past_cannot_see_the_future,
     kept_tokens,
+    masks,
     properties,
     random,
     random_mask,
@@ -24,7 +25,7 @@ from tests.support.helpers import (
     with_another_future,
 )
 
-# No two sizes are equal, so that none can stand in for another.
+# All sizes differ, so swapping two of them fails.
 B, D_MODEL, D_FFN, SEQ_LEN = 2, 3, 10, 6
 
 # Name: how to build it for the longest sequence, and the number of channels it takes.
@@ -139,9 +140,8 @@ def test_a_position_that_may_read_nothing_gets_the_bias_alone():
 
 
 @every_layer
-@every_mask
 @properties
-@given(n=st.integers(2, 8), data=st.data(), seed=seeds)
+@given(mask=masks, n=st.integers(2, 8), data=st.data(), seed=seeds)
 def test_in_a_causal_layer_the_past_cannot_see_the_future(name, mask, n, data, seed):
     t = data.draw(st.integers(1, n - 1), label="t")
     longest = data.draw(st.integers(n, 8), label="seq_len")
@@ -164,7 +164,7 @@ def test_in_a_layer_that_is_not_causal_the_past_sees_the_future(name):
 @every_layer
 @properties
 @given(n=st.integers(2, 6), causal=st.booleans(), seed=seeds)
-def test_the_future_has_no_gradient_just_when_causal(name, n, causal, seed):
+def test_the_future_has_no_gradient_exactly_if_causal(name, n, causal, seed):
     torch.manual_seed(seed)
     build, width = LAYERS[name]
     layer = randomised(build(SEQ_LEN, causal=causal))
@@ -182,7 +182,7 @@ def test_causal_equals_a_triangular_mask(name):
     layer, free = randomised(build(SEQ_LEN, causal=True)), build(SEQ_LEN).double()
     free.load_state_dict(layer.state_dict())
     x = random(B, 4, width)
-    # Reading upwards and turned over, so that the mask lies in memory the other way round.
+    # The mask is transposed, so its memory is not contiguous.
     assert torch.equal(layer(x), free(x, true(4, 4).triu().T))
 
 
@@ -208,10 +208,12 @@ def test_a_shorter_sequence_uses_the_top_left_corner(n, seq_len, causal, seed):
 
 
 @every_layer_with_padding
-@every_mask
 @properties
 @given(
-    lengths=st.lists(st.integers(1, 6), min_size=1, max_size=3), causal=st.booleans(), seed=seeds
+    mask=masks,
+    lengths=st.lists(st.integers(1, 6), min_size=1, max_size=3),
+    causal=st.booleans(),
+    seed=seeds,
 )
 def test_padding_equals_cutting_it_off(name, mask, lengths, causal, seed):
     torch.manual_seed(seed)
@@ -256,8 +258,8 @@ def test_a_fresh_projection_has_a_bias_of_one_and_weights_near_zero():
     torch.manual_seed(0)
     projection = SpatialProjection(64)
     assert torch.equal(projection.bias, torch.ones(64))
-    # The standard deviation of N normal numbers is off by 1 / sqrt(2 N) of itself, their mean by
-    # 1 / sqrt(N) of it; five times that, for N = 64 * 64.
+    # The relative error of the standard deviation of N normal numbers is about 1 / sqrt(2 N), that
+    # of their mean 1 / sqrt(N); allow five times that for N = 64 * 64.
     weight = projection.weight.detach() / 1e-6
     assert abs(weight.std() - 1) < 5 / (2 * 64**2) ** 0.5
     assert abs(weight.mean()) < 5 / 64
@@ -277,7 +279,7 @@ def test_device_and_dtype_reach_every_parameter(name):
     assert y.dtype == torch.bfloat16
 
 
-def test_a_projection_from_the_meta_device_is_made_real_by_its_reset():
+def test_reset_parameters_initialises_a_layer_from_the_meta_device():
     torch.manual_seed(0)
     projection = SpatialProjection(SEQ_LEN, device="meta").to_empty(device="cpu")
     nn.init.constant_(projection.weight, torch.nan)
@@ -303,7 +305,7 @@ def test_the_parameters_have_the_documented_names():
 
 
 @every_layer
-def test_a_state_dict_carries_the_layer_to_another(name):
+def test_a_state_dict_loads_into_another_layer(name):
     torch.manual_seed(0)
     build, width = LAYERS[name]
     layer, other, x = randomised(build(SEQ_LEN)), build(SEQ_LEN).double(), random(B, 4, width)
@@ -313,7 +315,7 @@ def test_a_state_dict_carries_the_layer_to_another(name):
 
 
 @every_layer
-def test_a_deep_copy_is_equal_and_apart(name):
+def test_a_deep_copy_is_equal_and_independent(name):
     torch.manual_seed(0)
     build, width = LAYERS[name]
     layer, x = randomised(build(SEQ_LEN, causal=True)), random(B, 4, width)
@@ -325,7 +327,7 @@ def test_a_deep_copy_is_equal_and_apart(name):
 
 
 @every_layer
-def test_every_parameter_learns_and_nothing_is_changed_in_place(name):
+def test_every_parameter_has_a_gradient_and_nothing_changes_in_place(name):
     torch.manual_seed(0)
     build, width = LAYERS[name]
     layer, x = randomised(build(SEQ_LEN)), random(B, SEQ_LEN, width)
@@ -336,7 +338,7 @@ def test_every_parameter_learns_and_nothing_is_changed_in_place(name):
     assert all(torch.equal(value, before[key]) for key, value in layer.state_dict().items())
 
 
-def test_the_block_knows_its_size_and_takes_keywords():
+def test_the_block_has_a_size_and_accepts_keywords():
     torch.manual_seed(0)
     block, x = randomised(GMLPBlock(D_MODEL, D_FFN, SEQ_LEN)), random(B, 4, D_MODEL)
     mask, kept = random_mask("a mask each", B, 4), kept_tokens([2, 4], 4)
@@ -344,7 +346,7 @@ def test_the_block_knows_its_size_and_takes_keywords():
     assert torch.equal(block(x=x, mask=mask, key_padding_mask=kept), block(x, mask, kept))
 
 
-def test_the_projection_prints_what_it_was_built_with():
+def test_the_repr_shows_the_arguments():
     want = "SpatialProjection(seq_len=6, causal=True, n_heads=2)"
     assert repr(SpatialProjection(6, causal=True, n_heads=2)) == want
 
@@ -362,12 +364,12 @@ class Recorder(nn.Module):
         return z.flip(1)
 
 
-def test_a_given_projection_is_used_and_sees_the_normalised_half_and_the_mask():
+def test_a_given_projection_gets_the_normalised_half_and_the_mask():
     torch.manual_seed(0)
     recorder = Recorder()
     unit = randomised(SpatialGatingUnit(D_FFN, SEQ_LEN, projection=recorder))
     assert set(unit.state_dict()) == {"norm.weight", "norm.bias"}
-    # Longer than seq_len: a given projection brings its own length.
+    # Longer than seq_len, which a given projection does not use.
     z, mask = random(B, 9, D_FFN), true(9, 9).tril()
     want = unit.norm(z[..., 5:])
     assert torch.equal(unit(z, mask), z[..., :5] * want.flip(1))
@@ -376,7 +378,7 @@ def test_a_given_projection_is_used_and_sees_the_normalised_half_and_the_mask():
     assert seen_mask is mask
 
 
-def test_the_block_hands_a_given_projection_to_its_unit():
+def test_the_block_passes_a_given_projection_to_its_unit():
     projection = SpatialProjection(9, causal=True)
     block = GMLPBlock(D_MODEL, D_FFN, SEQ_LEN, projection=projection)
     assert block.sgu.projection is projection

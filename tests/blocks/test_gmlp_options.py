@@ -1,4 +1,4 @@
-"""What the gMLP block can be given beside the paper's parts."""
+"""Heads, and the parts that can be passed to the gMLP block."""
 
 import pytest
 import torch
@@ -14,8 +14,10 @@ from tests.support.helpers import (
     arrays,
     as_array,
     assert_equals_oracle,
+    assert_raises,
     assert_the_past_cannot_see_the_future,
     kept_tokens,
+    masks,
     properties,
     random,
     random_mask,
@@ -24,7 +26,7 @@ from tests.support.helpers import (
     with_another_future,
 )
 
-# No two sizes are equal, so that none can stand in for another.
+# All sizes differ, so swapping two of them fails.
 B, D_MODEL, D_FFN, SEQ_LEN = 2, 3, 12, 5
 
 causal_or_not = pytest.mark.parametrize("causal", [False, True])
@@ -61,16 +63,16 @@ def test_heads_equal_equation_2_written_with_loops(n_heads, n, causal, mask):
     assert_equals_oracle(projection(z, mask), want)
 
 
-@every_mask
 @properties
 @given(
+    mask=masks,
     n_heads=st.integers(2, 4),
     per_head=st.integers(1, 3),
     n=st.integers(1, 6),
     causal=st.booleans(),
     seed=seeds,
 )
-def test_heads_are_projections_of_their_own_on_groups_of_channels(
+def test_heads_equal_separate_projections_of_channel_groups(
     mask, n_heads, per_head, n, causal, seed
 ):
     torch.manual_seed(seed)
@@ -120,10 +122,10 @@ def test_the_future_has_no_gradient_in_any_causal_head():
     assert torch.equal(projection.weight.grad != 0, learned)
 
 
-# It takes shorter sequences only when causal.
+# g-mlp-pytorch accepts shorter sequences only when causal.
 @pytest.mark.parametrize(("causal", "n"), [(False, SEQ_LEN), (True, SEQ_LEN), (True, 4)])
 @pytest.mark.parametrize("dtype", [torch.float32, FLOAT64], ids=str)
-def test_heads_equal_those_of_g_mlp_pytorch_0_1_5_under_the_same_weights(causal, dtype, n):
+def test_heads_equal_those_of_g_mlp_pytorch_0_1_5_with_the_same_weights(causal, dtype, n):
     package = pytest.importorskip("g_mlp_pytorch.g_mlp_pytorch", reason="a comparison")
     torch.manual_seed(0)
     unit = unit_of(causal=causal, projection=projection_of(3, causal=causal)).to(dtype)
@@ -132,7 +134,7 @@ def test_heads_equal_those_of_g_mlp_pytorch_0_1_5_under_the_same_weights(causal,
         {name.removeprefix("projection."): p for name, p in unit.state_dict().items()}
     )
     z = torch.randn(B, n, D_FFN, dtype=dtype)
-    # The sums have the same terms; the products may add them in another order.
+    # The sums may have another order.
     atol = 1e-6 if dtype == torch.float32 else 1e-12
     torch.testing.assert_close(unit(z), other(z), rtol=0, atol=atol)
 
@@ -145,9 +147,7 @@ def test_heads_equal_those_of_g_mlp_pytorch_0_1_5_under_the_same_weights(causal,
 @pytest.mark.parametrize("n_heads", [1, 3])
 @pytest.mark.parametrize("activated", [False, True])
 @pytest.mark.parametrize("padded", [False, True])
-def test_the_unit_adds_what_was_attended_and_then_applies_the_activation(
-    causal, mask, n_heads, activated, padded
-):
+def test_the_unit_adds_attended_before_the_activation(causal, mask, n_heads, activated, padded):
     torch.manual_seed(0)
     unit = unit_of(
         causal=causal,
@@ -171,14 +171,14 @@ def test_the_unit_adds_what_was_attended_and_then_applies_the_activation(
         assert_equals_oracle(got[b : b + 1, :n], want)
 
 
-def test_without_attended_the_activation_sees_the_projection():
+def test_without_attended_the_activation_is_applied_to_the_projection():
     torch.manual_seed(0)
     unit, z = unit_of(activation=torch.tanh), random(B, SEQ_LEN, D_FFN)
     z1, z2 = z.chunk(2, dim=-1)
     assert torch.equal(unit(z), z1 * torch.tanh(unit.projection(unit.norm(z2))))
 
 
-def test_a_unit_that_is_given_a_projection_needs_no_seq_len():
+def test_a_unit_with_a_given_projection_needs_no_seq_len():
     torch.manual_seed(0)
     projection = projection_of(1)
     given, named = SpatialGatingUnit(D_FFN, projection=projection), unit_of()
@@ -190,18 +190,18 @@ def test_a_unit_that_is_given_a_projection_needs_no_seq_len():
 
 
 @pytest.mark.parametrize("causal", [False, True])
-def test_the_unit_is_as_causal_as_its_projection(causal):
+def test_the_unit_is_causal_exactly_if_its_projection_is(causal):
     assert SpatialGatingUnit(D_FFN, SEQ_LEN, causal=causal).causal is causal
     projection = SpatialProjection(SEQ_LEN, causal=causal)
     assert SpatialGatingUnit(D_FFN, projection=projection).causal is causal
     assert SpatialGatingUnit(D_FFN, projection=nn.Identity()).causal is False
 
 
-# What the block hands to the layers that it is given
+# The calls of given layers
 
 
 class Spy(nn.Module):
-    """Records how it is called and returns what it was told to."""
+    """Records its calls and returns `answer(*arguments)`."""
 
     def __init__(self, answer, causal=False, d_out=4):
         super().__init__()
@@ -222,7 +222,7 @@ def assert_called_with(spy, *wanted):
         assert torch.equal(a, b) if isinstance(b, torch.Tensor) else a is b
 
 
-def test_the_gate_adds_what_attention_makes_of_the_normalised_input():
+def test_the_gate_adds_the_output_of_attention():
     torch.manual_seed(0)
     attended = random(B, 4, D_FFN // 2)
     spy = Spy(lambda *_: attended)
@@ -235,7 +235,7 @@ def test_the_gate_adds_what_attention_makes_of_the_normalised_input():
     assert torch.equal(y, x + block.proj_out(block.sgu(z, mask, kept, attended)))
 
 
-def test_a_token_shift_stands_between_the_norm_and_everything_else():
+def test_a_token_shift_is_applied_right_after_the_norm():
     torch.manual_seed(0)
     spy, attention = Spy(lambda x, *_: x.roll(1, dims=1)), Spy(lambda x, *_: x[..., :1])
     block, x = block_of(token_shift=spy, attention=attention), random(B, 4, D_MODEL)
@@ -248,7 +248,7 @@ def test_a_token_shift_stands_between_the_norm_and_everything_else():
     assert torch.equal(y, x + block.proj_out(block.sgu(z, None, kept, shifted[..., :1])))
 
 
-def test_another_gate_decides_the_width_that_is_projected_back():
+def test_proj_out_has_the_width_of_the_given_gate():
     torch.manual_seed(0)
     spy = Spy(lambda z, *_: z[..., :4])
     block, x = block_of(sgu=spy), random(B, 4, D_MODEL)
@@ -263,7 +263,7 @@ def test_another_gate_decides_the_width_that_is_projected_back():
     assert torch.equal(y, x + block.proj_out(z[..., :4]))
 
 
-def test_dropout_stands_on_the_branch_and_not_on_the_shortcut():
+def test_dropout_is_applied_to_the_branch_and_not_to_the_residual():
     torch.manual_seed(0)
     spy = Spy(lambda y: 0 * y)
     block, x = block_of(dropout=spy), random(B, 4, D_MODEL)
@@ -279,23 +279,26 @@ def test_dropout_is_off_in_evaluation():
     block, x = block_of(dropout=nn.Dropout(0.5)), random(B, 4, D_MODEL)
     free = block_of()
     free.load_state_dict(block.state_dict())
-    # Of 24 numbers, some are dropped and some are kept.
+    # Some of the 24 values are dropped and some are kept.
     dropped = (block(x) - x == 0).sum()
     assert 0 < dropped < x.numel()
     assert torch.equal(block.eval()(x), free(x))
 
 
-def test_a_causal_block_takes_what_is_causal_itself():
+def test_a_causal_block_accepts_causal_parts():
     for name in ("sgu", "attention", "projection"):
         given = {name: Spy(lambda *_: None, causal=True)}
         assert GMLPBlock(D_MODEL, D_FFN, SEQ_LEN, causal=True, **given).size == D_MODEL
 
 
-# 1 is equal to true, but not what a layer of ours says.
+# 1 equals True, but our layers say True.
 @pytest.mark.parametrize("causal", [False, None, 1, "no"])
 @pytest.mark.parametrize("name", ["sgu", "attention", "projection"])
-def test_a_causal_block_refuses_what_does_not_say_that_it_is(name, causal):
+def test_a_causal_block_rejects_parts_that_are_not_causal(name, causal):
     given = {name: Spy(lambda *_: None, causal=causal)}
-    with pytest.raises(ValueError, match=f"^{name} must be causal itself inside a causal"):
-        GMLPBlock(D_MODEL, D_FFN, SEQ_LEN, causal=True, **given)
+    assert_raises(
+        lambda: GMLPBlock(D_MODEL, D_FFN, SEQ_LEN, causal=True, **given),
+        ValueError,
+        *(name, "causal", "Spy"),
+    )
     GMLPBlock(D_MODEL, D_FFN, SEQ_LEN, **given)

@@ -12,7 +12,6 @@ from tests.support.helpers import (
     FLOAT64,
     arrays,
     assert_equals_oracle,
-    assert_raises,
     properties,
     random,
     randomised,
@@ -20,7 +19,7 @@ from tests.support.helpers import (
     timm_mixer,
 )
 
-# No two sizes are equal, so that none can stand in for another.
+# All sizes differ, so swapping two of them fails.
 B, D_MODEL, SEQ_LEN, D_TOKENS, D_CHANNELS = 2, 4, 6, 3, 7
 
 # Name in timm: name here.
@@ -55,9 +54,9 @@ def test_the_block_equals_equation_1_for_both_gelus_and_any_norm_eps(approximate
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (FLOAT64, 1e-14)])
-def test_the_block_equals_that_of_timm_1_0_31_under_the_same_weights(dtype, tolerance):
+def test_the_block_equals_that_of_timm_1_0_31_with_the_same_weights(dtype, tolerance):
     torch.manual_seed(0)
-    # timm derives both widths from that of the model, and has 1e-6 in its norms.
+    # timm derives both widths from d_model and uses an epsilon of 1e-6.
     other = timm_mixer().MixerBlock(8, SEQ_LEN, mlp_ratio=(0.5, 3.0))
     block = MixerBlock(8, SEQ_LEN, 4, 24, norm_eps=1e-6)
     for parameter in block.parameters():
@@ -87,11 +86,11 @@ def test_every_token_reads_every_other(t, seed):
 
 @properties
 @given(seed=seeds)
-def test_only_the_norms_tell_channels_apart_in_token_mixing(seed):
+def test_token_mixing_treats_all_channels_alike_without_the_norms(seed):
     torch.manual_seed(seed)
     block, x, order = block_of(), random(B, SEQ_LEN, D_MODEL), torch.randperm(D_MODEL)
     with torch.no_grad():
-        # Without scales, shifts and channel mixing, channels may change places.
+        # Without scales, shifts and channel mixing, permuting channels permutes the output.
         for norm in (block.token_norm, block.norm):
             nn.init.ones_(norm.weight)
             nn.init.zeros_(norm.bias)
@@ -110,7 +109,7 @@ class Recorder(nn.Module):
         return 0 * y
 
 
-def test_dropout_acts_on_both_branches_and_on_no_shortcut():
+def test_dropout_is_applied_to_both_branches_and_not_to_the_residual():
     torch.manual_seed(0)
     recorder = Recorder()
     block, x = block_of(dropout=recorder), random(B, SEQ_LEN, D_MODEL)
@@ -148,7 +147,7 @@ def test_device_and_dtype_reach_every_parameter():
     assert y.dtype == torch.bfloat16
 
 
-def test_a_deep_copy_is_equal_and_apart():
+def test_a_deep_copy_is_equal_and_independent():
     torch.manual_seed(0)
     block, x = block_of(), random(B, SEQ_LEN, D_MODEL)
     y, twin = block(x), copy.deepcopy(block)
@@ -158,7 +157,7 @@ def test_a_deep_copy_is_equal_and_apart():
     assert not torch.equal(twin(x), y)
 
 
-def test_every_parameter_learns_and_nothing_is_changed_in_place():
+def test_every_parameter_has_a_gradient_and_nothing_changes_in_place():
     torch.manual_seed(0)
     block, x = block_of(), random(B, SEQ_LEN, D_MODEL)
     before, x_before = copy.deepcopy(block.state_dict()), x.clone()
@@ -168,35 +167,8 @@ def test_every_parameter_learns_and_nothing_is_changed_in_place():
     assert all(torch.equal(value, before[key]) for key, value in block.state_dict().items())
 
 
-def test_the_block_knows_its_size_and_takes_keywords():
+def test_the_block_has_a_size_and_accepts_keywords():
     torch.manual_seed(0)
     block, x = block_of(), random(B, SEQ_LEN, D_MODEL)
     assert block.size == D_MODEL
     assert torch.equal(block(x=x, mask=None, key_padding_mask=None), block(x))
-
-
-# Errors
-
-
-@pytest.mark.parametrize("name", ["d_model", "seq_len", "d_tokens", "d_channels"])
-@pytest.mark.parametrize("value", [0, -2, 4.0, "4", None, True])
-def test_a_size_that_is_no_positive_whole_number_is_refused(name, value):
-    sizes = {"d_model": 4, "seq_len": 6, "d_tokens": 3, "d_channels": 7} | {name: value}
-    message = f"{name} must be a positive whole number, got {value!r}"
-    assert_raises(lambda: MixerBlock(**sizes), ValueError, message)
-
-
-@pytest.mark.parametrize(
-    "shape", [(6, 4), (2, 5, 4), (2, 7, 4), (2, 6, 1), (2, 4, 6), (1, 2, 6, 4)], ids=str
-)
-def test_an_input_of_another_shape_is_refused(shape):
-    message = f"x must be [B, seq_len=6, d_model=4], got {list(shape)}"
-    assert_raises(lambda: block_of()(random(*shape)), ValueError, message)
-
-
-@pytest.mark.parametrize("name", ["mask", "key_padding_mask", "cache"])
-def test_what_token_mixing_cannot_obey_is_refused(name):
-    mask = torch.ones(SEQ_LEN, SEQ_LEN, dtype=torch.bool)
-    message = f"{name} must be None, as token mixing reads all tokens at once, got a Tensor"
-    call = {name: mask}
-    assert_raises(lambda: block_of()(random(B, SEQ_LEN, D_MODEL), **call), ValueError, message)

@@ -11,14 +11,14 @@ from labml_gmlp import Encoder, GMLPBlock, StochasticDepth, TransformerLayer, su
 from tests.support import oracles
 from tests.support.helpers import FLOAT64, properties, random, randomised, seeds
 
-# No two sizes are equal, so that none can stand in for another.
+# All sizes differ, so swapping two of them fails.
 B, N, D = 64, 5, 3
 
 survivals = st.floats(0.05, 0.95)
 
 
 def survived(y, out):
-    """For each sequence whether it was kept; it must be kept or dropped as a whole."""
+    """Returns which sequences were kept, `[B]`; each must be kept or dropped as a whole."""
     zero = (out == 0).all(dim=(1, 2))
     assert (out[~zero] != 0).all()
     assert (y != 0).all()
@@ -30,7 +30,7 @@ def survived(y, out):
 
 @properties
 @given(survival=survivals, seed=seeds)
-def test_it_equals_its_formula_written_with_loops_for_what_was_drawn(survival, seed):
+def test_it_equals_its_formula_written_with_loops(survival, seed):
     torch.manual_seed(seed)
     y = random(B, N, D)
     out = StochasticDepth(survival)(y)
@@ -54,22 +54,23 @@ def test_mean_and_variance_are_those_of_a_scaled_bernoulli_variable(survival):
     assert abs(out.var(correction=0) - variance) <= bound + 1e-12
 
 
-def test_sequences_draw_apart_from_each_other():
+def test_sequences_draw_independently():
     n_draws, survival = 5_000, 0.7
     torch.manual_seed(0)
-    drop, y = StochasticDepth(survival), torch.ones(3, 1, 1)
-    kept = torch.stack([drop(y)[:, 0, 0] != 0 for _ in range(n_draws)]).double()
+    # One batch, in groups of three sequences.
+    y = StochasticDepth(survival)(torch.ones(3 * n_draws, 1, 1))
+    kept = (y != 0).double().reshape(n_draws, 3)
     covariance = torch.cov(kept.T)
     # Off the diagonal it is 0 in expectation, and its standard deviation p (1 - p) / sqrt(draws).
     apart = covariance[~torch.eye(3, dtype=torch.bool)]
     assert (apart.abs() < 5 * survival * (1 - survival) / n_draws**0.5).all()
-    # A batch that lives or dies as one would have the variance there too.
+    # One draw for the whole batch would have no variance.
     assert (covariance.diagonal() > 0.9 * survival * (1 - survival)).all()
 
 
 @properties
 @given(survival=survivals, seed=seeds)
-def test_a_dropped_branch_has_no_gradient_and_a_kept_one_the_scaled(survival, seed):
+def test_the_gradient_of_a_dropped_branch_is_zero_and_of_a_kept_one_scaled(survival, seed):
     torch.manual_seed(seed)
     y = random(B, N, D).requires_grad_()
     out = StochasticDepth(survival)(y)
@@ -79,7 +80,7 @@ def test_a_dropped_branch_has_no_gradient_and_a_kept_one_the_scaled(survival, se
     torch.testing.assert_close(y.grad, want, rtol=0, atol=1e-12)
 
 
-def test_a_dropped_branch_hides_even_what_is_not_finite():
+def test_a_dropped_branch_may_be_infinite():
     torch.manual_seed(0)
     y = torch.full((B, N, D), torch.inf, requires_grad=True)
     out = StochasticDepth(0.5)(y)
@@ -101,7 +102,7 @@ def test_a_seed_repeats_the_draw():
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, FLOAT64], ids=str)
-def test_the_draw_and_the_dtype_do_not_depend_on_each_other(dtype):
+def test_the_draw_does_not_depend_on_the_dtype(dtype):
     kept = []
     for each in (torch.float32, dtype):
         torch.manual_seed(0)
@@ -115,14 +116,14 @@ def test_the_draw_and_the_dtype_do_not_depend_on_each_other(dtype):
 
 
 @pytest.mark.parametrize("survival", [0.01, 0.5, 1, 1.0])
-def test_in_evaluation_it_is_the_identity_and_draws_nothing(survival):
+def test_in_evaluation_it_is_the_identity_without_a_random_draw(survival):
     y, state = torch.randn(B, N, D), torch.get_rng_state()
     assert StochasticDepth(survival).eval()(y) is y
     assert torch.equal(state, torch.get_rng_state())
 
 
 @pytest.mark.parametrize("survival", [1, 1.0])
-def test_what_always_survives_is_the_identity_in_training_too(survival):
+def test_survival_of_one_is_the_identity_in_training(survival):
     y, state = torch.randn(B, N, D), torch.get_rng_state()
     assert StochasticDepth(survival)(y) is y
     assert torch.equal(state, torch.get_rng_state())
@@ -139,7 +140,7 @@ def test_what_always_survives_is_the_identity_in_training_too(survival):
     ],
     ids=["gMLP", "Transformer"],
 )
-def test_a_dropped_block_passes_its_input_and_leaves_the_other_sequences_alone(build):
+def test_a_dropped_block_is_the_identity_for_the_dropped_sequences_only(build):
     torch.manual_seed(0)
     block = randomised(build(StochasticDepth(0.5)))
     whole = copy.deepcopy(block).eval()
@@ -149,13 +150,13 @@ def test_a_dropped_block_passes_its_input_and_leaves_the_other_sequences_alone(b
     assert 0 < dropped.sum() < B
     assert not torch.isclose(out[~dropped], x[~dropped]).all(dim=(1, 2)).any()
     if isinstance(block, GMLPBlock):
-        # Half of them survive, twice as large.
+        # Kept branches are doubled, since the survival probability is one half.
         torch.testing.assert_close(
             (out - x)[~dropped], 2 * (whole(x) - x)[~dropped], rtol=0, atol=1e-12
         )
 
 
-def test_the_expectation_of_training_is_evaluation():
+def test_the_expectation_in_training_is_the_output_in_evaluation():
     torch.manual_seed(0)
     block = randomised(GMLPBlock(D, 10, 6, dropout=StochasticDepth(0.8)))
     x, n = random(1, N, D), 20_000
@@ -166,7 +167,7 @@ def test_the_expectation_of_training_is_evaluation():
     assert ((many - once).abs() <= bound).all()
 
 
-def test_the_encoder_builds_one_for_each_depth():
+def test_survival_decreases_with_depth_in_an_encoder():
     def make_layer(index):
         return GMLPBlock(D, 10, 6, dropout=StochasticDepth(survival_at(index, 5, last=0.6)))
 
@@ -179,7 +180,7 @@ def test_the_encoder_builds_one_for_each_depth():
 # Compiled and exported
 
 
-# The layer alone, with a shortcut: to compile a whole block here would take many seconds.
+# Compiling a whole block would take many seconds; this is the layer with a residual.
 class Branch(nn.Module):
     def __init__(self):
         super().__init__()
@@ -189,11 +190,10 @@ class Branch(nn.Module):
         return x + self.drop(x.sin())
 
 
-@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
-def test_it_compiles_into_one_graph_and_goes_on_drawing(backend):
+def test_it_compiles_into_one_graph_that_draws_at_each_call():
     torch._dynamo.reset()
     branch, x = Branch(), random(B, N, D).requires_grad_()
-    compiled = torch.compile(branch, fullgraph=True, backend=backend)
+    compiled = torch.compile(branch, fullgraph=True, backend="aot_eager")
     torch.manual_seed(1)
     want = branch(x)
     torch.manual_seed(1)
@@ -207,7 +207,7 @@ def test_it_compiles_into_one_graph_and_goes_on_drawing(backend):
     torch.testing.assert_close(compiled(x), x + x.sin(), rtol=0, atol=1e-12)
 
 
-def test_it_is_exported_with_its_draw_for_any_batch():
+def test_it_is_exported_for_any_batch_and_draws_at_each_call():
     torch.manual_seed(0)
     branch, x = Branch(), random(B, N, D)
     batch = torch.export.Dim("batch", min=2, max=1024)
@@ -238,5 +238,5 @@ def test_a_single_layer_is_the_deepest(last):
     assert survival_at(0, 1, last) == last
 
 
-def test_it_prints_what_it_was_built_with():
+def test_the_repr_shows_the_arguments():
     assert repr(StochasticDepth(0.8)) == "StochasticDepth(survival=0.8)"

@@ -19,10 +19,13 @@ from tests.support import oracles
 from tests.support.helpers import (
     FLOAT64,
     MASKS,
+    TOLERANCES,
     arrays,
     as_array,
     assert_equals_oracle,
     assert_the_past_cannot_see_the_future,
+    dtypes,
+    masks,
     properties,
     random,
     random_mask,
@@ -31,7 +34,7 @@ from tests.support.helpers import (
     with_another_future,
 )
 
-# No two sizes are equal, so that none can stand in for another.
+# All sizes differ, so swapping two of them fails.
 B, C, SEQ_LEN = 2, 4, 6
 
 # Name: how to build it for the longest sequence, and its equation.
@@ -57,8 +60,6 @@ every_causal_layer = pytest.mark.parametrize("name", ["causal", "decayed"])
 both_ways = pytest.mark.parametrize("fft_from", [None, 1])
 one_head_or_two = pytest.mark.parametrize("n_heads", [1, 2])
 every_mask = pytest.mark.parametrize("mask", MASKS)
-# 1 and 2 are where a convolution has no or one neighbour on each side.
-lengths = pytest.mark.parametrize("n", [SEQ_LEN, 4, 2, 1])
 
 
 def true(*shape):
@@ -70,7 +71,7 @@ def build(name, n=SEQ_LEN, **options):
 
 
 def matrix(layer, n):
-    """W as the layer uses it, read off by unit vectors: `[n, n]`, for one head."""
+    """Returns the W of a layer with one head, `[n, n]`, computed from unit vectors."""
     f = layer(torch.eye(n, dtype=layer.bias.dtype)[None])[0]
     return f - layer.bias[:n, None]
 
@@ -78,11 +79,11 @@ def matrix(layer, n):
 # The equations
 
 
+# With a mask, the product is always dense.
 @every_layer
-@lengths
+@pytest.mark.parametrize("n", [SEQ_LEN, 4, 1])
 @one_head_or_two
-@both_ways
-@every_mask
+@pytest.mark.parametrize(("fft_from", "mask"), [(1, "no mask"), *((None, mask) for mask in MASKS)])
 def test_a_projection_equals_its_equation_written_with_loops(name, n, n_heads, fft_from, mask):
     torch.manual_seed(0)
     layer = build(name, n_heads=n_heads, fft_from=fft_from)
@@ -93,9 +94,13 @@ def test_a_projection_equals_its_equation_written_with_loops(name, n, n_heads, f
 
 
 @every_layer
-@both_ways
 @properties
-@given(n=st.integers(1, 40), longest=st.integers(40, 43), seed=seeds)
+@given(
+    fft_from=st.sampled_from([None, 1]),
+    n=st.integers(1, 40),
+    longest=st.integers(40, 43),
+    seed=seeds,
+)
 def test_any_length_equals_its_equation_written_with_loops(name, fft_from, n, longest, seed):
     torch.manual_seed(seed)
     layer, z = build(name, longest, fft_from=fft_from), random(1, n, 1)
@@ -103,16 +108,14 @@ def test_any_length_equals_its_equation_written_with_loops(name, fft_from, n, lo
     assert_equals_oracle(layer(z), oracle(z.numpy(), arrays(layer), **options))
 
 
-@pytest.mark.parametrize("causal", [False, True])
-@both_ways
 @properties
-@given(n=st.integers(2, 12), seed=seeds)
+@given(fft_from=st.sampled_from([None, 1]), causal=st.booleans(), n=st.integers(2, 12), seed=seeds)
 def test_a_weight_depends_on_the_offset_alone(causal, fft_from, n, seed):
     torch.manual_seed(seed)
     layer = build("causal" if causal else "two-sided", 12, fft_from=fft_from)
     w = matrix(layer, n)
     torch.testing.assert_close(w[1:, 1:], w[:-1, :-1], rtol=0, atol=1e-12)
-    # Diagonals differ from each other, and in the order that is documented.
+    # The diagonals are in the documented order.
     if causal:
         torch.testing.assert_close(w[:, 0], layer.weight[:n], rtol=0, atol=1e-12)
     else:
@@ -121,9 +124,8 @@ def test_a_weight_depends_on_the_offset_alone(causal, fft_from, n, seed):
         torch.testing.assert_close(offsets, want, rtol=0, atol=1e-12)
 
 
-@both_ways
 @properties
-@given(n=st.integers(2, 12), seed=seeds)
+@given(fft_from=st.sampled_from([None, 1]), n=st.integers(2, 12), seed=seeds)
 def test_a_decayed_weight_is_the_product_of_its_three_factors(fft_from, n, seed):
     torch.manual_seed(seed)
     layer = build("decayed", 12, fft_from=fft_from)
@@ -134,15 +136,19 @@ def test_a_decayed_weight_is_the_product_of_its_three_factors(fft_from, n, seed)
             assert abs(w[i, j] - want) < 1e-12
 
 
-@both_ways
 @properties
-@given(margin=st.integers(1, 4), shift=st.integers(1, 5), seed=seeds)
-def test_what_is_shifted_in_comes_out_shifted_away_from_the_ends(fft_from, margin, shift, seed):
+@given(
+    fft_from=st.sampled_from([None, 1]),
+    margin=st.integers(1, 4),
+    shift=st.integers(1, 5),
+    seed=seeds,
+)
+def test_a_shift_of_the_input_shifts_the_output_away_from_the_ends(fft_from, margin, shift, seed):
     torch.manual_seed(seed)
     n = 2 * margin + shift + 6
     layer = build("two-sided", n, fft_from=fft_from)
     nn.init.zeros_(layer.bias)
-    # A kernel that reaches no further than the margin, and tokens that keep away from both ends.
+    # The kernel is not longer than the margin, and the tokens keep that margin at both ends.
     with torch.no_grad():
         layer.weight[: n - 1 - margin] = 0
         layer.weight[n + margin :] = 0
@@ -174,7 +180,7 @@ def test_a_toeplitz_projection_equals_a_spatial_projection_with_constant_diagona
 
 @every_layer
 @both_ways
-def test_heads_are_separate_projections(name, fft_from):
+def test_heads_equal_separate_projections(name, fft_from):
     torch.manual_seed(0)
     layer, z = build(name, n_heads=3, fft_from=fft_from), random(B, 5, 6)
     for h in range(3):
@@ -190,11 +196,14 @@ def test_heads_are_separate_projections(name, fft_from):
 
 
 @every_layer
-@one_head_or_two
-@both_ways
 @properties
-@given(n=st.integers(1, SEQ_LEN), seed=seeds)
-def test_no_diagonal_is_frozen_and_no_other_learns(name, n_heads, fft_from, n, seed):
+@given(
+    fft_from=st.sampled_from([None, 1]),
+    n_heads=st.integers(1, 2),
+    n=st.integers(1, SEQ_LEN),
+    seed=seeds,
+)
+def test_exactly_the_used_offsets_have_a_gradient(name, n_heads, fft_from, n, seed):
     torch.manual_seed(seed)
     layer = build(name, n_heads=n_heads, fft_from=fft_from)
     layer(random(B, n, C)).square().sum().backward()
@@ -212,10 +221,9 @@ def test_no_diagonal_is_frozen_and_no_other_learns(name, n_heads, fft_from, n, s
 
 
 @every_layer
-@one_head_or_two
 @properties
-@given(n=st.integers(1, 40), seed=seeds)
-def test_both_ways_give_the_same_values_and_gradients(name, n_heads, n, seed):
+@given(n_heads=st.integers(1, 2), n=st.integers(1, 40), seed=seeds)
+def test_dense_and_fft_give_the_same_values_and_gradients(name, n_heads, n, seed):
     torch.manual_seed(seed)
     layer = build(name, 40, n_heads=n_heads, fft_from=1)
     dense = copy.deepcopy(layer)
@@ -233,7 +241,7 @@ def test_both_ways_give_the_same_values_and_gradients(name, n_heads, n, seed):
 
 @every_layer
 @both_ways
-def test_the_gradient_is_that_of_finite_differences(name, fft_from):
+def test_the_gradient_equals_finite_differences(name, fft_from):
     torch.manual_seed(0)
     layer, z = build(name, 5, n_heads=2, fft_from=fft_from), random(1, 4, 2).requires_grad_()
     names = [key for key, _ in layer.named_parameters()]
@@ -244,12 +252,12 @@ def test_the_gradient_is_that_of_finite_differences(name, fft_from):
     assert torch.autograd.gradcheck(run, (z, *layer.parameters()))
 
 
-# Which way is taken
+# Dense or FFT
 
 
 @pytest.fixture
 def transforms(monkeypatch):
-    """The lengths of the sequences that went by the transform."""
+    """The lengths of the sequences for which the FFT was used."""
     seen = []
     real = toeplitz.fft_product
 
@@ -262,7 +270,7 @@ def transforms(monkeypatch):
 
 
 @every_layer
-def test_the_transform_is_used_from_fft_from_on(name, transforms):
+def test_the_fft_is_used_from_fft_from_on(name, transforms):
     layer = build(name, fft_from=4)
     for n in (3, 4, 5):
         layer(random(1, n, C))
@@ -272,14 +280,14 @@ def test_the_transform_is_used_from_fft_from_on(name, transforms):
 
 
 @every_causal_layer
-def test_masks_and_caches_take_the_dense_way(name, transforms):
+def test_masks_and_caches_use_the_dense_product(name, transforms):
     layer = build(name, fft_from=1)
     layer(random(1, 5, C), true(5, 5))
     layer(random(1, 5, C), cache=Cache(SEQ_LEN))
     assert transforms == []
 
 
-def test_the_length_of_the_transform_is_at_least_what_it_must_be_and_little_more():
+def test_the_fft_length_is_fast_and_at_most_a_quarter_too_long():
     for least in range(1, 5000):
         length = toeplitz._fast_length(least)
         assert least <= length <= 1.25 * least
@@ -291,9 +299,7 @@ def test_the_length_of_the_transform_is_at_least_what_it_must_be_and_little_more
 
 @every_layer
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
-def test_half_precision_is_transformed_in_single_precision_and_given_back_in_half(
-    name, dtype, monkeypatch
-):
+def test_the_fft_of_half_precision_runs_in_single_precision(name, dtype, monkeypatch):
     torch.manual_seed(0)
     seen, rfft = set(), torch.fft.rfft
     monkeypatch.setattr(torch.fft, "rfft", lambda x, m: seen.add(x.dtype) or rfft(x, m))
@@ -302,7 +308,7 @@ def test_half_precision_is_transformed_in_single_precision_and_given_back_in_hal
     f = layer(z)
     assert f.dtype == dtype
     assert seen == {torch.float32}
-    # One rounding of each product, each factor and each sum, and no more: all values stay below 64.
+    # One rounding for each product, each factor and each sum; all values are below 64.
     want = copy.deepcopy(layer).double()(z.double())
     assert want.abs().max() < 64
     assert (f - want).abs().max() < 4 * 64 * torch.finfo(dtype).eps
@@ -312,7 +318,7 @@ def test_half_precision_is_transformed_in_single_precision_and_given_back_in_hal
 
 @every_layer
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_autocast_gives_both_ways_one_dtype(name, dtype):
+def test_dense_and_fft_have_the_same_dtype_under_autocast(name, dtype):
     torch.manual_seed(0)
     layer = build(name, 16, fft_from=1).float()
     dense = copy.deepcopy(layer)
@@ -330,10 +336,9 @@ def test_autocast_gives_both_ways_one_dtype(name, dtype):
 
 
 @every_causal_layer
-@every_mask
 @properties
-@given(n=st.integers(2, 8), data=st.data(), seed=seeds)
-def test_by_rows_the_past_cannot_see_the_future(name, mask, n, data, seed):
+@given(mask=masks, n=st.integers(2, 8), data=st.data(), seed=seeds)
+def test_in_the_dense_product_the_past_cannot_see_the_future(name, mask, n, data, seed):
     t = data.draw(st.integers(1, n - 1), label="t")
     torch.manual_seed(seed)
     layer, mask = build(name, 8, fft_from=None), random_mask(mask, B, n)
@@ -342,10 +347,15 @@ def test_by_rows_the_past_cannot_see_the_future(name, mask, n, data, seed):
 
 
 @every_causal_layer
-@pytest.mark.parametrize("dtype", [torch.float32, FLOAT64], ids=str)
 @properties
-@given(n=st.integers(2, 300), data=st.data(), scale=st.sampled_from([1.0, 1e4]), seed=seeds)
-def test_by_the_transform_no_more_than_rounding_comes_from_the_future(
+@given(
+    dtype=dtypes,
+    n=st.integers(2, 300),
+    data=st.data(),
+    scale=st.sampled_from([1.0, 1e4]),
+    seed=seeds,
+)
+def test_in_the_fft_product_only_rounding_errors_come_from_the_future(
     name, dtype, n, data, scale, seed
 ):
     t = data.draw(st.integers(1, n - 1), label="t")
@@ -361,15 +371,15 @@ def test_by_the_transform_no_more_than_rounding_comes_from_the_future(
             layer.row[t] = layer.column[t] = 1
     change = (layer(other) - layer(z))[:, : t + 1]
     leak = change[:, :t].abs().max()
-    # The log2(m) stages of a transform round once each, so its error is about eps log2(m) of the
-    # 2-norm of what it transforms. The norm of w times that of Z bounds each entry of WZ; there are
-    # three transforms in a call, and two calls.
+    # Each of the log2(m) stages of an FFT rounds once, so its error is about eps log2(m) times the
+    # 2-norm of its input. The norm of w times that of Z bounds each entry of WZ. A call has three
+    # FFTs, and there are two calls.
     factors = {"row": torch.ones(n, dtype=dtype), "column": torch.ones(n, dtype=dtype)}
     factors |= {key: p.detach()[:n] for key, p in layer.named_parameters() if key in factors}
     size = max((x * factors["column"][:, None]).norm(dim=1).max() for x in (z, other))
     size = layer.weight[:n].norm() * size * factors["row"].abs().max()
     bound = 6 * math.log2(2.5 * n) * torch.finfo(dtype).eps * size
-    # The sum with the bias rounds once more.
+    # Adding the bias rounds once more.
     bound += 2 * torch.finfo(dtype).eps * max(layer(x)[:, : t + 1].abs().max() for x in (z, other))
     assert leak <= bound
     assert (change[:, t] - (other - z)[:, t]).abs().max() <= bound
@@ -384,7 +394,7 @@ def test_a_two_sided_projection_sees_the_future():
 
 
 @every_causal_layer
-def test_a_causal_projection_says_so_and_a_causal_block_takes_it(name):
+def test_a_causal_block_accepts_a_causal_projection(name):
     torch.manual_seed(0)
     block = randomised(GMLPBlock(C, 10, causal=True, projection=build(name)))
     x = random(B, SEQ_LEN, C)
@@ -393,12 +403,16 @@ def test_a_causal_projection_says_so_and_a_causal_block_takes_it(name):
 
 
 @every_causal_layer
-@pytest.mark.parametrize(("dtype", "atol"), [(FLOAT64, 1e-12), (torch.float32, 1e-5)])
-@both_ways
 @properties
-@given(chunks=st.lists(st.integers(1, 4), min_size=1, max_size=4), seed=seeds)
-def test_chunks_with_a_cache_equal_the_whole(name, dtype, atol, fft_from, chunks, seed):
+@given(
+    dtype=dtypes,
+    fft_from=st.sampled_from([None, 1]),
+    chunks=st.lists(st.integers(1, 4), min_size=1, max_size=4),
+    seed=seeds,
+)
+def test_chunks_with_a_cache_equal_the_whole(name, dtype, fft_from, chunks, seed):
     torch.manual_seed(seed)
+    atol = TOLERANCES[dtype]
     n = sum(chunks)
     layer = build(name, 16, n_heads=2, fft_from=fft_from).to(dtype)
     z, cache, parts = torch.randn(B, n, C, dtype=dtype), Cache(16), []
@@ -412,9 +426,10 @@ def test_chunks_with_a_cache_equal_the_whole(name, dtype, atol, fft_from, chunks
 
 
 @every_layer
-@both_ways
 @properties
-@given(n=st.integers(1, 6), seq_len=st.integers(6, 9), seed=seeds)
+@given(
+    fft_from=st.sampled_from([None, 1]), n=st.integers(1, 6), seq_len=st.integers(6, 9), seed=seeds
+)
 def test_a_shorter_sequence_uses_the_offsets_that_occur(name, fft_from, n, seq_len, seed):
     torch.manual_seed(seed)
     long, short = build(name, seq_len, fft_from=fft_from), build(name, n, fft_from=fft_from)
@@ -428,10 +443,9 @@ def test_a_shorter_sequence_uses_the_offsets_that_occur(name, fft_from, n, seq_l
 
 
 @every_layer
-@both_ways
 @properties
-@given(n=st.integers(1, 5), seed=seeds)
-def test_tokens_of_zeros_equal_none(name, fft_from, n, seed):
+@given(fft_from=st.sampled_from([None, 1]), n=st.integers(1, 5), seed=seeds)
+def test_tokens_of_zeros_equal_no_tokens(name, fft_from, n, seed):
     torch.manual_seed(seed)
     layer, z = build(name, fft_from=fft_from), random(B, SEQ_LEN, C)
     padded = z.clone()
@@ -442,7 +456,7 @@ def test_tokens_of_zeros_equal_none(name, fft_from, n, seed):
 @every_layer
 @properties
 @given(n=st.integers(1, SEQ_LEN), seed=seeds)
-def test_a_mask_forbids_just_what_it_says(name, n, seed):
+def test_a_mask_hides_exactly_the_pairs_that_are_false(name, n, seed):
     torch.manual_seed(seed)
     layer, mask = build(name, n_heads=2), torch.rand(B, n, n) < 0.5
     z = random(B, n, C)
@@ -458,7 +472,7 @@ def test_a_mask_forbids_just_what_it_says(name, n, seed):
 
 
 @every_layer
-def test_a_mask_of_true_changes_nothing(name):
+def test_a_mask_that_allows_all_changes_nothing(name):
     torch.manual_seed(0)
     layer, z = build(name), random(B, 5, C)
     torch.testing.assert_close(layer(z, true(5, 5)), layer(z), rtol=0, atol=1e-12)
@@ -480,16 +494,16 @@ def test_a_fresh_block_starts_with_the_gate_at_one(name, fft_from):
 
 
 @every_layer
-def test_the_weights_start_normal_with_a_deviation_of_a_millionth(name):
+def test_fresh_weights_are_normal_with_a_standard_deviation_of_1e_6(name):
     torch.manual_seed(0)
     weight = LAYERS[name][0](10_000).weight.detach() / 1e-6
-    # Five times the deviation of these estimates for N = 10,000 numbers.
+    # Five times the standard error of these estimates for N = 10,000 numbers.
     assert abs(weight.std() - 1) < 5 / math.sqrt(2 * 10_000)
     assert abs(weight.mean()) < 5 / math.sqrt(10_000)
 
 
 @every_layer
-def test_reset_makes_a_layer_from_the_meta_device_real(name):
+def test_reset_parameters_initialises_a_layer_from_the_meta_device(name):
     layer = LAYERS[name][0](SEQ_LEN, n_heads=2, device="meta", dtype=torch.bfloat16)
     assert {(p.device.type, p.dtype) for p in layer.parameters()} == {("meta", torch.bfloat16)}
     layer = layer.to_empty(device="cpu").double()
@@ -518,25 +532,25 @@ def test_the_parameters_have_the_documented_shapes(n_heads, axis):
     assert shapes("decayed") == {key: [*axis, 6] for key in keys}
 
 
-def test_a_projection_prints_what_it_was_built_with():
+def test_the_repr_shows_the_arguments():
     want = "ToeplitzProjection(seq_len=6, causal=True, n_heads=2, fft_from=None)"
     assert repr(ToeplitzProjection(6, causal=True, n_heads=2, fft_from=None)) == want
     want = "DecayedToeplitzProjection(seq_len=6, causal=True, n_heads=2, fft_from=3)"
     assert repr(DecayedToeplitzProjection(6, n_heads=2, fft_from=3)) == want
 
 
-# In agreement with g-mlp-pytorch
+# Comparison with g-mlp-pytorch
 
 
 def theirs(layer, n_heads, causal=True):
-    """Their unit with the weights of our layer and without its norm."""
+    """Returns the unit of g-mlp-pytorch with the weights of `layer` and without its norm."""
     package = pytest.importorskip("g_mlp_pytorch", reason="the package that is compared with")
     unit = package.SpatialGatingUnit(
         2 * C, SEQ_LEN, causal=causal, heads=n_heads, circulant_matrix=True
     ).to(layer.weight.dtype)
     unit.norm = nn.Identity()
     with torch.no_grad():
-        # They store the largest offset first.
+        # g-mlp-pytorch stores the largest offset first.
         unit.weight.copy_(layer.weight.flip(-1))
         unit.circulant_pos_x.copy_(layer.row)
         unit.circulant_pos_y.copy_(layer.column)
@@ -557,7 +571,7 @@ def test_the_decayed_projection_equals_that_of_g_mlp_pytorch(dtype, atol, n_head
 
 
 @pytest.mark.parametrize("causal", [False, True])
-def test_their_circulant_matrix_is_this_one_and_lower_triangular_whatever_they_are_told(causal):
+def test_the_circulant_matrix_of_g_mlp_pytorch_is_always_this_lower_triangular_one(causal):
     torch.manual_seed(0)
     layer = build("decayed")
     unit = theirs(layer, 1, causal)

@@ -10,11 +10,14 @@ from tests.support import oracles
 from tests.support.helpers import (
     FLOAT64,
     MASKS,
+    TOLERANCES,
     arrays,
     as_array,
     assert_equals_oracle,
     assert_the_past_cannot_see_the_future,
+    dtypes,
     kept_tokens,
+    masks,
     properties,
     random,
     random_mask,
@@ -59,7 +62,7 @@ def true(*shape):
 # The equation
 
 
-# Windows of one token, several, whole ones only, one that is not full, and the only one.
+# Windows of one token and of several, only full ones, a partial last one, and a single window.
 @pytest.mark.parametrize(("w", "n"), [(1, 4), (2, 7), (3, 9), (3, 10), (4, 4), (5, 3)])
 @causal_or_not
 @pytest.mark.parametrize("n_heads", [1, 2])
@@ -75,14 +78,13 @@ def test_the_projection_equals_the_equation_written_with_loops(w, n, causal, n_h
 
 
 @properties
-@given(w=st.integers(1, 8), n=st.integers(1, 8), causal=st.booleans(), seed=seeds)
-@every_mask
+@given(mask=masks, w=st.integers(1, 8), n=st.integers(1, 8), causal=st.booleans(), seed=seeds)
 def test_a_sequence_of_one_window_equals_the_spatial_projection(w, n, causal, mask, seed):
     n = min(n, w)
     torch.manual_seed(seed)
     ours = randomised(WindowedProjection(w, causal=causal))
     eq2 = SpatialProjection(w, causal=causal, dtype=FLOAT64)
-    # The middle block of three, or the right one of two.
+    # The middle block of three, or the second of two.
     eq2.load_state_dict({"weight": ours.weight[:, w : 2 * w], "bias": ours.bias})
     z, mask = random(B, n, C), random_mask(mask, B, n)
     torch.testing.assert_close(ours(z, mask), eq2(z, mask), rtol=0, atol=1e-12)
@@ -90,7 +92,7 @@ def test_a_sequence_of_one_window_equals_the_spatial_projection(w, n, causal, ma
 
 @properties
 @given(w=st.integers(1, 4), n=st.integers(1, 12), causal=st.booleans(), seed=seeds)
-def test_the_projection_is_one_large_matrix_of_equal_blocks(w, n, causal, seed):
+def test_the_projection_equals_one_large_matrix_of_equal_blocks(w, n, causal, seed):
     torch.manual_seed(seed)
     ours = randomised(WindowedProjection(w, causal=causal))
     eq2 = SpatialProjection(n, causal=causal, dtype=FLOAT64)
@@ -106,8 +108,14 @@ def test_the_projection_is_one_large_matrix_of_equal_blocks(w, n, causal, seed):
 
 
 @properties
-@given(n_heads=heads, w=st.integers(1, 4), n=st.integers(1, 9), causal=st.booleans(), seed=seeds)
-@every_mask
+@given(
+    mask=masks,
+    n_heads=heads,
+    w=st.integers(1, 4),
+    n=st.integers(1, 9),
+    causal=st.booleans(),
+    seed=seeds,
+)
 def test_heads_equal_separate_projections_of_their_channels(n_heads, w, n, causal, mask, seed):
     torch.manual_seed(seed)
     layer = randomised(WindowedProjection(w, causal=causal, n_heads=n_heads))
@@ -133,9 +141,10 @@ def test_a_position_that_may_read_nothing_gets_the_bias_alone():
 
 
 @every_layer
-@every_mask
 @properties
-@given(w=st.integers(1, 5), n=st.integers(2, 12), n_heads=heads, data=st.data(), seed=seeds)
+@given(
+    mask=masks, w=st.integers(1, 5), n=st.integers(2, 12), n_heads=heads, data=st.data(), seed=seeds
+)
 def test_in_a_causal_layer_the_past_cannot_see_the_future(name, mask, w, n, n_heads, data, seed):
     t = data.draw(st.integers(1, n - 1), label="t")
     torch.manual_seed(seed)
@@ -147,7 +156,7 @@ def test_in_a_causal_layer_the_past_cannot_see_the_future(name, mask, w, n, n_he
 
 @properties
 @given(w=st.integers(1, 5), n=st.integers(1, 15), causal=st.booleans(), seed=seeds)
-def test_weights_that_lie_ahead_or_outside_have_no_gradient(w, n, causal, seed):
+def test_exactly_the_weights_of_readable_positions_have_a_gradient(w, n, causal, seed):
     torch.manual_seed(seed)
     projection = randomised(WindowedProjection(w, causal=causal))
     projection(random(B, n, C)).square().sum().backward()
@@ -190,14 +199,14 @@ def test_a_shift_by_whole_windows_shifts_the_output(w, n, windows, causal, n_hea
     torch.manual_seed(seed)
     projection = randomised(WindowedProjection(w, causal=causal, n_heads=n_heads))
     z, shift = random(B, n, C), windows * w
-    # Before the sequence come tokens of their own, then one window of zeros: the end of the world.
+    # Earlier tokens come first, then one window of zeros, which stands for the start of a sequence.
     earlier = random(B, shift, C)
     earlier[:, -w:] = 0
     got = projection(torch.cat([earlier, z], dim=1))[:, shift:]
     torch.testing.assert_close(got, projection(z), rtol=0, atol=1e-12)
 
 
-def test_a_shift_by_less_than_a_window_is_another_input():
+def test_a_shift_by_less_than_a_window_changes_the_output():
     torch.manual_seed(0)
     projection, z = randomised(WindowedProjection(3)), random(B, 9, C)
     got = projection(torch.cat([torch.zeros(B, 1, C, dtype=FLOAT64), z], dim=1))[:, 1:]
@@ -209,16 +218,16 @@ def test_a_shift_by_less_than_a_window_is_another_input():
 
 @properties
 @given(w=st.integers(1, 4), n=st.integers(1, 9), extra=st.integers(1, 9), seed=seeds)
-def test_a_causal_projection_of_a_shorter_sequence_is_the_beginning_of_a_longer(w, n, extra, seed):
+def test_a_causal_projection_of_a_prefix_is_the_prefix_of_the_projection(w, n, extra, seed):
     torch.manual_seed(seed)
     projection, z = randomised(WindowedProjection(w, causal=True)), random(B, n + extra, C)
     torch.testing.assert_close(projection(z[:, :n]), projection(z)[:, :n], rtol=0, atol=1e-12)
 
 
 @every_layer_with_padding
-@every_mask
 @properties
 @given(
+    mask=masks,
     lengths=st.lists(st.integers(1, 7), min_size=1, max_size=3),
     w=st.integers(1, 4),
     causal=st.booleans(),
@@ -242,14 +251,15 @@ def test_padding_equals_cutting_it_off(name, mask, lengths, w, causal, n_heads, 
 
 @properties
 @given(
+    dtype=dtypes,
     w=st.integers(1, 5),
     chunks=st.lists(st.integers(1, 9), min_size=1, max_size=7),
     n_heads=heads,
     seed=seeds,
 )
-@pytest.mark.parametrize(("dtype", "atol"), [(FLOAT64, 1e-12), (torch.float32, 1e-5)])
-def test_chunks_through_the_cache_equal_the_whole(w, chunks, n_heads, dtype, atol, seed):
+def test_chunks_through_the_cache_equal_the_whole(w, chunks, n_heads, dtype, seed):
     torch.manual_seed(seed)
+    atol = TOLERANCES[dtype]
     layers = Encoder(lambda: LAYERS["GMLPBlock"][0](w, causal=True, n_heads=n_heads), 2)
     layers = randomised(layers).to(dtype)
     x, cache = random(B, sum(chunks), D_MODEL).to(dtype), Cache(sum(chunks))
@@ -258,7 +268,7 @@ def test_chunks_through_the_cache_equal_the_whole(w, chunks, n_heads, dtype, ato
 
 
 @pytest.mark.parametrize(("start", "m", "oldest"), [(9, 1, 6), (11, 1, 6), (12, 1, 9), (10, 4, 6)])
-def test_of_the_cache_only_two_windows_are_read(start, m, oldest):
+def test_only_two_windows_of_the_cache_are_read(start, m, oldest):
     torch.manual_seed(0)
     projection, z = randomised(WindowedProjection(3, causal=True)), random(B, start + m, C)
     cache = Cache(start + m)
@@ -285,19 +295,19 @@ def test_a_step_inside_a_window_needs_no_other_row_of_the_weights():
 # A freshly built layer
 
 
-def test_a_fresh_unit_passes_the_first_half_unchanged_but_not_without_any_weight():
+def test_a_fresh_unit_passes_the_first_half_unchanged_with_weights_that_are_not_zero():
     torch.manual_seed(0)
     z = torch.randn(4, 64, 32)
     unit = SpatialGatingUnit(32, projection=WindowedProjection(16))
     assert (unit(z) - z[..., :16]).abs().max() < 1e-3
     assert torch.equal(unit.projection.bias, torch.ones(16))
-    # Exactly zero, it would pass no gradient on.
+    # With weights of exactly zero, no gradient would pass through.
     assert 1e-7 < unit.projection.weight.std() < 1e-5
 
 
 @every_layer
 @causal_or_not
-def test_every_parameter_learns(name, causal):
+def test_every_parameter_has_a_gradient(name, causal):
     torch.manual_seed(0)
     build, width = LAYERS[name]
     layer, x = randomised(build(3, causal=causal)), random(B, 11, width)
@@ -305,7 +315,7 @@ def test_every_parameter_learns(name, causal):
     assert all(p.grad.abs().max() > 1e-6 for p in layer.parameters())
 
 
-def test_the_number_of_weights_depends_on_the_window_alone():
+def test_the_number_of_weights_depends_only_on_the_window():
     shapes = {
         (False, 1): ([5, 15], [5]),
         (True, 1): ([5, 10], [5]),
@@ -318,7 +328,7 @@ def test_the_number_of_weights_depends_on_the_window_alone():
         assert projection(torch.randn(1, 1000, 4)).shape == (1, 1000, 4)
 
 
-def test_a_projection_from_the_meta_device_is_made_real_by_its_reset():
+def test_reset_parameters_initialises_a_layer_from_the_meta_device():
     torch.manual_seed(0)
     projection = WindowedProjection(3, device="meta", dtype=FLOAT64)
     assert {(p.device.type, p.dtype) for p in projection.parameters()} == {("meta", FLOAT64)}
@@ -338,6 +348,6 @@ def test_the_projection_runs_in_bfloat16_with_and_without_a_mask():
     assert projection(z, true(7, 7)).dtype == torch.bfloat16
 
 
-def test_the_projection_prints_what_it_was_built_with():
+def test_the_repr_shows_the_arguments():
     want = "WindowedProjection(window=6, causal=True, n_heads=2)"
     assert repr(WindowedProjection(6, causal=True, n_heads=2)) == want

@@ -1,4 +1,4 @@
-"""What several test files share."""
+"""Random layers, masks, comparisons and hypothesis settings for the tests."""
 
 import re
 from collections.abc import Callable
@@ -15,23 +15,27 @@ from benchmarks import peers
 
 FLOAT64 = torch.float64
 
-# The tensors here are too small to share: on a busy machine, threads that wait for each other take
-# most of the time.
+# The tensors here are too small for several threads: on a busy machine they would mostly wait.
 torch.set_num_threads(1)
 
 # Property tests take the number of their examples from the profile in `conftest.py`.
 properties = settings(deadline=None)
 
-# The framework does not control torch's seed, so it is drawn like any other input.
+# hypothesis does not control torch's seed, so the seed is drawn like any other input.
 seeds = st.integers(0, 2**32 - 1)
 
 MASKS = ["no mask", "one mask", "a mask each"]
+masks = st.sampled_from(MASKS)
+
+# The absolute tolerance of a comparison of small sums of numbers near one, by precision.
+TOLERANCES = {FLOAT64: 1e-12, torch.float32: 1e-5}
+dtypes = st.sampled_from([*TOLERANCES])
 
 
 def randomised(module: nn.Module) -> Any:
-    """Every parameter far from its initial value, so that no term can hide; in float64.
+    """Draws every parameter from N(0, 0.25) in float64, so that each term of an equation counts.
 
-    Not so far that attention reads one position alone, since the others could hide then.
+    With larger values, attention would read almost only one position.
     """
     module = module.double()
     for parameter in module.parameters():
@@ -44,7 +48,7 @@ def random(*shape: int) -> Tensor:
 
 
 def random_mask(kind: str, n_batch: int, n: int) -> Tensor | None:
-    """Half of the pairs; each position may read itself, as softmax over nothing means nothing."""
+    """Allows about half of the pairs; each position may read itself, as a softmax needs one."""
     if kind == "no mask":
         return None
     shape = (n, n) if kind == "one mask" else (n_batch, n, n)
@@ -65,7 +69,7 @@ def as_array(mask: Tensor | None) -> np.ndarray | None:
 
 
 def assert_equals_oracle(got: Tensor, want: np.ndarray, kept: Tensor | None = None) -> None:
-    """* `kept` is `[B, n]`, true where the result means something; `None` means everywhere"""
+    """Compares to 1e-12 where `kept`, `[B, n]`, is true; `None` means everywhere."""
     assert got.dtype == FLOAT64
     assert got.shape == want.shape
     there = torch.ones(got.shape[:2], dtype=torch.bool) if kept is None else kept
@@ -74,10 +78,9 @@ def assert_equals_oracle(got: Tensor, want: np.ndarray, kept: Tensor | None = No
 
 
 def assert_raises(call: Callable[[], object], error: type[Exception], *parts: object) -> None:
-    """The call raises `error` with one line that names each of the `parts`.
+    """The call raises `error` with a one-line message that names each of the `parts`.
 
-    Parts are what a caller needs to find the mistake: the argument, the bound and the value, as
-    they are written. The English around them is free to change.
+    Parts are the argument, the bound and the value. The wording around them may change.
     """
     with pytest.raises(error) as raised:
         call()
@@ -85,7 +88,7 @@ def assert_raises(call: Callable[[], object], error: type[Exception], *parts: ob
 
 
 def assert_names(message: str, *parts: object) -> None:
-    """A message is one line that has each part as a whole word or number, not inside of another."""
+    """The message is one line and contains each part as a whole word or number."""
     assert message.strip() == message
     assert "\n" not in message, message
     for part in map(str, parts):
@@ -97,7 +100,7 @@ def assert_names(message: str, *parts: object) -> None:
 def assert_the_past_cannot_see_the_future(
     layer: Callable[[Tensor], Tensor], x: Tensor, changed: Tensor, t: int
 ) -> None:
-    """`changed` differs from `x` at every position from t on, and nowhere else."""
+    """`changed` differs from `x` at all positions from t on, and at no others."""
     before, after = layer(x), layer(changed)
     assert torch.equal(before[:, :t], after[:, :t])
     assert not torch.equal(before[:, t:], after[:, t:])
@@ -108,7 +111,7 @@ def with_another_future(x: Tensor, t: int) -> Tensor:
 
 
 def timm_mixer() -> Any:
-    """`timm.models.mlp_mixer`, or a reason to skip."""
+    """Returns `timm.models.mlp_mixer`, or skips the test."""
     try:
         return peers.timm_mixer()
     except ImportError as error:

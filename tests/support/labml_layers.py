@@ -1,4 +1,4 @@
-"""labml_nn 0.5.1 for the tests, where it is installed."""
+"""Imports labml_nn 0.5.1 for the tests that compare with it."""
 
 import importlib
 import types
@@ -11,13 +11,13 @@ VERSION = "0.5.1"
 
 
 def labml_nn(name: str) -> Any:
-    """One of its modules. Skips the test where the package is not installed."""
-    # Its docstrings hold escapes that Python warns of when it compiles them for the first time.
+    """Returns the module `labml_nn.name`, or skips the test if labml_nn is not installed."""
+    # Its docstrings have invalid escapes, of which Python warns when it compiles them.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         pytest.importorskip("labml_nn.transformers", reason="labml_nn is not installed")
         module = importlib.import_module(f"labml_nn.{name}")
-    # Its attention reports to `tracker.debug`, which labml has no more since 0.5.
+    # Its attention calls `tracker.debug`, which labml 0.5 removed.
     if hasattr(module, "tracker") and not hasattr(module.tracker, "debug"):
         module.tracker = types.SimpleNamespace(debug=lambda name, value: None)
     return module

@@ -1,16 +1,15 @@
-r"""Remove the comments from code, so that readers can copy a class or function.
+r"""
+# Blocks to take away
 
-# Code that readers copy
-
-A reader who copies a class wants its code and docstrings, but not the comments that explain it line
-by line. The page holds docstrings only as rendered text. The source without comments is therefore a
-script of its own, which a page loads when somebody copies:
+A reader who takes a class into a project of their own wants its code and its docstrings, but not
+the prose that explains it line by line. The page holds docstrings only as rendered text, so the
+source without its comments lies beside it, in a script that a page loads when somebody copies.
 
     annotatedBlocks = [[line or null, ...], [[first, last], ...]]
 
-A line is `null` if it held only a comment. The spans are those of classes and functions with their
-decorators, in source order. Indents are kept, because dedenting a method would change its
-docstring.
+A line is null where a comment was all of it. The spans are those of classes and functions with
+their decorators, in the order of the source. Indents stay as they are: moving a method to the left
+would change its docstring.
 """
 
 from __future__ import annotations
@@ -29,34 +28,32 @@ DEFINITIONS = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 @dataclass(frozen=True)
 class CopyableCode:
-    """A module without comments, and the first and last line of each class and function."""
+    """`spans` count lines from one, both ends included."""
 
     lines: tuple[str | None, ...]
     spans: tuple[tuple[int, int], ...]
 
     def text(self, first: int, last: int) -> str:
-        """Return lines `first` to `last`, without lines that held only a comment."""
+        """What a reader gets: the lines of a span that are more than a comment."""
         return "".join(f"{line}\n" for line in self.lines[first - 1 : last] if line is not None)
 
 
 def copyable_code(source: str) -> CopyableCode:
-    r"""Remove the comments of a module.
+    r"""
+    The code of a module without its comments.
 
-    * `source` is valid Python with `\n` as its only line break
-
-    >>> copyable_code("x = 1  # metres\n").lines
-    ('x = 1',)
+    * `source` has `\n` as its only line end, and is Python
     """
     texts = source.split("\n")
     if not texts[-1]:
         texts.pop()
     lines: list[str | None] = [*texts]
     ended = source if source.endswith("\n") else source + "\n"
-    depth = 0
+    inside = 0
     for token in tokenize.generate_tokens(io.StringIO(ended).readline):
-        # Keep comments in the braces of an f-string: with `=` they are part of its value.
-        depth += (token.type in STRING_STARTS) - (token.type in STRING_ENDS)
-        if token.type == tokenize.COMMENT and not depth:
+        # A comment inside the braces of a formatted string is left: its line is no line of code.
+        inside += (token.type in STRING_STARTS) - (token.type in STRING_ENDS)
+        if token.type == tokenize.COMMENT and not inside:
             row, column = token.start
             lines[row - 1] = texts[row - 1][:column].rstrip() or None
     spans = []
@@ -64,17 +61,17 @@ def copyable_code(source: str) -> CopyableCode:
         if isinstance(node, DEFINITIONS):
             first = min([node.lineno, *(each.lineno for each in node.decorator_list)])
             spans.append((first, node.end_lineno or node.lineno))
-    # Of two spans that begin on one line, the outer one comes first.
+    # Of two that begin on one line, the outer one is longer and comes first.
     spans.sort(key=lambda span: (span[0], -span[1]))
     return CopyableCode(tuple(lines), tuple(spans))
 
 
-def to_script(code: CopyableCode) -> str:
-    """Return the script that a page loads."""
-    packed = json.dumps([code.lines, code.spans], ensure_ascii=False, separators=(",", ":"))
+def to_script(found: CopyableCode) -> str:
+    """The blocks as a browser loads them."""
+    packed = json.dumps([found.lines, found.spans], ensure_ascii=False, separators=(",", ":"))
     return "annotatedBlocks=" + packed.encode("utf-8", "replace").decode("utf-8") + "\n"
 
 
 def script_path(source: SourceFile) -> str:
-    """Return the path of a module's script on the site."""
+    """Where the script of a module lies on the site."""
     return source.site_path.removesuffix(".py") + ".blocks.js"

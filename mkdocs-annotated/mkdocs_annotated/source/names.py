@@ -1,13 +1,13 @@
-r"""Find every name in a Python file, its columns, and the scope that binds it.
+r"""
+# Names in code, and whose they are
 
-# Names in code
+Every name that a file writes, with its place in the text and the scope that binds it. Links and
+symbols both point at names, and neither may be fooled by a local variable that happens to be
+called like a class.
 
-Links and symbols are attached to names. The scope tells a class from a local variable of the same
-name.
-
-The syntax tree says what a name is, but counts bytes. The tokens count characters. A name is
-reported only where a token of that spelling begins or ends at its position. Before Python 3.12 an
-f-string is a single token, so names inside f-strings are missing there.
+The syntax tree says what a name is, but counts bytes; the tokens count characters. A name is
+reported only where a token with its spelling stands at its place. Before Python 3.12 an f-string
+is a single token, so names inside one are left out there.
 """
 
 from __future__ import annotations
@@ -28,16 +28,17 @@ UNRESOLVED = "?"
 
 @dataclass(frozen=True)
 class Name:
-    r"""A name at one position of a file.
+    r"""
+    One name at one place.
 
-    * `line` counts from one; `column` and `end` count characters from zero
-    * `text` is the name; `dotted` is the dotted name that ends with it, such as `self.weight` for
-      `weight`. For an import it is the path, with its leading dots
+    * `line` counts from one, `column` and `end` count characters of that line from zero
+    * `text` is the name, `dotted` the whole chain it ends: `self.weight` for the name `weight`
     * `scope` is the qualified name of the class or function around it, empty for the module
-    * `bound_in` is the label of the scope that binds the first part of `dotted`, such as `f` or
-      `f.<lambda>`; `?` if this file does not bind it
+    * `home` is the scope that binds the head of the chain, or `?` if the file binds it nowhere;
+      scopes without a name of their own are called `f.<lambda>`, so that they are mistaken for none
+    * the `dotted` of an import is the path it names, with its leading dots
     * `kind` is definition, parameter, variable, attribute, keyword or import
-    * `stores` is true if the name is assigned here
+    * `stores` is true where the name gets a value
     """
 
     line: int
@@ -53,32 +54,28 @@ class Name:
 
 @dataclass(frozen=True)
 class ModuleNames:
-    """All names of a file in order, and its scopes by qualified name."""
+    """All names of a file, in the order they stand, and its named scopes."""
 
     occurrences: tuple[Name, ...]
     scopes: dict[str, Scope]
 
 
 def find_names(source: str, tree: ast.Module | None = None) -> ModuleNames:
-    r"""Find the names of a module.
-
-    * `source` is valid Python with `\n` as its only line break
-
-    >>> [(name.text, name.kind) for name in find_names("x = norm(x)").occurrences]
-    [('x', 'variable'), ('norm', 'variable'), ('x', 'variable')]
+    r"""
+    The names in `source`, which is valid Python with `\n` as its only line end.
     """
-    visitor = _NameVisitor(source)
+    walk = _NameVisitor(source)
     try:
-        visitor.module(tree or ast.parse(source))
+        walk.module(tree or ast.parse(source))
     except RecursionError:
-        # An expression with thousands of terms: show the code without links.
+        # Thousands of terms in one expression: the code stays readable, its names stay plain.
         return ModuleNames((), {"": Scope("", "module", None)})
-    ordered = sorted(visitor.occurrences, key=lambda name: (name.line, name.column))
-    return ModuleNames(tuple(ordered), visitor.scopes)
+    ordered = sorted(walk.occurrences, key=lambda name: (name.line, name.column))
+    return ModuleNames(tuple(ordered), walk.scopes)
 
 
 class _NameTokens:
-    """The name tokens of a file by their start and end."""
+    """The name tokens of a file, by where they begin and where they end."""
 
     def __init__(self, source: str) -> None:
         self.rows = source.split("\n")
@@ -90,24 +87,23 @@ class _NameTokens:
         self.ends = {token.end: token for token in self.names}
 
     def column(self, line: int, offset: int) -> int:
-        """Return the column of a byte offset of the syntax tree."""
+        """Characters before a byte offset of the syntax tree."""
         row = self.rows[line - 1]
         if row.isascii():
             return offset
         return len(row.encode("utf-8", "surrogatepass")[:offset].decode("utf-8", "surrogatepass"))
 
     def at(self, node: ast.AST) -> int | None:
-        """Return the index of the name token at which a node begins, if there is one."""
+        """The index of the token with which a node begins."""
         line, offset = node.lineno, node.col_offset  # type: ignore[attr-defined]
         return self.starts.get((line, self.column(line, offset)))
 
     def last(self, node: ast.AST) -> tokenize.TokenInfo | None:
-        """Return the name token at which a node ends, if there is one."""
         line, offset = node.end_lineno, node.end_col_offset  # type: ignore[attr-defined]
         return self.ends.get((line, self.column(line, offset)))
 
     def inside(self, node: ast.AST) -> Iterator[tokenize.TokenInfo]:
-        """Yield the name tokens of a node in order."""
+        """The name tokens of a statement, in order."""
         start = (node.lineno, self.column(node.lineno, node.col_offset))  # type: ignore[attr-defined]
         end = (node.end_lineno, self.column(node.end_lineno, node.end_col_offset))  # type: ignore[attr-defined]
         for token in self.names[bisect.bisect_left(self.order, start) :]:
@@ -117,8 +113,6 @@ class _NameTokens:
 
 
 class _NameVisitor:
-    """Walk down the syntax tree with the scope of each node."""
-
     def __init__(self, source: str) -> None:
         self.tokens = _NameTokens(source)
         self.occurrences: list[Name] = []
@@ -179,7 +173,7 @@ class _NameVisitor:
     def visit_Attribute(self, node: ast.Attribute, scope: Scope) -> None:
         self.visit(node.value, scope)
         dotted = dotted_name(node)
-        # `f(x).y` does not begin with a name.
+        # The head of `f(x).y` is no name: nothing binds it.
         bound_in = None if dotted else UNRESOLVED
         self.add(
             self.tokens.last(node),
@@ -192,7 +186,7 @@ class _NameVisitor:
         )
 
     def visit_JoinedStr(self, node: ast.JoinedStr, scope: Scope) -> None:
-        # Before Python 3.12 the positions inside f-strings are wrong.
+        # Before, the places that the tree gives were guesses.
         if sys.version_info >= (3, 12):
             self.children(node, scope)
 
@@ -202,7 +196,7 @@ class _NameVisitor:
         self.visit(node.value, scope)
 
     def visit_alias(self, node: ast.alias, scope: Scope, prefix: str = "") -> None:
-        """`import a.b as c` reads `a` and `a.b` and binds `c`; without `as` it binds `a`."""
+        """`import a.b as c` reads `a` and `a.b`; without `as` the head is bound as well."""
         inside = list(self.tokens.inside(node))
         parts = node.name.split(".")
         for i, (token, part) in enumerate(zip(inside, parts, strict=False)):
@@ -259,7 +253,7 @@ class _NameVisitor:
         self.visit(node.body, inner)
 
     def parameters(self, node: ast.arguments, outer: Scope, inner: Scope) -> None:
-        """Bind parameters inside the function; look up their types and defaults outside."""
+        """Parameters belong to the function, their types and defaults to what is around it."""
         every = [*node.posonlyargs, *node.args, *node.kwonlyargs]
         every += [each for each in (node.vararg, node.kwarg) if each]
         inner.bound.update(each.arg for each in every)
@@ -273,7 +267,6 @@ class _NameVisitor:
                 self.visit(default, outer)
 
     def type_parameters(self, node: ast.stmt, scope: Scope) -> Scope:
-        """Return a scope with the type parameters of a definition, or `scope` if it has none."""
         found = getattr(node, "type_params", ())
         if not found:
             return scope
@@ -293,7 +286,7 @@ class _NameVisitor:
             self.add(next(tokens, None), node.name, scope, "definition", stores=True)
 
     def comprehension(self, node: ast.expr, scope: Scope) -> None:
-        """The first iterable is evaluated outside, the rest inside."""
+        """The first iterable is evaluated outside, all else inside."""
         inner = Scope(scope.name, "comprehension", scope)
         generators: list[ast.comprehension] = node.generators  # type: ignore[attr-defined]
         for each in generators:
