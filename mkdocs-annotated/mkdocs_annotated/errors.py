@@ -1,20 +1,24 @@
-r"""
-# Mistakes, with their place
+r"""The error for a mistake in a file that somebody wrote.
 
-A mistake in a source file is reported in one line that an editor can jump to. The library knows
-nothing of MkDocs, so it raises its own error; the adapter turns it into the builder's.
+# Errors with file and line
+
+Every other module of the renderer may import this one. Only [plugin](plugin.py) and
+[publish](pages/publish.py) know MkDocs, so the rest raises `SourceError`, and the plugin turns it
+into MkDocs' `PluginError`.
 """
 
 from __future__ import annotations
 
 
 class SourceError(Exception):
-    r"""
-    One mistake in a file that somebody wrote by hand.
+    r"""A mistake in a source file, printed as `path:line: message` so that editors can jump to it.
 
-    * `path` is the file, as the reader would type it
-    * `line` is counted from one
-    * `message` says which rule was broken, and by what
+    * `path` is the file, relative to the configuration file
+    * `line` counts from one
+    * `message` says which rule is broken and by which value
+
+    >>> print(SourceError("shapes/circle.py", 3, "the formula is empty"))
+    shapes/circle.py:3: the formula is empty
     """
 
     def __init__(self, path: str, line: int, message: str) -> None:

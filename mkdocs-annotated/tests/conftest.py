@@ -1,4 +1,4 @@
-r"""Fixtures shared by all tests: a page rendered in memory, and a whole site built on disk."""
+r"""Fixtures for all tests: a page rendered in memory, and a whole site built on disk."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from types import SimpleNamespace
 
 import markdown
 import pytest
+from hypothesis import settings
+from hypothesis.errors import InvalidArgument
 from mkdocs.commands.build import build
 from mkdocs.config import load_config
 from mkdocs_annotated.markdown import prose
@@ -21,6 +23,15 @@ from mkdocs_annotated.markdown.markup import MarkupExtension
 from mkdocs_annotated.markdown.math import MathExtension
 from mkdocs_annotated.pages import page
 from mkdocs_annotated.source.parse import parse
+
+# Property tests take the same 20 examples in every run, unless another conftest.py chose a profile.
+try:
+    settings.get_profile("derandomised")
+except InvalidArgument:
+    settings.register_profile(
+        "derandomised", derandomize=True, deadline=None, max_examples=20, database=None
+    )
+    settings.load_profile("derandomised")
 
 EXAMPLE = Path(__file__).parent / "example"
 ARGUMENTS = [
@@ -31,7 +42,7 @@ ARGUMENTS = [
 
 @pytest.fixture
 def render() -> Callable[..., SimpleNamespace]:
-    """Source text to everything that becomes of it, without a builder."""
+    """Render source text without MkDocs."""
 
     def run(source: str, *, trusted: bool = False, dedent: bool = True) -> SimpleNamespace:
         module = parse(textwrap.dedent(source).lstrip("\n") if dedent else source, "example.py")
@@ -62,7 +73,7 @@ def render() -> Callable[..., SimpleNamespace]:
 
 @pytest.fixture
 def project(tmp_path: Path) -> SimpleNamespace:
-    """A folder with a start page, to which tests add files before they build it."""
+    """A project with a start page; tests add files and build it."""
     root = tmp_path / "project"
 
     def write(path: str, text: str) -> Path:
@@ -101,16 +112,16 @@ def browser() -> Iterator[object]:
     names = ("chromium", "chromium-browser", "google-chrome")
     chromium = next(filter(None, map(shutil.which, names)), None)
     if chromium is None:
-        pytest.skip(f"there is none of {', '.join(names)} on the path")
+        pytest.skip(f"none of {', '.join(names)} is installed")
     with playwright.sync_playwright() as driver:
-        found = driver.chromium.launch(executable_path=chromium, args=ARGUMENTS)
-        yield found
-        found.close()
+        launched = driver.chromium.launch(executable_path=chromium, args=ARGUMENTS)
+        yield launched
+        launched.close()
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *args: object) -> None:
-        """Requests are checked in the browser."""
+        """Do not log requests."""
 
 
 @pytest.fixture(scope="session")

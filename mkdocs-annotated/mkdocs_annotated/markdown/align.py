@@ -1,12 +1,12 @@
-r"""
-# Two texts, line beside line
+r"""Pair the lines of two texts, and find the words in which two lines differ.
 
-Which line of one text stands beside which line of another, and which words of two such lines
-differ. White space does not count, so that a method is compared with a function as well.
+# Aligning two texts
 
-Equal lines are found first, then those between them that are similar enough are paired in order.
-`difflib` depends on which text comes first; both steps therefore take the texts in one fixed order,
-so that swapping them mirrors the result.
+White space is ignored, so a method can be compared with a function.
+
+Equal lines are paired first. Between them, similar lines are paired in order. The result of
+`difflib` depends on which text comes first. Both steps therefore take the texts in one fixed order,
+so that swapping the texts mirrors the result.
 """
 
 from __future__ import annotations
@@ -17,14 +17,13 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 
 WORD = re.compile(r"\w+|[^\w\s]")
-# From so much likeness on two lines are shown as one that changed. Lines of code that have nothing
-# to do with each other still share their brackets and commas.
+# Pair lines with at least this similarity. Unrelated lines of code still share brackets and commas.
 MIN_SIMILARITY = 0.5
 
 
 @dataclass(frozen=True)
 class LinePair:
-    """Lines that stand side by side, by their index; `None` where one text has none."""
+    """The indices of two lines shown side by side; `None` if one text has no such line."""
 
     left: int | None
     right: int | None
@@ -33,14 +32,20 @@ class LinePair:
 
 @dataclass(frozen=True)
 class Span:
-    """A stretch of a line, by columns counted from zero; `end` is the first one behind it."""
+    """The columns `column` to `end - 1` of a line, counted from zero."""
 
     column: int
     end: int
 
 
 def align_lines(left: Sequence[str], right: Sequence[str]) -> tuple[LinePair, ...]:
-    """Every line of both texts once and in order; a line of the left alone comes first."""
+    """Pair the lines of two texts; each line appears once, and in order.
+
+    Between two pairs, unpaired lines of the left text come before those of the right.
+
+    >>> align_lines(["a = b"], ["f(x)", "a = b"])
+    (LinePair(left=None, right=0, equal=False), LinePair(left=0, right=1, equal=True))
+    """
     a, b = [_words(line) for line in left], [_words(line) for line in right]
     pairs = [(i, j) for j, i in _pairs(b, a)] if b < a else list(_pairs(a, b))
     found: list[LinePair] = []
@@ -55,7 +60,7 @@ def align_lines(left: Sequence[str], right: Sequence[str]) -> tuple[LinePair, ..
 
 
 def changed_words(left: str, right: str) -> tuple[tuple[Span, ...], tuple[Span, ...]]:
-    """The words of either line that the other does not have at this place."""
+    """Return the words of each line that differ from the other line."""
     if _words(right) < _words(left):
         swapped = changed_words(right, left)
         return swapped[1], swapped[0]
@@ -78,14 +83,14 @@ def _opcodes(a: Sequence[object], b: Sequence[object]) -> list[tuple[str, int, i
 
 
 def _pairs(a: Sequence[list[str]], b: Sequence[list[str]]) -> Iterator[tuple[int, int]]:
-    """Lines that have a partner, in order."""
+    """Yield the indices of paired lines in order."""
     texts = [" ".join(words) for words in a], [" ".join(words) for words in b]
 
-    # A closing bracket is equal to any other one, and says nothing about where it belongs.
-    def bare(line: str) -> bool:
-        return not any(sign.isalnum() for sign in line)
+    # Do not align lines of brackets alone, which are equal everywhere.
+    def is_punctuation(line: str) -> bool:
+        return not any(character.isalnum() for character in line)
 
-    matcher = SequenceMatcher(bare, *texts, autojunk=False)
+    matcher = SequenceMatcher(is_punctuation, *texts, autojunk=False)
     for kind, a1, a2, b1, b2 in matcher.get_opcodes():
         if kind == "equal":
             yield from zip(range(a1, a2), range(b1, b2), strict=True)
@@ -94,13 +99,13 @@ def _pairs(a: Sequence[list[str]], b: Sequence[list[str]]) -> Iterator[tuple[int
 
 
 def _similar(a: Sequence[list[str]], b: Sequence[list[str]]) -> list[tuple[int, int]]:
-    """The pairs, in order, whose likeness is the largest in sum."""
-    # best[i][j] is the sum for what is left from line i and line j on.
+    """Return the pairs, in order, with the largest total similarity."""
+    # best[i][j] is the largest total for the lines from i and j on.
     best = [[0.0] * (len(b) + 1) for _ in range(len(a) + 1)]
-    like = _likeness(a, b)
+    similarity = _similarities(a, b)
     for i in reversed(range(len(a))):
         for j in reversed(range(len(b))):
-            both = like[i][j] + best[i + 1][j + 1]
+            both = similarity[i][j] + best[i + 1][j + 1]
             best[i][j] = max(both, best[i + 1][j], best[i][j + 1])
     found = []
     i = j = 0
@@ -115,19 +120,19 @@ def _similar(a: Sequence[list[str]], b: Sequence[list[str]]) -> list[tuple[int, 
     return found
 
 
-def _likeness(a: Sequence[list[str]], b: Sequence[list[str]]) -> list[list[float]]:
-    """How like each line of one text is to each of the other; zero where it is too little."""
-    like = [[0.0] * len(b) for _ in a]
+def _similarities(a: Sequence[list[str]], b: Sequence[list[str]]) -> list[list[float]]:
+    """Return the similarity of each line to each line of the other text; 0 below the minimum."""
+    similarity = [[0.0] * len(b) for _ in a]
     for j, other in enumerate(b):
-        # A matcher remembers much about its second text.
+        # `SequenceMatcher` caches its second text.
         matcher = SequenceMatcher(None, [], other, autojunk=False)
         for i, one in enumerate(a):
             matcher.set_seq1(one)
-            # The quick ratios are never below the true one.
+            # The quick ratios are upper bounds.
             if (
                 matcher.real_quick_ratio() >= MIN_SIMILARITY
                 and matcher.quick_ratio() >= MIN_SIMILARITY
             ):
                 ratio = matcher.ratio()
-                like[i][j] = ratio if ratio >= MIN_SIMILARITY else 0.0
-    return like
+                similarity[i][j] = ratio if ratio >= MIN_SIMILARITY else 0.0
+    return similarity

@@ -1,8 +1,9 @@
-r"""
-# What is known about a document while it renders
+r"""The state of one page while Markdown renders it.
 
-Markdown extensions see lines of a document, not the file they came from. A `Draft` carries the
-way back, and collects the mistakes found on the way, so that one build can report them all.
+# Context of a page
+
+Markdown extensions see the lines of a document, not the file they came from. A `RenderContext` maps
+document lines to file lines. It collects errors, so that one build can report all of them.
 """
 
 from __future__ import annotations
@@ -19,14 +20,22 @@ def unchanged(url: str) -> str:
 
 @dataclass
 class RenderContext:
-    r"""
-    * `path` is the file behind the document, `lines` the line of it behind each document line
-    * `offset` is added for documents that are the file, less the front matter above them
-    * `trusted` lets raw HTML and any attribute through; prose from source files is not trusted
-    * `marker`, `starts` and `names` describe the rows of a source page: what their paragraphs
-      begin with, the document lines they begin on, and the names defined in each
-    * `lenient` collects LaTeX that cannot be rendered in `doubts`, and shows it as it is written
-    * `link` turns an address as the author wrote it into the address of a page
+    r"""What Markdown extensions know about the page they render.
+
+    * `path` is the source file, for error messages
+    * `source_lines` holds the file line of each document line; if it is empty, the document is the
+      file itself without its first `line_offset` lines
+    * `trusted` allows raw HTML and all attributes
+    * `marker` begins the paragraph before each row of a source page
+    * `row_starts` holds the document line at which each row begins
+    * `row_names` holds the names that each row defines
+    * `resolve_link` turns an address in the Markdown into the address of a page
+    * `lenient` turns LaTeX errors into `warnings`, and shows the LaTeX as code
+
+    >>> context = RenderContext("docs/index.md", line_offset=3)
+    >>> context.report(0, "the formula is empty")
+    >>> print(context.errors[0])
+    docs/index.md:4: the formula is empty
     """
 
     path: str = "<string>"
@@ -41,11 +50,11 @@ class RenderContext:
     errors: list[SourceError] = field(default_factory=list)
     warnings: list[SourceError] = field(default_factory=list)
 
-    def report(self, index: int, message: str, *, doubt: bool = False) -> None:
-        """Notes a mistake on line `index` of the document, counted from zero."""
+    def report(self, index: int, message: str, *, is_warning: bool = False) -> None:
+        """Add an error or a warning at document line `index`, counted from zero."""
         if self.source_lines:
             line = self.source_lines[min(index, len(self.source_lines) - 1)]
         else:
             line = index + 1 + self.line_offset
-        found = self.warnings if doubt else self.errors
-        found.append(SourceError(self.path, line, message))
+        messages = self.warnings if is_warning else self.errors
+        messages.append(SourceError(self.path, line, message))

@@ -1,18 +1,19 @@
-r"""
-# Two sources, side by side
+r"""Show the code of two sources side by side in a table, with the words that differ marked.
+
+# Comparing two sources
 
 A fenced block on a Markdown page names two sources, each as `file.py`, `file.py#Class` or
-`file.py#Class.method`; in its place stands a table of their code, with equal and similar lines in
-one row:
+`file.py#Class.method`:
 
     ```difference
     shapes/circle.py#Circle.area
     shapes/polygon.py#Polygon.area
     ```
 
-Docstrings, comments and blank lines are left out; a third line, `with: prose`, keeps the first two.
-Lines that differ have a sign in front of them, `-` on the left and `+` on the right, and the words
-that differ are marked. Without a style sheet it is still a table.
+The block becomes a table of their code, with equal and similar lines in one row. A line that
+differs begins with `-` on the left and `+` on the right, so the table can be read without a style
+sheet. Docstrings, comments and blank lines are omitted; a third line, `with: prose`, keeps
+docstrings and comments.
 """
 
 from __future__ import annotations
@@ -30,27 +31,26 @@ from markdown.preprocessors import Preprocessor
 from mkdocs_annotated.markdown.align import Span, align_lines, changed_words
 from mkdocs_annotated.markdown.context import RenderContext
 from mkdocs_annotated.markdown.math import fence_end
-from mkdocs_annotated.source.blocks import DEFINITIONS, copyable_code
+from mkdocs_annotated.source.blocks import copyable_code
 from mkdocs_annotated.source.code import Token, highlight, slice_tokens, to_html
 from mkdocs_annotated.source.parse import Module
-from mkdocs_annotated.source.scan import Line
+from mkdocs_annotated.source.scan import DEFINITIONS, Line, definition_span
 
 TABLE = '<table class="diff">'
 PROSE = "with: prose"
 
 
-# A module of the site, and the address of its page as seen from another one.
+# A module, and the address of its page relative to the page that compares it.
 ModulePage = tuple[Module, str]
 
 
 @dataclass(frozen=True)
 class Side:
-    r"""
-    One half of a comparison.
+    r"""One side of a comparison.
 
-    * `path`, `name` are what the author wrote before and behind the `#`
-    * `url` is the address of the page
-    * `lines` are those that are compared, `tokens` all of the file
+    * `path` and `name` are the parts of the source before and after the `#`
+    * `url` is the address of its page
+    * `lines` are the lines to compare, and `tokens` those of the whole file
     """
 
     path: str
@@ -61,12 +61,22 @@ class Side:
 
     @property
     def margin(self) -> int:
-        """The spaces that all lines share, which a narrow column can do without."""
+        """The number of spaces that all lines begin with; the table omits them."""
         return min((len(each.text) - len(each.text.lstrip(" ")) for each in self.lines), default=0)
 
 
 class DifferenceExtension(Extension):
-    """`draft` and `sources` are replaced for each page; a page of a module has no `sources`."""
+    r"""Python-Markdown extension for `difference` blocks.
+
+    * `context` is the page that is being rendered; the plugin sets it for each page
+    * `sources` are the modules that a page may compare, by path; `None` on the page of a module
+
+    >>> extension = DifferenceExtension()
+    >>> Markdown(extensions=[extension]).convert("~~~difference\na.py\nb.py\n~~~")
+    '<p></p>'
+    >>> print(extension.context.errors[0].message)
+    unknown module a.py; name a file of the source folders
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -74,11 +84,13 @@ class DifferenceExtension(Extension):
         self.sources: Mapping[str, ModulePage] | None = {}
 
     def extendMarkdown(self, md: Markdown) -> None:
-        # After white space is made regular (30), before formulas change the count of lines (28).
+        # After white space is normalised (30), before formulas change the number of lines (28).
         md.preprocessors.register(_ReplaceFences(md, self), "annotated_difference", 29)
 
 
 class _ReplaceFences(Preprocessor):
+    """Replaces `difference` blocks with tables."""
+
     def __init__(self, md: Markdown, owner: DifferenceExtension) -> None:
         super().__init__(md)
         self.markdown = md
@@ -89,50 +101,52 @@ class _ReplaceFences(Preprocessor):
         i = 0
         while i < len(lines):
             end = fence_end(lines, i)
-            # At the margin only, as for any fence in Python-Markdown.
+            # Fences in Python-Markdown begin at the margin.
             if end > i and re.fullmatch(r"(`{3,}|~{3,}) *difference *", lines[i]):
                 html = self.table(i, lines[i + 1 : end - 1])
-                # As many lines as before, so that mistakes further down keep their places.
+                # Keep the number of lines, so that errors further down keep theirs.
                 out[i:end] = ["", self.markdown.htmlStash.store(html), *[""] * (end - i - 2)]
             i = max(end, i + 1)
         return out
 
     def table(self, start: int, lines: list[str]) -> str:
-        """The table for a block that opens on line `start`; mistakes are noted, not raised."""
+        """Return the table of a block that opens on line `start`, and report its errors."""
         context, sources = self.owner.context, self.owner.sources
-        given = [(n, text.strip()) for n, text in enumerate(lines, start + 1) if text.strip()]
-        prose = [each for each in given if each[1] == PROSE]
-        named = [each for each in given if each[1] != PROSE]
+        written = [(n, text.strip()) for n, text in enumerate(lines, start + 1) if text.strip()]
+        prose = [each for each in written if each[1] == PROSE]
+        named = [each for each in written if each[1] != PROSE]
         if sources is None:
-            context.report(start, "a difference has its place on a Markdown page, not in a module")
+            context.report(start, "a difference block must be on a Markdown page, not in a module")
             return ""
-        if len(named) != 2 or len(prose) > 1:
-            count = len(named) if len(named) != 2 else f"{PROSE!r} {len(prose)} times"
-            context.report(start, f"a difference has two lines with a source each, got {count}")
+        if len(named) != 2:
+            context.report(start, f"a difference block must name 2 sources, got {len(named)}")
+            return ""
+        if len(prose) > 1:
+            message = f"a difference block may have {PROSE!r} once, got it {len(prose)} times"
+            context.report(start, message)
             return ""
         sides = []
         for n, text in named:
             path, _, name = text.partition("#")
             source = sources.get(path)
             if source is None:
-                context.report(n, f"there is no module {path} among the sources")
+                context.report(n, f"unknown module {path}; name a file of the source folders")
             elif name and definition_lines(source[0].source, name) is None:
-                context.report(n, f"{path} has no {name}")
+                context.report(n, f"{path} does not define {name}")
             else:
                 sides.append(make_side(path, name, source, prose=bool(prose)))
         return render_table(sides[0], sides[1]) if len(sides) == 2 else ""
 
 
 def definition_lines(source: str, name: str) -> tuple[int, int] | None:
-    """The first and last line of a definition with its decorators; `None` if there is none."""
+    """Return the first and last line of a definition, decorators included, or `None`."""
 
     def walk(node: ast.AST, outer: str) -> Iterator[tuple[int, int]]:
         for child in ast.iter_child_nodes(node):
             inner = outer
             if isinstance(child, DEFINITIONS):
                 if outer + child.name == name:
-                    first = min([child.lineno, *(each.lineno for each in child.decorator_list)])
-                    yield first, child.end_lineno or child.lineno
+                    yield definition_span(child)
                 inner = f"{outer}{child.name}."
             if inner == outer or name.startswith(inner):
                 yield from walk(child, inner)
@@ -141,26 +155,28 @@ def definition_lines(source: str, name: str) -> tuple[int, int] | None:
 
 
 def make_side(path: str, name: str, source: ModulePage, *, prose: bool = False) -> Side:
-    """Raises `ValueError` for a name that is not defined there."""
+    """Return one side of a comparison.
+
+    Raises `ValueError` if the module does not define `name`.
+    """
     module, url = source
     text = module.source
     texts = text.split("\n")
     found = definition_lines(text, name) if name else (1, len(texts))
     if found is None:
-        raise ValueError(f"{path} has no {name}")
-    # Of the rows of the page, the code; of that, what stands before a comment.
-    coded = {line.number for row in module.rows for line in row.code}
-    bare = copyable_code(text).lines
+        raise ValueError(f"{path} does not define {name}")
+    code_lines = {line.number for row in module.rows for line in row.code}
+    without_comments = copyable_code(text).lines
     lines = []
     for n in range(found[0], found[1] + 1):
-        line = texts[n - 1] if prose else bare[n - 1] if n in coded else None
+        line = texts[n - 1] if prose else without_comments[n - 1] if n in code_lines else None
         if line and line.strip():
             lines.append(Line(n, line))
     return Side(path, name, url, tuple(lines), highlight(text))
 
 
 def render_table(left: Side, right: Side) -> str:
-    """The table of two sides."""
+    """Return the HTML table of two sides."""
     sides = (left, right)
     heads = [_head(side, sign) for side, sign in zip(sides, "-+", strict=True)]
     out = [f"{TABLE}<thead><tr>", *heads, '</tr></thead><tbody class="code">']
@@ -183,7 +199,7 @@ def render_table(left: Side, right: Side) -> str:
 
 
 def remove_tables(html: str) -> str:
-    """A page without its differences: a search finds the code where it stands."""
+    """Remove the tables from a page, so that a search finds code only on its own page."""
     return re.sub(TABLE + r".*?</table>", "", html, flags=re.DOTALL)
 
 

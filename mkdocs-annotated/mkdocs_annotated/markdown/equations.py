@@ -1,13 +1,13 @@
-r"""
+r"""Find the symbols of a paper in the MathML of a page.
+
 # Symbols in equations
 
-A symbol is found in an equation by its tree, never by its text: the Z of $\tilde{Z}$ and of $Z_1$
-is another letter than $Z$, the W of $f_{W,b}$ is the same as $W$. The tree of a larger symbol wins
-over what it is made of, except that its indices are still searched.
+A symbol is found by its tree, not by its text. The Z of $\tilde{Z}$ and of $Z_1$ is another symbol
+than $Z$, but the W of $f_{W,b}$ is $W$. If a larger tree is a symbol, its parts are not searched,
+except its indices.
 
-Without being told, a letter under an accent, with a prime or with a number as its index is a letter
-of its own, and is not searched. Letters as indices say which entry is meant: the $W$ of $W_{ij}$ is
-$W$.
+A letter with an accent, a prime or a number as index is a symbol of its own: $Z$ is not found in
+$Z_1$. A letter as index selects an entry: $W$ is found in $W_{ij}$.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Structure = tuple["str | Structure", ...]
 
 @dataclass
 class MathNode:
-    """An element of a formula; `at` is where its attributes may be added in the text."""
+    """An element of a formula; `at` is the position in the text where attributes can be added."""
 
     tag: str
     at: int
@@ -37,7 +37,7 @@ class MathNode:
     children: list[MathNode] = field(default_factory=list)
 
     def structure(self) -> Structure:
-        """The tree without attributes and without groups of one, which only LaTeX knows."""
+        """Return the tree without attributes, space, and groups of one element."""
         inner = [child for child in self.children if child.tag != "mspace"]
         if self.tag == "mrow" and len(inner) == 1:
             return inner[0].structure()
@@ -45,7 +45,7 @@ class MathNode:
 
 
 def parse_mathml(mathml: str) -> MathNode:
-    """Raises `ValueError` for text that is not one balanced element."""
+    """Parse MathML. Raises `ValueError` if the text is not one balanced element."""
     top = MathNode("", 0)
     stack = [top]
     for piece in PIECE.finditer(mathml):
@@ -55,7 +55,7 @@ def parse_mathml(mathml: str) -> MathNode:
             if len(stack) < 2 or stack.pop().tag != piece["tag"]:
                 raise ValueError(f"unbalanced {piece[0]}")
         else:
-            # An upright W is another letter than a slanted one, and only an attribute says so.
+            # An upright W is another symbol than an italic one.
             upright = "-upright" if "mathvariant" in piece[0] else ""
             node = MathNode(piece["tag"], piece.end("tag"), variant=upright)
             stack[-1].children.append(node)
@@ -67,7 +67,11 @@ def parse_mathml(mathml: str) -> MathNode:
 
 
 def symbol_structure(mathml: str) -> Structure | None:
-    """The shape of a formula that is a single symbol, else nothing."""
+    """Return the structure of a formula that is one symbol, or `None`.
+
+    >>> symbol_structure("<math><mi>W</mi></math>")
+    ('mi', 'W')
+    """
     parts = [child for child in parse_mathml(mathml).children if child.tag != "mspace"]
     if len(parts) != 1 or (parts[0].tag == "mrow" and len(parts[0].structure()) > 3):
         return None
@@ -75,20 +79,19 @@ def symbol_structure(mathml: str) -> Structure | None:
 
 
 def mark_symbols(html: str, symbols: Mapping[Structure, str], seen: Callable[[str], object]) -> str:
-    r"""
-    Puts `data-s` on the symbols in all equations of a page.
+    r"""Add `data-s` with the symbol's id to the symbols in all equations of a page.
 
-    * `symbols` gives the id for each shape
-    * `seen` is called with the id of each symbol that was found
+    * `symbols` holds the id of each structure
+    * `seen` is called with the id of each symbol that is found
     """
     if not symbols:
         return html
 
-    def one(formula: re.Match[str]) -> str:
+    def mark_formula(formula: re.Match[str]) -> str:
         text = formula[0]
         try:
             root = parse_mathml(text)
-        except ValueError:  # not ours: somebody wrote it as HTML
+        except ValueError:  # an author wrote it as HTML
             return text
         out: list[str] = []
         at = 0
@@ -98,15 +101,15 @@ def mark_symbols(html: str, symbols: Mapping[Structure, str], seen: Callable[[st
             seen(symbol)
         return "".join(out) + text[at:]
 
-    return FORMULA.sub(one, html)
+    return FORMULA.sub(mark_formula, html)
 
 
 def _find(node: MathNode, symbols: Mapping[Structure, str]) -> Iterator[tuple[MathNode, str]]:
-    # A group around one thing has the shape of the thing, which is the smaller box to light.
+    # A group of one element has the structure of the element: mark the element.
     symbol = None if node.tag == "mrow" else symbols.get(node.structure())
     children = node.children
     if symbol is None and node.tag == "msubsup":
-        # $Z_1^\top$ is $Z_1$ with something on top, in one element.
+        # $Z_1^\top$ contains $Z_1$, but MathML has one element for both scripts.
         parts = [child.structure() for child in children[:2]]
         symbol = symbols.get(("msub", "", *parts))
     if symbol is not None:
@@ -119,8 +122,9 @@ def _find(node: MathNode, symbols: Mapping[Structure, str]) -> Iterator[tuple[Ma
 
 
 def _is_decorated(node: MathNode) -> bool:
+    """Return whether an accent, a prime or a number makes a letter a symbol of its own."""
     if node.tag in ACCENTS:
-        # Limits of a sum, and what a brace explains, stand in the same elements.
+        # The limits of a sum and the text of a brace have the same elements.
         base, above = node.children[0], node.children[-1]
         return base.tag != "mo" and above.tag == "mo" and above.text.strip() not in BRACES
     if node.tag in SCRIPTS and node.children[0].tag != "mo":

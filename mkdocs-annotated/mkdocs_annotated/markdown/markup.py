@@ -1,9 +1,10 @@
-r"""
-# What else Markdown must do here
+r"""Make Markdown behave as on code hosts, and reject HTML that could run a script.
 
-Authors of comments write the Markdown they know from code hosts: a list may follow a line of text
-at once, and links name files as they lie on disk. And a comment is not a web page: its HTML is
-shown, not obeyed, so that a page made from somebody's package runs nothing of theirs.
+# Lists, links and unsafe HTML
+
+A list may follow a line of text without a blank line, and links name files by their path. Comments
+are not trusted: their HTML is shown as text, so that a page made from a package runs none of its
+scripts.
 """
 
 from __future__ import annotations
@@ -28,7 +29,17 @@ ALLOWED_SCHEMES = frozenset(("", "http", "https", "mailto"))
 
 
 class MarkupExtension(Extension):
-    """`draft` is replaced for each document."""
+    r"""Python-Markdown extension for lists, links, row anchors, wide tables and unsafe HTML.
+
+    * `context` is the page that is being rendered; the plugin sets it for each page
+
+    >>> print(Markdown(extensions=[MarkupExtension()]).convert("Two:\n* a\n* b"))
+    <p>Two:</p>
+    <ul>
+    <li>a</li>
+    <li>b</li>
+    </ul>
+    """
 
     def __init__(self, context: RenderContext | None = None) -> None:
         super().__init__()
@@ -39,17 +50,17 @@ class MarkupExtension(Extension):
             md.preprocessors.deregister("html_block", strict=False)
             md.inlinePatterns.deregister("html", strict=False)
             md.treeprocessors.register(_RejectUnsafe(md, self.context), "annotated_refuse", 3)
-        # After fences are taken out (25), so that no line of code is met.
+        # After fences are extracted (25).
         md.preprocessors.register(_ListsAfterText(md), "annotated_lists", 24)
-        # Before the table of contents gives its names (5), so that ours are taken.
+        # Before the table of contents chooses ids (5), so that definitions keep theirs.
         md.treeprocessors.register(_RowAnchors(md, self.context), "annotated_names", 6)
-        # Before the builder checks links (0).
+        # Before MkDocs checks links (0).
         md.treeprocessors.register(_Links(md, self.context), "annotated_links", 4)
         md.treeprocessors.register(_Tables(md), "annotated_tables", 2)
 
 
 class _ListsAfterText(Preprocessor):
-    """Python-Markdown wants a blank line before a list, most authors leave none."""
+    """Adds the blank line before a list that Python-Markdown needs and most authors omit."""
 
     def run(self, lines: list[str]) -> list[str]:
         out: list[str] = []
@@ -64,7 +75,7 @@ class _ListsAfterText(Preprocessor):
         return out
 
     def interrupts(self, margin: str, block: list[str], out: list[str]) -> bool:
-        """True if the lines above are a plain paragraph with the same margin."""
+        """Return whether the lines above are a plain paragraph with the same margin."""
         if not block or any(ANY_ITEM.match(line) for line in block):
             return False
         last = block[-1]
@@ -72,7 +83,7 @@ class _ListsAfterText(Preprocessor):
             return False
         if len(margin) < 4:
             return True
-        # Deeper text is code, unless a list item or an admonition above it says otherwise.
+        # Deeper text is code, unless it belongs to a list item, an admonition or a footnote.
         for line in reversed(out):
             if line.strip() and len(line) - len(line.lstrip()) < len(margin):
                 return bool(ANY_ITEM.match(line) or re.match(r" *(?:!!! |\[\^)", line))
@@ -80,7 +91,7 @@ class _ListsAfterText(Preprocessor):
 
 
 class _RowAnchors(Treeprocessor):
-    """Puts the names defined in a row into its marker, where the table of contents sees them."""
+    """Adds the names defined in a row to its marker, so that headings get other ids."""
 
     def __init__(self, md: Markdown, context: RenderContext) -> None:
         super().__init__(md)
@@ -95,6 +106,8 @@ class _RowAnchors(Treeprocessor):
 
 
 class _Links(Treeprocessor):
+    """Resolves the addresses of links and images."""
+
     def __init__(self, md: Markdown, context: RenderContext) -> None:
         super().__init__(md)
         self.context = context
@@ -108,7 +121,7 @@ class _Links(Treeprocessor):
 
 
 class _RejectUnsafe(Treeprocessor):
-    """Stops at attributes and addresses that would run a script."""
+    """Reports attributes and addresses that could run a script."""
 
     def __init__(self, md: Markdown, context: RenderContext) -> None:
         super().__init__(md)
@@ -128,14 +141,14 @@ class _RejectUnsafe(Treeprocessor):
         if key.startswith("on") or (key == "style" and "(" in value):
             self.context.report(start, f"the attribute {key} is not allowed in a comment")
         elif key in ("href", "src") and AMP_SUBSTITUTE not in value:
-            # Browsers drop white space and decode entities before they look at the scheme.
+            # Browsers remove white space and decode entities before they read the scheme.
             url = re.sub(r"[\s\x00-\x1f]", "", html.unescape(value))
             if _scheme(url) not in ALLOWED_SCHEMES:
                 self.context.report(start, f"the link {value} is not allowed in a comment")
 
 
 class _Tables(Treeprocessor):
-    """A wide table scrolls inside itself, not the page."""
+    """Puts tables into a box that scrolls, so that a wide table does not widen the page."""
 
     def run(self, root: etree.Element) -> None:
         for parent in list(root.iter()):
@@ -155,7 +168,7 @@ def _scheme(url: str) -> str:
 
 
 def row_of_marker(element: etree.Element, context: RenderContext) -> int | None:
-    """The number of the row that a marker paragraph announces."""
+    """Return the number of the row after a marker paragraph, or `None` for another element."""
     text = (element.text or "").strip()
     if context.marker and element.tag == "p" and text.startswith(f"{context.marker}x"):
         number = text[len(context.marker) + 1 :]

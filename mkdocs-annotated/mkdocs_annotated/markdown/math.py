@@ -1,13 +1,15 @@
-r"""
+r"""Turn LaTeX in Markdown into MathML while the page is built.
+
 # LaTeX to MathML
 
-`$Z = \sigma(XU)$` and `$$...$$` become MathML while the page is built, so that equations need no
-script, are read by screen readers, and stay in place without a network. LaTeX that cannot be
-rendered is a mistake with file and line, never red text on a page.
+`$Z = \sigma(XU)$` is an inline formula, `$$...$$` a display formula. MathML needs no script and no
+network, and screen readers can read it. LaTeX that cannot be rendered is an error with file and
+line.
 
-Formulas are taken out before any other Markdown rule sees them: a `_` in one is no emphasis and
-a `|` no table cell. Code is left alone, and so are prices and shell variables: a dollar sign opens
-a formula only before ink, and closes one only after ink and not before a digit or a capital.
+Formulas are extracted before any other Markdown rule runs, so `_` in a formula is not emphasis and
+`|` does not split a table cell. Code, prices and shell variables are left alone: there must be no
+space after the opening dollar sign or before the closing one, and no digit, capital letter or
+underscore after the closing one.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from math_core import LatexError, LatexToMathML
 from mkdocs_annotated.markdown.context import RenderContext
 
 CONVERTER = LatexToMathML(fancy_error=False)
-# The converter takes twice as long for each bracket that stays open: a second at 26.
+# The converter's time doubles with each open bracket; 26 take a second.
 MAX_OPEN_BRACKETS = 16
 NUMBERED = re.compile(r"\\(begin|end)\{(align|gather|equation|multline|alignat|flalign)\}")
 OPENING_FENCE = re.compile(r"\s*(?P<mark>`{3,}|~{3,})(?P<info>[^`]*)$")
@@ -35,10 +37,13 @@ LIST_ITEM = re.compile(r"\s*(?:[*+-]|\d+\.)\s")
 
 
 def to_mathml(latex: str, *, display: bool) -> str:
-    r"""
-    One formula as a `<math>` element that carries its LaTeX in `data-latex`.
+    r"""Return a formula as a `<math>` element with its LaTeX in `data-latex`.
 
-    Raises `ValueError` with the reason if it cannot be rendered.
+    >>> to_mathml("x", display=False)
+    '<math data-latex="x"><mi>x</mi></math>'
+
+    Raises `ValueError` if the formula is empty, leaves more than 16 brackets open, or is LaTeX that
+    the converter cannot parse.
     """
     latex = latex.strip()
     if not latex:
@@ -48,7 +53,7 @@ def to_mathml(latex: str, *, display: bool) -> str:
         depth = depth + 1 if bracket in "[({" else max(0, depth - 1)
     if depth > MAX_OPEN_BRACKETS:
         raise ValueError(
-            f"the formula must close all but {MAX_OPEN_BRACKETS} brackets, got {depth} open"
+            f"a formula may leave at most {MAX_OPEN_BRACKETS} brackets open, got {depth}"
         )
     try:
         mathml = CONVERTER.convert_with_local_state(
@@ -57,18 +62,18 @@ def to_mathml(latex: str, *, display: bool) -> str:
     except LatexError as error:
         reason = re.sub(r"^\d+:\s*", "", str(error))
         raise ValueError(f"{reason} In: {' '.join(latex.split())}") from error
-    # Firefox draws the circled dot as large as a sum.
+    # Without `largeop`, Firefox draws these operators as large as a sum.
     mathml = re.sub(r"<mo([^>]*)>([⊙⊗⊕])</mo>", r'<mo largeop="false"\1>\2</mo>', mathml)
     carried = html.escape(" ".join(latex.split()), quote=True)
     return mathml.replace("<math", f'<math data-latex="{carried}"', 1)
 
 
 def _tidy(latex: str, *, display: bool) -> str:
-    # A `\\` before the end of an environment opens one more, empty line.
+    # Remove a `\\` before the end of an environment, which would add an empty line.
     latex = re.sub(r"\\\\\s*(?=\\end\{)", " ", latex)
     latex = re.sub(r"(?<!\\)\\\\\s*$", "", latex)
     if r"\tag" not in latex:
-        # Numbers that nobody gave would differ from those of the paper.
+        # Do not number equations automatically: the numbers would differ from the paper's.
         return NUMBERED.sub(r"\\\1{\2*}", latex)
     if display and r"\begin{" not in latex:
         return rf"\begin{{equation}}{latex}\end{{equation}}"
@@ -76,7 +81,13 @@ def _tidy(latex: str, *, display: bool) -> str:
 
 
 class MathExtension(Extension):
-    """Formulas in Markdown; `draft` is replaced for each document."""
+    """Python-Markdown extension for formulas.
+
+    * `context` is the page that is being rendered; the plugin sets it for each page
+
+    >>> Markdown(extensions=[MathExtension()]).convert("Let $x$.")
+    '<p>Let <math data-latex="x"><mi>x</mi></math>.</p>'
+    """
 
     def __init__(self, context: RenderContext | None = None) -> None:
         super().__init__()
@@ -85,14 +96,16 @@ class MathExtension(Extension):
     def extendMarkdown(self, md: Markdown) -> None:
         found: dict[str, str] = {}
         md.ESCAPED_CHARS = [*md.ESCAPED_CHARS, "$"]
-        # After white space is made regular (30), before fences are taken out (25).
+        # After white space is normalised (30), before fences are extracted (25).
         md.preprocessors.register(_ExtractFormulas(md, self.context, found), "annotated_math", 28)
-        # Before indented code is coloured (30), and after inline patterns (20).
+        # Before code highlighting (30), and again after inline patterns (20).
         md.treeprocessors.register(_RestoreSource(md, found), "annotated_math_blocks", 35)
         md.treeprocessors.register(_RestoreSource(md, found), "annotated_math_spans", 15)
 
 
 class _ExtractFormulas(Preprocessor):
+    """Replaces formulas with placeholders, which Python-Markdown fills in at the end."""
+
     def __init__(self, md: Markdown, context: RenderContext, found: dict[str, str]) -> None:
         super().__init__(md)
         self.markdown = md
@@ -106,7 +119,7 @@ class _ExtractFormulas(Preprocessor):
         return out
 
     def block(self, start: int, text: str) -> str:
-        """Replaces the formulas of one paragraph, which starts at line `start`."""
+        """Replace the formulas of a paragraph that starts at document line `start`."""
         out: list[str] = []
         at = 0
         while at < len(text):
@@ -123,7 +136,10 @@ class _ExtractFormulas(Preprocessor):
         return "".join(out) + text[at:]
 
     def after(self, start: int, text: str, at: int, mark: str, out: list[str]) -> int:
-        """Handles what begins at `at`, appends it to `out`, and returns where it ends."""
+        """Append the escape, code span or formula at `at` to `out`; return the position after it.
+
+        Return `at` if there is none.
+        """
         if mark == "\\":
             out.append(text[at : at + 2])
             return at + 2
@@ -139,7 +155,7 @@ class _ExtractFormulas(Preprocessor):
             if closing is None:
                 if not text[text.rfind("\n", 0, at) + 1 : at].strip("> \t"):
                     self.context.report(
-                        line, "the formula opened by $$ here is not closed before a blank line"
+                        line, "the formula opened by $$ must be closed by $$ before a blank line"
                     )
                 return at
             latex = _unquoted(text, at, text[at + 2 : closing.start()])
@@ -157,16 +173,17 @@ class _ExtractFormulas(Preprocessor):
         return at
 
     def formula(self, line: int, latex: str, source: str, *, display: bool) -> str:
+        """Render a formula and return its placeholder."""
         try:
             mathml = to_mathml(latex, display=display)
         except ValueError as error:
             lenient = self.context.lenient
-            self.context.report(line, f"LaTeX cannot be rendered: {error}", doubt=lenient)
+            self.context.report(line, f"LaTeX cannot be rendered: {error}", is_warning=lenient)
             if not lenient:
                 return ""
             mathml = f"<code>{html.escape(source, quote=False)}</code>"
         if display:
-            # A span may stand inside a paragraph or a list item, where a div may not.
+            # A paragraph may contain a span, but no div.
             mathml = f'<span class="eq" tabindex="0">{mathml}</span>'
         placeholder = self.markdown.htmlStash.store(mathml)
         self.found[placeholder] = source
@@ -174,7 +191,7 @@ class _ExtractFormulas(Preprocessor):
 
 
 class _RestoreSource(Treeprocessor):
-    """Indented code and attributes get their dollar signs back."""
+    """Puts the LaTeX source back into indented code and attributes."""
 
     def __init__(self, md: Markdown, found: dict[str, str]) -> None:
         super().__init__(md)
@@ -195,7 +212,7 @@ class _RestoreSource(Treeprocessor):
 
 
 def _unquoted(text: str, at: int, latex: str) -> str:
-    """Inside a quotation each line of a formula begins with the quotation's own mark."""
+    """Remove the `>` of a quotation from the lines of a formula."""
     margin = text[text.rfind("\n", 0, at) + 1 : at]
     depth = margin.count(">")
     if depth and not margin.strip("> \t"):
@@ -204,7 +221,7 @@ def _unquoted(text: str, at: int, latex: str) -> str:
 
 
 def _blocks(lines: list[str]) -> Iterator[tuple[int, list[str], bool]]:
-    """Paragraphs, and between them fenced code and blank lines, which hold no formulas."""
+    """Yield start, lines and whether they may hold formulas: paragraphs may, fenced code not."""
     i = 0
     while i < len(lines):
         start = i
@@ -216,18 +233,19 @@ def _blocks(lines: list[str]) -> Iterator[tuple[int, list[str], bool]]:
             yield start, [lines[i]], False
             i += 1
         else:
-            odd = False  # inside a display formula, where a line may begin with a minus
+            in_display = False
             while i < len(lines) and lines[i].strip() and fence_end(lines, i) == i:
-                # Each item of a list is a block: a formula does not run into the next one.
-                if i > start and not odd and LIST_ITEM.match(lines[i]):
+                # Inline formulas do not continue into the next list item. In a display formula a
+                # line may begin with a minus.
+                if i > start and not in_display and LIST_ITEM.match(lines[i]):
                     break
-                odd ^= lines[i].count("$$") % 2 == 1
+                in_display ^= lines[i].count("$$") % 2 == 1
                 i += 1
             yield start, lines[start:i], True
 
 
 def fence_end(lines: list[str], i: int) -> int:
-    """The line after the fence that opens on line `i`, or `i` if none does."""
+    """Return the line after the fenced block that opens on line `i`, or `i` if none does."""
     opening = OPENING_FENCE.match(lines[i])
     if opening:
         for j in range(i + 1, len(lines)):

@@ -1,10 +1,11 @@
-r"""
-# Prose of all rows as one document
+r"""Join the prose of all rows into one Markdown document, and split its HTML into rows again.
 
-Rendering each row by itself would cut footnotes from their references and headings from the
-table of contents. So the prose of a whole module becomes one Markdown document, with a marker
-paragraph before each row; afterwards the HTML is split at the markers again. A marker that went
-missing means that a row opened something it did not close, and the build stops there.
+# Prose of a module
+
+Footnotes and the table of contents need the whole page, so the rows cannot be rendered one by one.
+The prose of a module becomes one document with a marker paragraph before each row. Afterwards the
+HTML is split at the markers. If a marker is missing, a row left something open, and the build stops
+with its line.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from mkdocs_annotated.source.parse import Module
 from mkdocs_annotated.source.scan import Line
 
 HEADING = re.compile(r"(#{1,6})[ \t]+(.*?)[ \t]*#*$")
-# As Python-Markdown reads it: an opening fence at the margin with at most a language behind it.
+# As in Python-Markdown, a fence opens at the margin, with at most a language after it.
 FENCE = re.compile(r"(~{3,}|`{3,})[ ]*(?:\{[^\n]*\}|\.?[\w#.+-]*[ ]*(?:hl_lines=.*)?)$")
 TOO_DEEP = re.compile(r"(?:[ \t]*(?:[*+>-]|\d+\.)[ \t]+){40}")
 VOID = frozenset(
@@ -30,9 +31,11 @@ VOID = frozenset(
 
 @dataclass(frozen=True)
 class Document:
-    r"""
-    * `lines` holds, for each line of `markdown`, the line of the source file it came from
-    * `starts` holds the index into `lines` at which each row begins
+    r"""The Markdown of a module, with the origin of its lines.
+
+    * `source_lines` holds, for each line of `markdown`, its line in the source file
+    * `marker` begins the paragraph before each row
+    * `row_starts` holds the index into `source_lines` at which each row begins
     """
 
     path: str
@@ -43,25 +46,25 @@ class Document:
     row_starts: tuple[int, ...]
 
     def first_line(self, row: int) -> int:
-        """The source line at which the prose of a row begins."""
+        """Return the line of the file at which the prose of a row begins."""
         return self.source_lines[self.row_starts[max(0, row)]] if self.row_starts else 1
 
 
 @dataclass(frozen=True)
 class RenderedRows:
-    """The HTML of each row, and what belongs to no row: the footnotes."""
+    """The HTML of each row, and that of the footnotes, which are below the last row."""
 
     rows: tuple[str, ...]
     footnotes: str
 
 
 def join_rows(module: Module, name: str, path: str) -> Document:
-    r"""
-    Joins the prose of all rows.
+    r"""Join the prose of all rows.
 
-    * `name` is the dotted name of the module, its title where no heading gives one
+    * `name` is the dotted name of the module, which is the title if there is no heading
 
-    Raises `SourceError` for a code fence that its own row does not close.
+    Raises `SourceError` for a code fence that its row does not close, and for lists or quotations
+    nested 40 levels deep.
     """
     marker = "row" + hashlib.sha256(module.source.encode("utf-8", "surrogatepass")).hexdigest()[:12]
     out: list[Line] = []
@@ -78,7 +81,7 @@ def join_rows(module: Module, name: str, path: str) -> Document:
         _check_depth(row.prose, path)
         for line in _doctests_as_code(row.prose):
             if line == heading:
-                # One page has one title, whatever its depth in the docstring.
+                # The title is the only `<h1>`, whatever its level in the docstring.
                 line = Line(line.number, "# " + line.text.lstrip("#").lstrip())
             out.append(line)
         out.append(Line(out[-1].number, ""))
@@ -95,38 +98,36 @@ def join_rows(module: Module, name: str, path: str) -> Document:
 
 
 def split_rows(html: str, doc: Document) -> RenderedRows:
-    """
-    Cuts the rendered document at its markers.
+    """Split the rendered document at its markers.
 
-    Raises `SourceError`, naming the row that swallowed a marker or left an element open.
+    Raises `SourceError` with the line of a row that hides the marker after it, or that leaves an
+    HTML element open.
     """
     parts = re.split(rf"<p>{doc.marker}x(\d+)(?:<span id=\"[^\"]*\"></span>)*</p>\n?", html)
-    seen = [int(n) for n in parts[1::2]]
+    found = [int(n) for n in parts[1::2]]
     expected = list(range(len(doc.row_starts) + 1))
-    if seen != expected:
-        lost = next((i for i in expected if i >= len(seen) or seen[i] != i), 0)
-        raise SourceError(
-            doc.path, doc.first_line(lost - 1), "the Markdown of this row does not end with the row"
-        )
+    if found != expected:
+        missing = next((i for i in expected if i >= len(found) or found[i] != i), 0)
+        message = "the Markdown of this row continues into the next row"
+        raise SourceError(doc.path, doc.first_line(missing - 1), message)
     pieces = parts[2::2]
     for i, piece in enumerate(pieces[:-1]):
-        wrong = _unbalanced(piece)
-        if wrong:
-            raise SourceError(
-                doc.path, doc.first_line(i), f"the HTML of this row is cut open: {wrong}"
-            )
+        reason = _unbalanced(piece)
+        if reason:
+            message = f"the HTML of this row is not balanced: {reason}"
+            raise SourceError(doc.path, doc.first_line(i), message)
     return RenderedRows(tuple(piece.strip() for piece in pieces[:-1]), pieces[-1].strip())
 
 
 def plain_text(heading: str) -> str:
-    """A heading without its mark-up, for places that show text only."""
+    """Return a heading without its markup, for places that show plain text."""
     text = HEADING.sub(r"\2", heading)
     text = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", text)
     return re.sub(r"[`*$]|\\(?=[A-Za-z])", "", text).strip()
 
 
 def _first_heading(module: Module) -> Line | None:
-    """The first heading of the first row that has prose, outside of code fences."""
+    """Return the first heading of the first row with prose; skip fenced code."""
     for row in module.rows:
         fence = ""
         for line in row.prose:
@@ -143,6 +144,7 @@ def _first_heading(module: Module) -> Line | None:
 
 
 def _check_fences(prose: Sequence[Line], path: str) -> None:
+    """Raise `SourceError` for a fence that is not closed in its row."""
     fence: Line | None = None
     mark = ""
     for line in prose:
@@ -156,14 +158,14 @@ def _check_fences(prose: Sequence[Line], path: str) -> None:
 
 
 def _check_depth(prose: Sequence[Line], path: str) -> None:
-    """Markdown calls itself for each level, and Python allows only so many calls."""
+    """Python-Markdown recurses for each level, so reject deep nesting before it does."""
     for line in prose:
         if TOO_DEEP.match(line.text):
-            raise SourceError(path, line.number, "lists and quotations are nested too deep")
+            raise SourceError(path, line.number, "lists and quotations are nested too deeply")
 
 
 def _doctests_as_code(prose: Sequence[Line]) -> list[Line]:
-    """To Markdown `>>> f(1)` is a quotation of a quotation; indented, it is code."""
+    """Indent doctests, because Markdown reads `>>>` as three quotation marks."""
     out: list[Line] = []
     inside = fenced = False
     for line in prose:
@@ -178,29 +180,32 @@ def _doctests_as_code(prose: Sequence[Line]) -> list[Line]:
 
 
 class _TagBalance(HTMLParser):
+    """Checks that every element is closed in order."""
+
     def __init__(self) -> None:
         super().__init__()
         self.open: list[str] = []
-        self.wrong = ""
+        self.error = ""
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if tag not in VOID:
             self.open.append(tag)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """An element that closes itself leaves nothing open."""
+        """Ignore elements that close themselves."""
 
     def handle_endtag(self, tag: str) -> None:
-        if tag in VOID or self.wrong:
+        if tag in VOID or self.error:
             return
         if self.open and self.open[-1] == tag:
             self.open.pop()
         else:
-            self.wrong = f"</{tag}> without <{tag}>"
+            self.error = f"</{tag}> without <{tag}>"
 
 
 def _unbalanced(html: str) -> str:
+    """Return why the elements of `html` are not balanced, or an empty string."""
     balance = _TagBalance()
     balance.feed(html)
     balance.close()
-    return balance.wrong or (f"<{balance.open[-1]}> is not closed" if balance.open else "")
+    return balance.error or (f"<{balance.open[-1]}> is not closed" if balance.open else "")

@@ -1,9 +1,9 @@
-r"""
+r"""Turn names in backticks into links to their definitions.
+
 # Names in prose
 
-A name in backticks becomes a link to where it is defined, if it means exactly one thing there; all
-other code stays as it is. The addresses are those of Markdown files, so that the builder checks
-and rewrites them like any link that an author wrote.
+A name becomes a link if it has exactly one meaning where it is written. Other code stays as it is.
+The links lead to Markdown files, so MkDocs checks and rewrites them like an author's links.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from markdown.treeprocessors import Treeprocessor
 from mkdocs_annotated.markdown.context import RenderContext
 from mkdocs_annotated.markdown.markup import row_of_marker
 
-HEADINGS = frozenset(("a", "pre", "h1", "h2", "h3", "h4", "h5", "h6"))
+SKIPPED_TAGS = frozenset(("a", "pre", "h1", "h2", "h3", "h4", "h5", "h6"))
 
 
 def no_link(text: str, row: int) -> str:
@@ -26,7 +26,16 @@ def no_link(text: str, row: int) -> str:
 
 
 class ReferenceExtension(Extension):
-    """`draft` is replaced for each document; `refer` gives the address of a name in a row."""
+    """Python-Markdown extension for names in backticks.
+
+    * `context` is the page that is being rendered; the plugin sets it for each page
+    * `resolve` returns the address of a name in a row, or an empty string
+
+    >>> extension = ReferenceExtension()
+    >>> extension.resolve = lambda name, row: "circle.md#Circle" if name == "Circle" else ""
+    >>> Markdown(extensions=[extension]).convert("A `Circle`.")
+    '<p>A <a href="circle.md#Circle"><code>Circle</code></a>.</p>'
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -34,7 +43,7 @@ class ReferenceExtension(Extension):
         self.resolve: Callable[[str, int], str] = no_link
 
     def extendMarkdown(self, md: Markdown) -> None:
-        # After the links of authors are resolved (4), before the builder checks them all (0).
+        # After the links of authors are resolved (4), before MkDocs checks all links (0).
         md.treeprocessors.register(_References(md, self), "annotated_references", 3.5)
 
 
@@ -48,14 +57,14 @@ class _References(Treeprocessor):
         for element in list(root):
             number = row_of_marker(element, self.extension.context)
             row = row if number is None else number
-            self.inside(element, row)
+            self.link_names(element, row)
 
-    def inside(self, parent: etree.Element, row: int) -> None:
-        if parent.tag in HEADINGS:
+    def link_names(self, parent: etree.Element, row: int) -> None:
+        if parent.tag in SKIPPED_TAGS:
             return
         for i, child in enumerate(list(parent)):
             if child.tag != "code" or not child.text or len(child):
-                self.inside(child, row)
+                self.link_names(child, row)
                 continue
             address = self.extension.resolve(child.text, row)
             if address:

@@ -1,77 +1,79 @@
-r"""
-# Blocks to take away
+r"""Remove the comments from code, so that readers can copy a class or function.
 
-A reader who takes a class into a project of their own wants its code and its docstrings, but not
-the prose that explains it line by line. The page holds docstrings only as rendered text, so the
-source without its comments lies beside it, in a script that a page loads when somebody copies.
+# Code that readers copy
+
+A reader who copies a class wants its code and docstrings, but not the comments that explain it line
+by line. The page holds docstrings only as rendered text. The source without comments is therefore a
+script of its own, which a page loads when somebody copies:
 
     annotatedBlocks = [[line or null, ...], [[first, last], ...]]
 
-A line is null where a comment was all of it. The spans are those of classes and functions with
-their decorators, in the order of the source. Indents stay as they are: moving a method to the left
-would change its docstring.
+A line is `null` if it held only a comment. The spans are those of classes and functions with their
+decorators, in source order. Indents are kept, because dedenting a method would change its
+docstring.
 """
 
 from __future__ import annotations
 
 import ast
-import io
 import json
 import tokenize
 from dataclasses import dataclass
 
 from mkdocs_annotated.source.files import SourceFile
-from mkdocs_annotated.source.scan import STRING_ENDS, STRING_STARTS
-
-DEFINITIONS = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+from mkdocs_annotated.source.scan import (
+    DEFINITIONS,
+    STRING_ENDS,
+    STRING_STARTS,
+    definition_span,
+    source_tokens,
+)
 
 
 @dataclass(frozen=True)
 class CopyableCode:
-    """`spans` count lines from one, both ends included."""
+    """A module without comments, and the first and last line of each class and function."""
 
     lines: tuple[str | None, ...]
     spans: tuple[tuple[int, int], ...]
 
     def text(self, first: int, last: int) -> str:
-        """What a reader gets: the lines of a span that are more than a comment."""
+        """Return lines `first` to `last`, without lines that held only a comment."""
         return "".join(f"{line}\n" for line in self.lines[first - 1 : last] if line is not None)
 
 
 def copyable_code(source: str) -> CopyableCode:
-    r"""
-    The code of a module without its comments.
+    r"""Remove the comments of a module.
 
-    * `source` has `\n` as its only line end, and is Python
+    * `source` is valid Python with `\n` as its only line break
+
+    >>> copyable_code("x = 1  # metres\n").lines
+    ('x = 1',)
     """
     texts = source.split("\n")
     if not texts[-1]:
         texts.pop()
     lines: list[str | None] = [*texts]
-    ended = source if source.endswith("\n") else source + "\n"
-    inside = 0
-    for token in tokenize.generate_tokens(io.StringIO(ended).readline):
-        # A comment inside the braces of a formatted string is left: its line is no line of code.
-        inside += (token.type in STRING_STARTS) - (token.type in STRING_ENDS)
-        if token.type == tokenize.COMMENT and not inside:
+    depth = 0
+    for token in source_tokens(source):
+        # Keep comments in the braces of an f-string: with `=` they are part of its value.
+        depth += (token.type in STRING_STARTS) - (token.type in STRING_ENDS)
+        if token.type == tokenize.COMMENT and not depth:
             row, column = token.start
             lines[row - 1] = texts[row - 1][:column].rstrip() or None
-    spans = []
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, DEFINITIONS):
-            first = min([node.lineno, *(each.lineno for each in node.decorator_list)])
-            spans.append((first, node.end_lineno or node.lineno))
-    # Of two that begin on one line, the outer one is longer and comes first.
+    nodes = ast.walk(ast.parse(source))
+    spans = [definition_span(node) for node in nodes if isinstance(node, DEFINITIONS)]
+    # Of two spans that begin on one line, the outer one comes first.
     spans.sort(key=lambda span: (span[0], -span[1]))
     return CopyableCode(tuple(lines), tuple(spans))
 
 
-def to_script(found: CopyableCode) -> str:
-    """The blocks as a browser loads them."""
-    packed = json.dumps([found.lines, found.spans], ensure_ascii=False, separators=(",", ":"))
+def to_script(code: CopyableCode) -> str:
+    """Return the script that a page loads."""
+    packed = json.dumps([code.lines, code.spans], ensure_ascii=False, separators=(",", ":"))
     return "annotatedBlocks=" + packed.encode("utf-8", "replace").decode("utf-8") + "\n"
 
 
 def script_path(source: SourceFile) -> str:
-    """Where the script of a module lies on the site."""
+    """Return the path of a module's script on the site."""
     return source.site_path.removesuffix(".py") + ".blocks.js"

@@ -1,9 +1,10 @@
-r"""
-# Colours for code
+r"""Colour code and wrap names in links, without changing a character.
 
-The whole file is lexed once and split by lines afterwards: a lexer that meets the middle of a
-string by itself takes it for code. Tokens stay data, with the column they begin at, because
-later layers will want to point at single names in them.
+# Coloured code
+
+The lexer reads the whole file, because it would misread a line that begins inside a string. The
+result is split into lines afterwards. Tokens keep their columns, so that links and symbols can be
+attached to names.
 """
 
 from __future__ import annotations
@@ -23,10 +24,8 @@ from pygments.token import (
     _TokenType,
 )
 
-# The class names are those of Pygments, so that one style sheet serves code in prose as well.
-# Text without a class is most of the text, and costs nothing; keywords, the most frequent kind, are
-# elements without a class. Kinds of one colour are one kind, so that a string with braces in it
-# stays one element.
+# CSS classes by Pygments token type, with Pygments' names, so that code in prose shares the style
+# sheet. Types of one colour share a class, so that a string with braces is one element.
 KINDS: tuple[tuple[_TokenType, str], ...] = (
     (Keyword.Constant, "m"),
     (Keyword, "k"),
@@ -46,7 +45,7 @@ LEXER = PythonLexer(stripnl=False, ensurenl=False)
 
 @dataclass(frozen=True)
 class Token:
-    """A stretch of one line; `column` counts characters from zero, `kind` may be empty."""
+    """A part of a line; `kind` is its CSS class, or empty for plain text."""
 
     column: int
     text: str
@@ -54,10 +53,12 @@ class Token:
 
 
 def highlight(source: str) -> tuple[tuple[Token, ...], ...]:
-    r"""
-    The tokens of each line, without line ends; joined they are `source` again.
+    r"""Return the tokens of each line; joined, they are the source without line breaks.
 
-    * `source` has `\n` as its only line end
+    * `source` has `\n` as its only line break
+
+    >>> to_html(highlight("return x")[0])
+    '<i>return</i> x'
     """
     lines: list[list[Token]] = [[]]
     column = 0
@@ -77,12 +78,11 @@ def highlight(source: str) -> tuple[tuple[Token, ...], ...]:
 
 @dataclass(frozen=True)
 class Mark:
-    r"""
-    A name in a line that is more than text.
+    r"""A link or a symbol on a name of a line.
 
-    * `column` and `end` count characters from zero; marks of one line do not overlap
-    * `href` is where the name is defined, `symbol` the sign of the paper it stands for; either may
-      be empty
+    * `column` and `end` count characters from zero; the marks of a line do not overlap
+    * `href` is the address of the definition, or empty
+    * `symbol` is the id of the paper's symbol that the name stands for, or empty
     """
 
     column: int
@@ -92,28 +92,31 @@ class Mark:
 
 
 def to_html(tokens: tuple[Token, ...], marks: Iterable[Mark] = ()) -> str:
-    """Tokens of one line as HTML, with the marks around their names."""
-    edges = sorted(marks, key=lambda mark: mark.column)
+    """Return the HTML of a line, with marked names inside links or `<i data-s>` elements."""
+    ordered = sorted(marks, key=lambda mark: mark.column)
     out = []
-    for mark, token in _cut(tokens, edges):
-        text = escape(token.text, quote=False).replace("&gt;", ">")  # which needs no escape
-        name = "" if token.kind == "k" else f' class="{token.kind}"'
-        inner = f"<i{name}>{text}</i>" if token.kind else text
-        out.append(_around(mark, inner) if mark else inner)
+    for mark, token in _split_at_marks(tokens, ordered):
+        text = escape(token.text, quote=False).replace("&gt;", ">")
+        # Keywords are the most frequent, so they go without a class.
+        css_class = "" if token.kind == "k" else f' class="{token.kind}"'
+        inner = f"<i{css_class}>{text}</i>" if token.kind else text
+        out.append(_wrap(mark, inner) if mark else inner)
     return "".join(out)
 
 
 def slice_tokens(tokens: tuple[Token, ...], start: int, end: int) -> tuple[Token, ...]:
-    """What lies between two columns of a line."""
+    """Return the tokens between two columns of a line."""
     return tuple(
-        _piece(token, max(start, token.column), min(end, token.column + len(token.text)))
+        _slice(token, max(start, token.column), min(end, token.column + len(token.text)))
         for token in tokens
         if token.column < end and token.column + len(token.text) > start
     )
 
 
-def _cut(tokens: tuple[Token, ...], marks: Sequence[Mark]) -> Iterator[tuple[Mark | None, Token]]:
-    """Tokens cut where a mark begins or ends, each piece with the mark it lies in."""
+def _split_at_marks(
+    tokens: tuple[Token, ...], marks: Sequence[Mark]
+) -> Iterator[tuple[Mark | None, Token]]:
+    """Split tokens where marks begin and end, and yield each piece with its mark."""
     for token in tokens:
         at, end = token.column, token.column + len(token.text)
         for mark in marks:
@@ -121,20 +124,20 @@ def _cut(tokens: tuple[Token, ...], marks: Sequence[Mark]) -> Iterator[tuple[Mar
                 continue
             stop = min(mark.end, end)
             if mark.column > at:
-                yield None, _piece(token, at, mark.column)
+                yield None, _slice(token, at, mark.column)
                 at = mark.column
-            yield mark, _piece(token, at, stop)
+            yield mark, _slice(token, at, stop)
             at = stop
         if at < end:
-            yield None, _piece(token, at, end)
+            yield None, _slice(token, at, end)
 
 
-def _piece(token: Token, start: int, end: int) -> Token:
+def _slice(token: Token, start: int, end: int) -> Token:
     text = token.text[start - token.column : end - token.column]
     return Token(start, text, token.kind)
 
 
-def _around(mark: Mark, inner: str) -> str:
+def _wrap(mark: Mark, inner: str) -> str:
     symbol = f' data-s="{escape(mark.symbol, quote=True)}"' if mark.symbol else ""
     if mark.href:
         return f'<a href="{escape(mark.href, quote=True)}"{symbol}>{inner}</a>'
@@ -142,7 +145,7 @@ def _around(mark: Mark, inner: str) -> str:
 
 
 def _append(line: list[Token], token: Token) -> None:
-    """Joins neighbours of one kind, white space between them included, to keep pages small."""
+    """Append a token; join it with tokens of the same kind, across white space, for small pages."""
     if line:
         last = line[-1]
         if last.kind == token.kind:

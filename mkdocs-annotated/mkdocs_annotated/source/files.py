@@ -1,9 +1,10 @@
-r"""
-# Which files become pages
+r"""Find the Python files that become pages, and the files of mounted folders.
 
-A source folder is shown under its own name: `src/shapes/circle.py` of the source `src/shapes` has
-the address `shapes/circle.md` inside MkDocs and `shapes/circle.html` on the site. A mounted folder
-keeps its Markdown pages, and the pictures and data they show, at an address of the author's choice.
+# Source files and their pages
+
+A source folder keeps its own name on the site: `src/shapes/circle.py` in the source folder
+`src/shapes` is `shapes/circle.md` inside MkDocs and `shapes/circle.html` on the site. A mounted
+folder contributes Markdown pages, pictures and data under an address that the author chooses.
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ MOUNTED_SUFFIXES = frozenset((".md", ".png", ".svg", ".jpg", ".json", ".jsonl", 
 
 @dataclass(frozen=True)
 class SourceFile:
-    r"""
-    * `path` is the Python file, `shown` its path as the author would type it
-    * `place` is its path inside the site
-    * `uri` is the virtual Markdown file that MkDocs turns into a page
+    r"""A Python file and its addresses.
+
+    * `path` is the file on disk
+    * `display_path` is its path relative to the configuration file
+    * `site_path` is its path on the site, such as `shapes/circle.py`
+    * `uri` is the Markdown file that MkDocs renders for it
     * `name` is the dotted name of the module
     """
 
@@ -34,27 +37,30 @@ class SourceFile:
 
 @dataclass(frozen=True)
 class MountedFile:
-    """A file of a folder outside of the documentation, and its address inside."""
+    """A file from a mounted folder; `uri` is its address inside MkDocs."""
 
     path: Path
     uri: str
 
 
 def find_modules(folder: Path, base: Path) -> Iterator[SourceFile]:
-    """All Python files under `folder`, the package itself before what it holds."""
+    """Yield all Python files under `folder`; `__init__.py` comes before the rest of its package.
+
+    * `base` is the folder of the configuration file
+    """
     for path in _files(folder):
         if path.suffix != ".py":
             continue
         parts = (folder.name, *path.relative_to(folder).with_suffix("").parts)
         package = parts[-1] == "__init__"
-        dotted = ".".join(parts[:-1] if package else parts)
+        name = ".".join(parts[:-1] if package else parts)
         page = (*parts[:-1], "index") if package else parts
-        place = "/".join(parts) + ".py"
-        yield SourceFile(path, display_path(path, base), place, "/".join(page) + ".md", dotted)
+        site_path = "/".join(parts) + ".py"
+        yield SourceFile(path, display_path(path, base), site_path, "/".join(page) + ".md", name)
 
 
 def find_mounted_files(folder: Path, address: str) -> Iterator[MountedFile]:
-    """Everything under `folder` that a page can be or show."""
+    """Yield the pages, pictures and data files under `folder`."""
     for path in _files(folder):
         if path.suffix.lower() in MOUNTED_SUFFIXES:
             inner = path.relative_to(folder).as_posix()
@@ -62,7 +68,7 @@ def find_mounted_files(folder: Path, address: str) -> Iterator[MountedFile]:
 
 
 def display_path(path: Path, base: Path) -> str:
-    """As seen from the configuration file, so that no page or message names a machine's folders."""
+    """Return `path` relative to `base`, so that pages and messages show no absolute path."""
     try:
         return Path(os.path.relpath(path, base)).as_posix()
     except ValueError:  # another drive
@@ -70,7 +76,7 @@ def display_path(path: Path, base: Path) -> str:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """Files in a fixed order, those of a folder before its subfolders, hidden ones left out."""
+    """Yield files in sorted order, each folder's files before its subfolders; skip hidden files."""
     entries = sorted(
         folder.iterdir(), key=lambda path: (path.is_dir(), path.name != "__init__.py", path.name)
     )

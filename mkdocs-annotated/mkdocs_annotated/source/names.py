@@ -1,26 +1,26 @@
-r"""
-# Names in code, and whose they are
+r"""Find every name in a Python file, its columns, and the scope that binds it.
 
-Every name that a file writes, with its place in the text and the scope that binds it. Links and
-symbols both point at names, and neither may be fooled by a local variable that happens to be
-called like a class.
+# Names in code
 
-The syntax tree says what a name is, but counts bytes; the tokens count characters. A name is
-reported only where a token with its spelling stands at its place. Before Python 3.12 an f-string
-is a single token, so names inside one are left out there.
+Links and symbols are attached to names. The scope tells a class from a local variable of the same
+name.
+
+The syntax tree says what a name is, but counts bytes. The tokens count characters. A name is
+reported only where a token of that spelling begins or ends at its position. Before Python 3.12 an
+f-string is a single token, so names inside f-strings are missing there.
 """
 
 from __future__ import annotations
 
 import ast
 import bisect
-import io
 import sys
 import tokenize
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from mkdocs_annotated.source.scan import source_tokens
 from mkdocs_annotated.source.scopes import Scope, collect_bindings, dotted_name, qualified_name
 
 UNRESOLVED = "?"
@@ -28,17 +28,16 @@ UNRESOLVED = "?"
 
 @dataclass(frozen=True)
 class Name:
-    r"""
-    One name at one place.
+    r"""A name at one position of a file.
 
-    * `line` counts from one, `column` and `end` count characters of that line from zero
-    * `text` is the name, `dotted` the whole chain it ends: `self.weight` for the name `weight`
+    * `line` counts from one; `column` and `end` count characters from zero
+    * `text` is the name; `dotted` is the dotted name that ends with it, such as `self.weight` for
+      `weight`. For an import it is the path, with its leading dots
     * `scope` is the qualified name of the class or function around it, empty for the module
-    * `home` is the scope that binds the head of the chain, or `?` if the file binds it nowhere;
-      scopes without a name of their own are called `f.<lambda>`, so that they are mistaken for none
-    * the `dotted` of an import is the path it names, with its leading dots
+    * `bound_in` is the label of the scope that binds the first part of `dotted`, such as `f` or
+      `f.<lambda>`; `?` if this file does not bind it
     * `kind` is definition, parameter, variable, attribute, keyword or import
-    * `stores` is true where the name gets a value
+    * `stores` is true if the name is assigned here
     """
 
     line: int
@@ -54,56 +53,59 @@ class Name:
 
 @dataclass(frozen=True)
 class ModuleNames:
-    """All names of a file, in the order they stand, and its named scopes."""
+    """All names of a file in order, and its scopes by qualified name."""
 
     occurrences: tuple[Name, ...]
     scopes: dict[str, Scope]
 
 
 def find_names(source: str, tree: ast.Module | None = None) -> ModuleNames:
-    r"""
-    The names in `source`, which is valid Python with `\n` as its only line end.
+    r"""Find the names of a module.
+
+    * `source` is valid Python with `\n` as its only line break
+
+    >>> [(name.text, name.kind) for name in find_names("x = norm(x)").occurrences]
+    [('x', 'variable'), ('norm', 'variable'), ('x', 'variable')]
     """
-    walk = _NameVisitor(source)
+    visitor = _NameVisitor(source)
     try:
-        walk.module(tree or ast.parse(source))
+        visitor.module(tree or ast.parse(source))
     except RecursionError:
-        # Thousands of terms in one expression: the code stays readable, its names stay plain.
+        # An expression with thousands of terms: show the code without links.
         return ModuleNames((), {"": Scope("", "module", None)})
-    ordered = sorted(walk.occurrences, key=lambda name: (name.line, name.column))
-    return ModuleNames(tuple(ordered), walk.scopes)
+    ordered = sorted(visitor.occurrences, key=lambda name: (name.line, name.column))
+    return ModuleNames(tuple(ordered), visitor.scopes)
 
 
 class _NameTokens:
-    """The name tokens of a file, by where they begin and where they end."""
+    """The name tokens of a file by their start and end."""
 
     def __init__(self, source: str) -> None:
         self.rows = source.split("\n")
-        ended = source if source.endswith("\n") else source + "\n"
-        tokens = tokenize.generate_tokens(io.StringIO(ended).readline)
-        self.names = [token for token in tokens if token.type == tokenize.NAME]
+        self.names = [token for token in source_tokens(source) if token.type == tokenize.NAME]
         self.order = [token.start for token in self.names]
         self.starts = {token.start: i for i, token in enumerate(self.names)}
         self.ends = {token.end: token for token in self.names}
 
     def column(self, line: int, offset: int) -> int:
-        """Characters before a byte offset of the syntax tree."""
+        """Return the column of a byte offset of the syntax tree."""
         row = self.rows[line - 1]
         if row.isascii():
             return offset
         return len(row.encode("utf-8", "surrogatepass")[:offset].decode("utf-8", "surrogatepass"))
 
     def at(self, node: ast.AST) -> int | None:
-        """The index of the token with which a node begins."""
+        """Return the index of the name token at which a node begins, if there is one."""
         line, offset = node.lineno, node.col_offset  # type: ignore[attr-defined]
         return self.starts.get((line, self.column(line, offset)))
 
     def last(self, node: ast.AST) -> tokenize.TokenInfo | None:
+        """Return the name token at which a node ends, if there is one."""
         line, offset = node.end_lineno, node.end_col_offset  # type: ignore[attr-defined]
         return self.ends.get((line, self.column(line, offset)))
 
     def inside(self, node: ast.AST) -> Iterator[tokenize.TokenInfo]:
-        """The name tokens of a statement, in order."""
+        """Yield the name tokens of a node in order."""
         start = (node.lineno, self.column(node.lineno, node.col_offset))  # type: ignore[attr-defined]
         end = (node.end_lineno, self.column(node.end_lineno, node.end_col_offset))  # type: ignore[attr-defined]
         for token in self.names[bisect.bisect_left(self.order, start) :]:
@@ -113,6 +115,8 @@ class _NameTokens:
 
 
 class _NameVisitor:
+    """Walk down the syntax tree with the scope of each node."""
+
     def __init__(self, source: str) -> None:
         self.tokens = _NameTokens(source)
         self.occurrences: list[Name] = []
@@ -173,7 +177,7 @@ class _NameVisitor:
     def visit_Attribute(self, node: ast.Attribute, scope: Scope) -> None:
         self.visit(node.value, scope)
         dotted = dotted_name(node)
-        # The head of `f(x).y` is no name: nothing binds it.
+        # `f(x).y` does not begin with a name.
         bound_in = None if dotted else UNRESOLVED
         self.add(
             self.tokens.last(node),
@@ -186,7 +190,7 @@ class _NameVisitor:
         )
 
     def visit_JoinedStr(self, node: ast.JoinedStr, scope: Scope) -> None:
-        # Before, the places that the tree gives were guesses.
+        # Before Python 3.12 the positions inside f-strings are wrong.
         if sys.version_info >= (3, 12):
             self.children(node, scope)
 
@@ -196,7 +200,7 @@ class _NameVisitor:
         self.visit(node.value, scope)
 
     def visit_alias(self, node: ast.alias, scope: Scope, prefix: str = "") -> None:
-        """`import a.b as c` reads `a` and `a.b`; without `as` the head is bound as well."""
+        """`import a.b as c` reads `a` and `a.b` and binds `c`; without `as` it binds `a`."""
         inside = list(self.tokens.inside(node))
         parts = node.name.split(".")
         for i, (token, part) in enumerate(zip(inside, parts, strict=False)):
@@ -253,7 +257,7 @@ class _NameVisitor:
         self.visit(node.body, inner)
 
     def parameters(self, node: ast.arguments, outer: Scope, inner: Scope) -> None:
-        """Parameters belong to the function, their types and defaults to what is around it."""
+        """Bind parameters inside the function; look up their types and defaults outside."""
         every = [*node.posonlyargs, *node.args, *node.kwonlyargs]
         every += [each for each in (node.vararg, node.kwarg) if each]
         inner.bound.update(each.arg for each in every)
@@ -267,6 +271,7 @@ class _NameVisitor:
                 self.visit(default, outer)
 
     def type_parameters(self, node: ast.stmt, scope: Scope) -> Scope:
+        """Return a scope with the type parameters of a definition, or `scope` if it has none."""
         found = getattr(node, "type_params", ())
         if not found:
             return scope
@@ -286,7 +291,7 @@ class _NameVisitor:
             self.add(next(tokens, None), node.name, scope, "definition", stores=True)
 
     def comprehension(self, node: ast.expr, scope: Scope) -> None:
-        """The first iterable is evaluated outside, all else inside."""
+        """The first iterable is evaluated outside, the rest inside."""
         inner = Scope(scope.name, "comprehension", scope)
         generators: list[ast.comprehension] = node.generators  # type: ignore[attr-defined]
         for each in generators:

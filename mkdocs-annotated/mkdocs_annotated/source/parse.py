@@ -1,22 +1,20 @@
-r"""
+r"""Split a Python file into rows that pair prose with the code it explains.
+
 # From source text to rows
 
-A page is a list of rows, each with prose on the left and code on the right. This module decides
-which line belongs where, with `tokenize` and the syntax tree; nothing is imported or run. Each
-physical line lands in exactly one row.
+A page is a list of rows, each with prose on the left and code on the right. Each line of the file
+belongs to exactly one row. The rules:
 
-The rules of pairing:
-
-* the module docstring is the first row that has prose, above the imports
-* a comment on its own line opens a row, at any indent and inside brackets too; lines that follow
-  each other are one comment, and a lone `#` is a paragraph break
-* a docstring stands beside the header of its class or function, decorators included; the plain
-  code after it stays in that row
-* a docstring may begin with a sentence, for editors and `help()`, and have its heading as the
-  second paragraph; the page shows the heading first
-* comments behind code, and directives such as `# noqa`, are code
-* in the body of a module or class, a definition without a docstring and the statement after a
-  definition leave the prose above them and begin a row of their own, unless a comment did
+* The module docstring is the first row with prose. The imports are beside it.
+* A block comment opens a row, at any indent and inside brackets too. Consecutive comment lines are
+  one comment, and a lone `#` is a paragraph break.
+* A docstring is beside the header of its class or function, decorators included. The code after
+  it stays in that row, up to the next comment or docstring.
+* A docstring may begin with a sentence, for editors and `help()`, and have its heading as second
+  paragraph. The page shows the heading first.
+* Inline comments, and directives such as `# noqa`, are code.
+* In a module or class body, a definition without a docstring opens a row without prose, and so does
+  the statement after a definition, unless a comment already opened one.
 """
 
 from __future__ import annotations
@@ -29,12 +27,20 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from mkdocs_annotated.errors import SourceError
-from mkdocs_annotated.source.scan import Docstring, Line, LogicalLine, Scan, scan
+from mkdocs_annotated.source.scan import (
+    DEFINITIONS,
+    Docstring,
+    Line,
+    LogicalLine,
+    ScannedSource,
+    definition_span,
+    scan,
+)
 
 
 @dataclass(frozen=True)
 class Anchor:
-    """The qualified name of a definition, and the line its `def` or `class` stands on."""
+    """A qualified name and the line of its `def` or `class`."""
 
     name: str
     line: int
@@ -42,14 +48,14 @@ class Anchor:
 
 @dataclass(frozen=True)
 class Row:
-    r"""
-    Prose and the code beside it.
+    r"""Prose and the code beside it.
 
-    * `lines` are all physical lines the row owns, shown or not
-    * `prose` is Markdown, dedented, each line with the line of the file it came from
-    * `code` has its original line numbers; blank lines at both ends are trimmed
+    * `lines` are the numbers of all lines in this row, including blank lines and quotes that the
+      page does not show
+    * `prose` is dedented Markdown; each line keeps its number in the file
+    * `code` keeps its line numbers; blank lines at both ends are removed
     * `anchors` are the definitions that begin in this row
-    * `indent` is the number of spaces that all code lines share, for narrow screens
+    * `indent` is the number of spaces that all code lines begin with; narrow screens omit them
     """
 
     lines: tuple[int, ...]
@@ -61,12 +67,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Module:
-    r"""
-    A parsed file.
+    r"""A parsed Python file.
 
-    * `source` is the text with all line ends turned to `\n`, as Python itself reads it
-    * `front` is the YAML between `---` lines at the head of the module docstring
-    * `notes` are doubtful places that do not stop a build
+    * `source` is the text with `\n` as its only line break
+    * `front_matter` is the YAML between `---` lines at the start of the module docstring
+    * `warnings` are messages about escapes and control characters in docstrings
     """
 
     source: str
@@ -77,7 +82,7 @@ class Module:
 
 @dataclass
 class RowBuilder:
-    """A row that still grows; `waits` means that its prose has not met its code yet."""
+    """A row under construction; `awaits_code` is true for a comment without code so far."""
 
     prose: tuple[Line, ...] = ()
     lines: list[int] = field(default_factory=list)
@@ -87,43 +92,51 @@ class RowBuilder:
 
 @dataclass(frozen=True)
 class Definition:
-    """A class or function: the lines of its header, decorators included, and its docstring."""
+    """A class or function.
+
+    * `line` is the line of its `def` or `class`, `first` that of its first decorator
+    * `header` is the logical line of the `def` or `class`
+    * `is_local` is true for a definition inside a function
+    """
 
     name: str
     line: int
     first: int
     header: LogicalLine
     docstring: Docstring | None
-    is_local: bool  # a function's own affair, not a member of the module or of a class
+    is_local: bool
 
 
 HEADING = re.compile(r"#{1,6}[ \t]")
-# A heading, a list, a quotation, a fence, a table or a displayed formula.
+# A heading, list, quotation, fence, table, display formula or indented code.
 NOT_A_SUMMARY = re.compile(r"#{1,6}[ \t]|[*+-][ \t]|\d+\.[ \t]|>|```|~~~|\||\$\$| {4}")
 
 Statements = Iterable[ast.stmt]
-DEFINITIONS = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def parse(text: str, path: str = "<string>") -> Module:
-    """
-    Splits the text of a Python file into rows.
+    r"""Split the text of a Python file into rows.
 
-    Raises `SourceError` where Python would raise `SyntaxError`.
+    >>> [row] = parse("# The area.\na = w * h\n").rows
+    >>> row.prose[0].text, row.code[0].text
+    ('The area.', 'a = w * h')
+
+    Raises `SourceError` for a syntax error, a null byte, brackets nested too deeply to parse, and
+    front matter without a closing `---`.
     """
-    found = scan(text, path)
-    docstring = found.docstring(found.tree.body)
-    definitions = list(_definitions(found, found.tree.body, "", is_local=False))
-    rows = _RowSplitter(found, definitions, docstring).rows()
+    scanned = scan(text, path)
+    docstring = scanned.docstring(scanned.tree.body)
+    definitions = list(_definitions(scanned, scanned.tree.body, "", is_local=False))
+    rows = _RowSplitter(scanned, definitions, docstring).rows()
     front_matter: tuple[Line, ...] = ()
     if docstring:
         front_matter, _ = split_front_matter(docstring.prose)
         _check_front_matter(front_matter, docstring, path)
     documented = [d.docstring for d in definitions if d.docstring]
-    warnings = [note for each in documented for note in each.warnings]
+    warnings = [warning for each in documented for warning in each.warnings]
     warnings += docstring.warnings if docstring else ()
     return Module(
-        found.source,
+        scanned.source,
         _build_rows(rows, definitions),
         front_matter,
         tuple(sorted(warnings, key=_number)),
@@ -131,7 +144,7 @@ def parse(text: str, path: str = "<string>") -> Module:
 
 
 def split_front_matter(prose: tuple[Line, ...]) -> tuple[tuple[Line, ...], tuple[Line, ...]]:
-    """The lines between two `---` at the head, and the prose after them."""
+    """Return the lines between two `---` at the start of a docstring, and the rest."""
     if prose and prose[0].text.rstrip() == "---":
         for i, line in enumerate(prose[1:], start=1):
             if line.text.rstrip() == "---":
@@ -143,18 +156,18 @@ def split_front_matter(prose: tuple[Line, ...]) -> tuple[tuple[Line, ...], tuple
 
 
 def heading_first(prose: tuple[Line, ...]) -> tuple[Line, ...]:
-    r"""The prose of a docstring with its heading above its summary.
+    r"""Move a heading that is the second paragraph of a docstring above the first.
 
-    Editors and `help()` show the first line of a docstring, so it should be a sentence; a page
-    should begin with the heading. A docstring may therefore put its heading below its first
-    paragraph:
+    Editors and `help()` show the first line of a docstring, so it should be a sentence. A page
+    should begin with the heading. A docstring can have both:
 
-        '''Spatial gating unit: one half of the channels gates the other.
+        '''One half of the channels gates the other.
 
-        ## The spatial gating unit
+        ## Spatial gating unit
         '''
 
-    Prose that begins otherwise is returned as it is.
+    Return the prose unchanged if its second paragraph does not begin with a heading, or if its
+    first is a heading, list, quotation, fence, table, display formula or indented code.
     """
     summary = list(itertools.takewhile(lambda line: line.text.strip(), prose))
     rest = prose[len(summary) :]
@@ -170,7 +183,7 @@ def heading_first(prose: tuple[Line, ...]) -> tuple[Line, ...]:
 def _check_front_matter(front_matter: tuple[Line, ...], docstring: Docstring, path: str) -> None:
     first = docstring.prose[0] if docstring.prose else None
     if first and first.text.rstrip() == "---" and not front_matter:
-        raise SourceError(path, first.number, "the front matter opened here has no closing ---")
+        raise SourceError(path, first.number, "front matter must end with ---")
 
 
 def _number(line: Line) -> int:
@@ -178,28 +191,29 @@ def _number(line: Line) -> int:
 
 
 def _definitions(
-    found: Scan, body: Statements, outer: str, *, is_local: bool
+    scanned: ScannedSource, body: Statements, outer: str, *, is_local: bool
 ) -> Iterator[Definition]:
-    """All definitions in source order, those behind `if` and `try` included."""
+    """Yield all definitions in source order, including those inside `if` and `try`."""
     for node in body:
         if isinstance(node, DEFINITIONS):
             name = f"{outer}{node.name}"
-            header = found.logical_line(node.lineno)
-            first = node.decorator_list[0].lineno if node.decorator_list else node.lineno
-            docstring = found.docstring(node.body)
-            # `def f(): "text"` has no line of its own to move to the left.
+            header = scanned.logical_line(node.lineno)
+            first, _ = definition_span(node)
+            docstring = scanned.docstring(node.body)
+            # `def f(): "text"` shares its line with code.
             if docstring and docstring.first <= header.last:
                 docstring = None
-            start = found.logical_line(first).first
+            start = scanned.logical_line(first).first
             yield Definition(name, node.lineno, start, header, docstring, is_local)
             hidden = is_local or not isinstance(node, ast.ClassDef)
-            yield from _definitions(found, node.body, f"{name}.", is_local=hidden)
+            yield from _definitions(scanned, node.body, f"{name}.", is_local=hidden)
         else:
             for block in _blocks(node):
-                yield from _definitions(found, block, outer, is_local=is_local)
+                yield from _definitions(scanned, block, outer, is_local=is_local)
 
 
 def _blocks(node: ast.stmt) -> Iterator[list[ast.stmt]]:
+    """Yield the bodies of a compound statement, such as those of `if`, `try` and `match`."""
     for name in ("body", "orelse", "finalbody"):
         block = getattr(node, name, None)
         if isinstance(block, list):
@@ -208,51 +222,51 @@ def _blocks(node: ast.stmt) -> Iterator[list[ast.stmt]]:
         yield part.body
 
 
-def _starts_after_definitions(found: Scan, body: Statements) -> Iterator[int]:
-    """Lines on which the statement after a definition begins, in module and class bodies."""
+def _starts_after_definitions(scanned: ScannedSource, body: Statements) -> Iterator[int]:
+    """Yield the first line of each statement that follows a definition in a module or class."""
     after_definition = False
     for node in body:
         if isinstance(node, DEFINITIONS):
             if isinstance(node, ast.ClassDef):
-                yield from _starts_after_definitions(found, node.body)
+                yield from _starts_after_definitions(scanned, node.body)
         else:
             if after_definition:
-                yield found.logical_line(node.lineno).first
+                yield scanned.logical_line(node.lineno).first
             for block in _blocks(node):
-                yield from _starts_after_definitions(found, block)
+                yield from _starts_after_definitions(scanned, block)
         after_definition = isinstance(node, DEFINITIONS)
 
 
 class _RowSplitter:
-    """Walks down the file once, deciding for each line which row it joins."""
+    """Walk down the file once and assign each line to a row."""
 
     def __init__(
-        self, found: Scan, definitions: list[Definition], docstring: Docstring | None
+        self, scanned: ScannedSource, definitions: list[Definition], docstring: Docstring | None
     ) -> None:
-        self.found = found
-        self.module = docstring
-        self.opening = {d.first: d for d in definitions if d.docstring}
+        self.scanned = scanned
+        self.module_docstring = docstring
+        self.documented = {d.first: d for d in definitions if d.docstring}
         self.docstring_lines = {
-            n for d in self.opening.values() if d.docstring for n in d.docstring.lines
+            n for d in self.documented.values() if d.docstring for n in d.docstring.lines
         } | set(docstring.lines if docstring else ())
-        self.fresh = {d.first for d in definitions if not d.docstring and not d.is_local}
-        self.fresh.update(_starts_after_definitions(found, found.tree.body))
+        self.row_starts = {d.first for d in definitions if not d.docstring and not d.is_local}
+        self.row_starts.update(_starts_after_definitions(scanned, scanned.tree.body))
         self.builders: list[RowBuilder] = []
-        self.before: list[int] = []  # blank lines above the first row
+        self.leading_blanks: list[int] = []  # blank lines above the first row
 
     def rows(self) -> list[RowBuilder]:
-        documented: Definition | None = None  # whose header or docstring is being read
-        owner = RowBuilder()  # the row of that docstring
-        comment: RowBuilder | None = None  # takes the next line of the same comment
-        for line in self.found.lines:
+        documented: Definition | None = None  # the definition whose header we are in
+        owner = RowBuilder()  # the row of its docstring
+        comment: RowBuilder | None = None  # the row of the comment we are in
+        for line in self.scanned.lines:
             n = line.number
             if documented and documented.docstring and n > documented.docstring.last:
                 documented = None
-            if n in self.opening:
-                documented = self.opening[n]
+            if n in self.documented:
+                documented = self.documented[n]
                 prose = documented.docstring.prose if documented.docstring else ()
                 owner = self.open(RowBuilder(heading_first(prose)))
-            text = self.found.block_comments.get(n)
+            text = self.scanned.block_comments.get(n)
             if text is not None:
                 if comment is None:
                     comment = self.open_comment(n, documented, owner)
@@ -261,50 +275,46 @@ class _RowSplitter:
             comment = None
             if n in self.docstring_lines:
                 self.take_docstring_line(n, owner if documented else None)
-            elif n in self.found.blank_lines:
+            elif n in self.scanned.blank_lines:
                 if self.builders:
                     self.builders[-1].code.append(line)
                     self.builders[-1].lines.append(n)
                 else:
-                    self.before.append(n)
+                    self.leading_blanks.append(n)
             else:
                 self.take_code(line)
-        if self.before:
+        if self.leading_blanks:
             self.open(RowBuilder())
         return self.builders
 
     def open(self, builder: RowBuilder) -> RowBuilder:
-        builder.lines.extend(self.before)
-        self.before.clear()
+        builder.lines.extend(self.leading_blanks)
+        self.leading_blanks.clear()
         self.builders.append(builder)
         return builder
 
     def open_comment(self, n: int, documented: Definition | None, owner: RowBuilder) -> RowBuilder:
-        """
-        A comment opens a row for the code under it.
+        """Open a row for a block comment and the code after it.
 
-        Among decorators, and between a header and its docstring, the code is already spoken for:
-        there the comment gets a row without code, above. Inside the brackets of the header it
-        takes the parameters that follow.
+        Code among decorators, and between a header and its docstring, belongs to the row of the
+        docstring: a comment there gets a row without code above it. A comment among the parameters
+        takes the parameters after it.
         """
-        builder = RowBuilder(self.found.comment_prose(n), awaits_code=True)
+        builder = RowBuilder(self.scanned.comment_prose(n), awaits_code=True)
         if documented is None or documented.header.first < n <= documented.header.last:
             return self.open(builder)
-        place = next(i for i, each in enumerate(self.builders) if each is owner)
-        self.builders.insert(place, builder)
+        index = next(i for i, each in enumerate(self.builders) if each is owner)
+        self.builders.insert(index, builder)
         return builder
 
     def take_docstring_line(self, n: int, owner: RowBuilder | None) -> None:
         if owner is None:
-            # The module docstring. A shebang above it has no prose of its own and joins it.
-            if self.module and n == self.module.first:
-                prose = heading_first(split_front_matter(self.module.prose)[1])
-                if (
-                    self.builders
-                    and not self.builders[-1].prose
-                    and not self.builders[-1].awaits_code
-                ):
-                    self.builders[-1].prose = prose
+            # The module docstring; the row of a shebang above it becomes its row.
+            if self.module_docstring and n == self.module_docstring.first:
+                prose = heading_first(split_front_matter(self.module_docstring.prose)[1])
+                row = self.builders[-1] if self.builders else None
+                if row and not row.prose and not row.awaits_code:
+                    row.prose = prose
                 else:
                     self.open(RowBuilder(prose))
             owner = self.builders[-1]
@@ -312,8 +322,9 @@ class _RowSplitter:
 
     def take_code(self, line: Line) -> None:
         current = self.builders[-1] if self.builders else None
-        leaves = line.number in self.fresh and current and current.prose and not current.awaits_code
-        if current is None or leaves:
+        if current is None or (
+            line.number in self.row_starts and current.prose and not current.awaits_code
+        ):
             current = self.open(RowBuilder())
         current.awaits_code = False
         current.code.append(line)
@@ -321,7 +332,7 @@ class _RowSplitter:
 
 
 def _build_rows(builders: list[RowBuilder], definitions: list[Definition]) -> tuple[Row, ...]:
-    """Trims, drops empty rows while keeping their lines, and puts the names in their places."""
+    """Trim the code, give the lines of empty rows to their neighbours, and add the anchors."""
     kept: list[tuple[RowBuilder, list[Line]]] = []
     orphans: list[int] = []
     for builder in builders:
@@ -354,7 +365,7 @@ def _build_rows(builders: list[RowBuilder], definitions: list[Definition]) -> tu
 
 
 def _first_of_each_name(definitions: list[Definition]) -> dict[int, str]:
-    """An address names one place: a property's setter does not take it from the getter."""
+    """Return the name defined on each line; a setter does not take the name of its getter."""
     seen: dict[str, int] = {}
     for definition in definitions:
         seen.setdefault(definition.name, definition.line)
@@ -362,6 +373,7 @@ def _first_of_each_name(definitions: list[Definition]) -> dict[int, str]:
 
 
 def _indent(code: list[Line]) -> int:
+    """Return the number of spaces that all lines begin with; 0 if any begins with a tab."""
     depths = []
     for line in code:
         if line.text.strip():

@@ -1,9 +1,9 @@
-r"""
-# Lines, comments, docstrings
+r"""Classify the lines of a Python file: block comment, docstring, blank line or code.
 
-What `tokenize` and the syntax tree say about each physical line: is it a comment, a docstring,
-blank, or code? A `#` inside a string is code, and so is a blank line inside one, which is why no
-pattern over lines can do this work.
+# Lines, comments and docstrings
+
+`tokenize` and the syntax tree give the answer. Patterns on single lines cannot: a `#` inside a
+string is code, and so is a blank line inside a string.
 """
 
 from __future__ import annotations
@@ -13,16 +13,17 @@ import io
 import re
 import tokenize
 import unicodedata
-import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from warnings import catch_warnings, simplefilter
 
 from mkdocs_annotated.errors import SourceError
 
 
 @dataclass(frozen=True)
 class Line:
-    """One physical line, counted from one, without its end."""
+    """A physical line without its line break; `number` counts from one."""
 
     number: int
     text: str
@@ -30,7 +31,7 @@ class Line:
 
 @dataclass(frozen=True)
 class LogicalLine:
-    """A logical line: the physical lines it spans, and its string if it is nothing else."""
+    """The physical lines of a statement; `string_token` is set if it is only a string."""
 
     first: int
     last: int
@@ -39,7 +40,7 @@ class LogicalLine:
 
 @dataclass(frozen=True)
 class Docstring:
-    """The prose of a docstring, from the source and not from its value."""
+    """The text of a docstring as the source has it, and warnings about that text."""
 
     first: int
     last: int
@@ -52,26 +53,32 @@ class Docstring:
 
 
 @dataclass(frozen=True)
-class Scan:
-    """All that is known about the lines of one file."""
+class ScannedSource:
+    r"""A Python file with its lines classified.
+
+    * `source` is the text with `\n` as its only line break, and `tree` its syntax tree
+    * `block_comments` and `inline_comments` hold comments by line; directives are not block
+      comments
+    * `blank_lines` are the blank lines outside of strings
+    * `logical_lines` holds the logical line of each physical line
+    """
 
     source: str
     lines: tuple[Line, ...]
     tree: ast.Module
-    block_comments: dict[int, str]  # prose comments on lines of their own
-    inline_comments: dict[int, str]  # comments behind code
+    block_comments: dict[int, str]
+    inline_comments: dict[int, str]
     blank_lines: frozenset[int]
-    logical_lines: dict[int, LogicalLine]  # by each physical line
+    logical_lines: dict[int, LogicalLine]
 
     def logical_line(self, line: int) -> LogicalLine:
         return self.logical_lines[line]
 
     def docstring(self, body: list[ast.stmt]) -> Docstring | None:
-        """
-        The docstring at the head of a body, if it has its lines to itself.
+        """Return the docstring of a body, or `None` if it shares a line with code.
 
-        Joined strings, `"text"; x` and a comment behind the quotes stay code: moving half of a
-        line to the left would lose the other half.
+        Concatenated strings, `"text"; x` and a comment after the quotes stay code, because half a
+        line cannot move to the prose.
         """
         node = body[0] if body else None
         if not isinstance(node, ast.Expr) or not isinstance(node.value, ast.Constant):
@@ -80,24 +87,26 @@ class Scan:
             return None
         logical_line = self.logical_lines[node.lineno]
         token = logical_line.string_token
-        behind = self.inline_comments.get(logical_line.last)
-        if token is None or (behind is not None and not is_directive(behind, logical_line.last)):
+        last = logical_line.last
+        comment = self.inline_comments.get(last)
+        if token is None or (comment is not None and not is_directive(comment, last)):
             return None
-        prose, notes = _docstring_prose(token)
-        return Docstring(logical_line.first, logical_line.last, prose, notes)
+        prose, warnings = _docstring_prose(token)
+        return Docstring(logical_line.first, last, prose, warnings)
 
     def comment_prose(self, line: int) -> tuple[Line, ...]:
-        """The text of the run of comment lines that begins on `line`."""
-        found = []
+        """Return the text of the block comment that begins on `line`."""
+        prose = []
         while line in self.block_comments:
-            # `#:` documents an attribute for other tools; a line of `###` is a ruler.
+            # `#:` documents an attribute for Sphinx; `###` is a ruler.
             text = re.sub(r"^#+:?", "", self.block_comments[line])
-            found.append(Line(line, text.expandtabs(4).rstrip()))
+            prose.append(Line(line, text.expandtabs(4).rstrip()))
             line += 1
-        return _trim(_dedent(found))
+        return _trim(_dedent(prose))
 
 
-# Comments that speak to a tool and not to the reader.
+DEFINITIONS = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+# Comments for tools.
 DIRECTIVE = re.compile(
     r"#\s*(?:noqa\b|nosec\b|pragma\b|type:|fmt:|mypy:|ruff:|isort:|pylint:|pyright:|flake8:|yapf:)",
     re.IGNORECASE,
@@ -105,48 +114,65 @@ DIRECTIVE = re.compile(
 CODING_LINE = re.compile(r"#.*?coding[:=][ \t]*[-\w.]+")
 OPENING_QUOTES = re.compile(r"([A-Za-z]*)('''|\"\"\"|'|\")")
 LAYOUT_TOKENS = (tokenize.NL, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER)
-# Python 3.12 splits f-strings into tokens, so that comments inside them appear as comments.
+# Python 3.12 splits f-strings into tokens, so comments inside them are comment tokens.
 STRING_STARTS = {getattr(tokenize, name, None) for name in ("FSTRING_START", "TSTRING_START")}
 STRING_ENDS = {getattr(tokenize, name, None) for name in ("FSTRING_END", "TSTRING_END")}
 
 
 def is_directive(comment: str, line: int) -> bool:
+    """Return whether a comment is meant for a tool: a shebang, a coding line or `# noqa`."""
     if line == 1 and comment.startswith("#!"):
         return True
     if line <= 2 and CODING_LINE.match(comment):
         return True
     # `# Type: the kind of thing` is a sentence, `# type: ignore` is not.
-    found = DIRECTIVE.match(comment)
-    return bool(found) and not re.match(r"#\s*[A-Z][a-z]", comment)
+    return bool(DIRECTIVE.match(comment)) and not re.match(r"#\s*[A-Z][a-z]", comment)
 
 
-def read_source(path: Path, shown: str) -> str:
-    """The text as Python decodes it: byte-order mark and coding line are honoured."""
+def definition_span(node: ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> tuple[int, int]:
+    """Return the first and last line of a definition, decorators included."""
+    first = min([node.lineno, *(each.lineno for each in node.decorator_list)])
+    return first, node.end_lineno or node.lineno
+
+
+def read_source(path: Path, display_path: str) -> str:
+    """Return the text of a Python file, decoded by its byte-order mark or coding line.
+
+    Raises `SourceError` if the coding is unknown or the bytes do not fit it.
+    """
     try:
         with tokenize.open(path) as file:
             return file.read()
     except (SyntaxError, UnicodeDecodeError) as error:
-        raise SourceError(shown, 1, f"cannot be decoded: {error}") from error
+        raise SourceError(display_path, 1, f"cannot decode the file: {error}") from error
 
 
-def scan(text: str, path: str) -> Scan:
-    """Raises `SourceError` for text that is not Python."""
+def source_tokens(source: str) -> Iterator[tokenize.TokenInfo]:
+    """Return the tokens of a Python file."""
+    # Before Python 3.12 `tokenize` needs a line break at the end of the file.
+    ended = source if source.endswith("\n") else source + "\n"
+    return tokenize.generate_tokens(io.StringIO(ended).readline)
+
+
+def scan(text: str, path: str) -> ScannedSource:
+    """Classify the lines of a Python file.
+
+    Raises `SourceError` for a syntax error, a null byte, or brackets nested too deeply to parse.
+    """
     source = text.replace("\r\n", "\n").replace("\r", "\n")
     try:
-        with warnings.catch_warnings():
-            # Doubtful escapes are reported by us, with their place.
-            warnings.simplefilter("ignore")
+        with catch_warnings():
+            # `_docstring_prose` reports invalid escapes with their lines.
+            simplefilter("ignore")
             tree = ast.parse(source)
-        # Before Python 3.12 a last line without an end could lose its statement's end as well.
-        ended = source if source.endswith("\n") else source + "\n"
-        tokens = list(tokenize.generate_tokens(io.StringIO(ended).readline))
+        tokens = list(source_tokens(source))
     except SyntaxError as error:
-        raise SourceError(path, error.lineno or 1, f"not Python: {error.msg}") from error
+        raise SourceError(path, error.lineno or 1, f"invalid Python: {error.msg}") from error
     except tokenize.TokenError as error:
-        raise SourceError(path, error.args[1][0], f"not Python: {error.args[0]}") from error
+        raise SourceError(path, error.args[1][0], f"invalid Python: {error.args[0]}") from error
     except (ValueError, RecursionError) as error:
-        raise SourceError(path, 1, f"not Python: {error}") from error
-    # Only "\n" ends a line here: `splitlines` would also split at form feeds inside strings.
+        raise SourceError(path, 1, f"invalid Python: {error}") from error
+    # `splitlines` would also split at form feeds inside strings.
     texts = source.split("\n")
     if not texts[-1]:
         texts.pop()
@@ -156,10 +182,10 @@ def scan(text: str, path: str) -> Scan:
 
 def _classify(
     source: str, lines: tuple[Line, ...], tree: ast.Module, tokens: list[tokenize.TokenInfo]
-) -> Scan:
+) -> ScannedSource:
     block_comments: dict[int, str] = {}
     inline_comments: dict[int, str] = {}
-    inside: set[int] = set()  # lines that continue a string
+    continued: set[int] = set()  # lines that begin inside a string
     logical_lines: dict[int, LogicalLine] = {}
     current: list[tokenize.TokenInfo] = []
     open_strings: list[int] = []
@@ -168,9 +194,9 @@ def _classify(
         if token.type in STRING_STARTS:
             open_strings.append(row)
         elif token.type in STRING_ENDS:
-            inside.update(range(open_strings.pop() + 1, token.end[0] + 1))
+            continued.update(range(open_strings.pop() + 1, token.end[0] + 1))
         elif token.type == tokenize.STRING:
-            inside.update(range(row + 1, token.end[0] + 1))
+            continued.update(range(row + 1, token.end[0] + 1))
         if token.type == tokenize.COMMENT:
             if not open_strings and lines[row - 1].text[:column].strip():
                 inline_comments[row] = token.string
@@ -178,56 +204,60 @@ def _classify(
                 block_comments[row] = token.string
         elif token.type == tokenize.NEWLINE:
             if current:
-                _add_statement(logical_lines, current, row, lines)
+                _add_logical_line(logical_lines, current, row, lines)
             current = []
         elif token.type not in LAYOUT_TOKENS:
             current.append(token)
     blank_lines = frozenset(
-        line.number for line in lines if not line.text.strip() and line.number not in inside
+        line.number for line in lines if not line.text.strip() and line.number not in continued
     )
-    return Scan(source, lines, tree, block_comments, inline_comments, blank_lines, logical_lines)
+    return ScannedSource(
+        source, lines, tree, block_comments, inline_comments, blank_lines, logical_lines
+    )
 
 
-def _add_statement(
+def _add_logical_line(
     logical_lines: dict[int, LogicalLine],
     tokens: list[tokenize.TokenInfo],
     last: int,
     lines: tuple[Line, ...],
 ) -> None:
     first = tokens[0].start[0]
-    lone = None
+    string_token = None
     if len(tokens) == 1 and tokens[0].type == tokenize.STRING:
         token = tokens[0]
         margin = lines[first - 1].text[: token.start[1]]
         if token.end[0] == last and not margin.strip():
-            lone = token
-    logical_line = LogicalLine(first, last, lone)
+            string_token = token
+    logical_line = LogicalLine(first, last, string_token)
     for n in range(first, last + 1):
         logical_lines[n] = logical_line
 
 
 def _docstring_prose(token: tokenize.TokenInfo) -> tuple[tuple[Line, ...], tuple[Line, ...]]:
+    """Return the text of a docstring and its warnings."""
     opening = OPENING_QUOTES.match(token.string)
-    if opening is None:  # a string token always begins with its quotes
+    if opening is None:  # every string token begins with quotes
         raise AssertionError(token.string)
     quotes = len(opening[2])
     body = token.string[opening.end() : -quotes].split("\n")
     raw = "r" in opening[1].lower()
-    notes = []
-    found = []
+    warnings = []
+    prose = []
     for n, text in enumerate(body, start=token.start[0]):
-        doubtful = None if raw else re.search(r"(?<!\\)(?:\\\\)*\\[^\\\"'\n]", text)
-        if doubtful:
-            notes.append(Line(n, f'{doubtful[0][-2:]} in a docstring that is not raw; write r"""'))
+        escape = None if raw else re.search(r"(?<!\\)(?:\\\\)*\\[^\\\"'\n]", text)
+        if escape:
+            message = f'{escape[0][-2:]} is an escape in this docstring; make it raw with r"""'
+            warnings.append(Line(n, message))
         for character in text:
             if unicodedata.category(character) == "Cc" and character not in "\t\f":
-                notes.append(Line(n, f"control character U+{ord(character):04X} in a docstring"))
-        # The source is what the author sees, and the value would hold a backspace for `\b`;
-        # only a backslash before a backslash, a quote or a line's end is one in both.
+                warnings.append(Line(n, f"control character U+{ord(character):04X} in a docstring"))
+        # Use the source, not the value, in which `\b` is a backspace. Resolve only an escaped
+        # backslash, quote or line break.
         plain = text if raw else re.sub(r"\\([\\\"']|$)", r"\1", text)
-        found.append(Line(n, plain.expandtabs().replace("\f", " ")))
-    first = Line(found[0].number, found[0].text.lstrip())
-    return _trim([first, *_dedent(found[1:])]), tuple(notes)
+        prose.append(Line(n, plain.expandtabs().replace("\f", " ")))
+    first = Line(prose[0].number, prose[0].text.lstrip())
+    return _trim([first, *_dedent(prose[1:])]), tuple(warnings)
 
 
 def _dedent(lines: list[Line]) -> list[Line]:

@@ -1,9 +1,10 @@
-r"""
+r"""Find which scope binds a name, by the rules of Python.
+
 # Scopes
 
-Which names a module, class, function, lambda or comprehension binds, by the rules of the language:
-the body of a class is not seen by its methods, a comprehension keeps its variables, `global` and
-`nonlocal` reach out.
+Modules, classes, functions, lambdas and comprehensions are scopes. Methods do not see the names of
+their class body, comprehensions keep their variables, and `global` and `nonlocal` refer to outer
+scopes.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
 @dataclass(frozen=True)
 class ImportedName:
-    r"""What an import binds: `c` to `a.b` for `import a.b as c`; `level` counts leading dots."""
+    """The target of an import: `a` and `b` for `from a import b`; `level` counts leading dots."""
 
     module: str
     name: str = ""
@@ -29,15 +30,27 @@ class ImportedName:
 
 @dataclass
 class Scope:
-    """A module, class or function; lambdas and comprehensions share the name around them."""
+    r"""A module, class, function, lambda or comprehension.
+
+    * `name` is the qualified name; a lambda or comprehension has that of the scope around it
+    * `bound` are the names bound here, `declared` those declared `global` or `nonlocal`
+    * `method_of` is the class of a method, and `self_name` its first parameter
+    * `bases` are the dotted names of a class's bases
+    * `imports` are the targets of the names that an import binds
+    * `first_line` and `last_line` are those of a class or function
+
+    >>> module = Scope("", "module", None, bound={"x"})
+    >>> Scope("f", "function", module).lookup("x") is module
+    True
+    """
 
     name: str
     kind: str
     parent: Scope | None
     bound: set[str] = field(default_factory=set)
-    declared: dict[str, str] = field(default_factory=dict)  # global and nonlocal
-    method_of: str = ""  # a method's class
-    self_name: str = ""  # a method's first parameter
+    declared: dict[str, str] = field(default_factory=dict)
+    method_of: str = ""
+    self_name: str = ""
     bases: tuple[str, ...] = ()
     imports: dict[str, ImportedName] = field(default_factory=dict)
     parameters: frozenset[str] = frozenset()
@@ -46,39 +59,41 @@ class Scope:
 
     @property
     def label(self) -> str:
+        """The name, with `<lambda>` or `<comprehension>` after it where it is not unique."""
         named = self.kind in ("module", "class", "function")
         return self.name if named else f"{self.name}.<{self.kind}>"
 
     def lookup(self, name: str) -> Scope | None:
-        """The scope that binds `name` as seen from here."""
-        here: Scope | None = self
-        seen_from_inside = False
-        while here is not None:
-            outside = here.declared.get(name)
-            if outside == "global":
-                return here.module_scope()
-            hidden = seen_from_inside and here.kind == "class"
-            if name in here.bound and not outside and not hidden:
-                return here
-            # A comprehension in a class body does not see the class either, as in Python.
-            seen_from_inside = True
-            here = here.parent
+        """Return the scope that binds `name` as seen from here, or `None`."""
+        scope: Scope | None = self
+        from_inner_scope = False
+        while scope is not None:
+            declared = scope.declared.get(name)
+            if declared == "global":
+                return scope.module_scope()
+            hidden = from_inner_scope and scope.kind == "class"
+            if name in scope.bound and not declared and not hidden:
+                return scope
+            # Comprehensions in a class body do not see its names either.
+            from_inner_scope = True
+            scope = scope.parent
         return None
 
     def module_scope(self) -> Scope:
-        here = self
-        while here.parent is not None:
-            here = here.parent
-        return here
+        """Return the scope of the module around this scope."""
+        scope = self
+        while scope.parent is not None:
+            scope = scope.parent
+        return scope
 
 
 def collect_bindings(node: ast.AST, scope: Scope) -> None:
-    """Notes the names that a node binds in `scope`, without entering other scopes."""
+    """Add the names that a node binds in `scope`; do not enter inner scopes."""
     if isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
         scope.bound.add(node.name)
         return
     if isinstance(node, COMPREHENSIONS):
-        # Only `:=` reaches out of a comprehension.
+        # `:=` binds in the scope around a comprehension.
         for each in ast.walk(node):
             if isinstance(each, ast.NamedExpr) and isinstance(each.target, ast.Name):
                 scope.bound.add(each.target.id)
@@ -103,17 +118,17 @@ def collect_bindings(node: ast.AST, scope: Scope) -> None:
 def _bind_import(node: ast.Import | ast.ImportFrom, scope: Scope) -> None:
     for alias in node.names:
         if isinstance(node, ast.ImportFrom):
-            what = ImportedName(node.module or "", alias.name, node.level)
+            target = ImportedName(node.module or "", alias.name, node.level)
             name = alias.asname or alias.name
         else:
             name = alias.asname or alias.name.partition(".")[0]
-            what = ImportedName(alias.name if alias.asname else name)
+            target = ImportedName(alias.name if alias.asname else name)
         scope.bound.add(name)
-        scope.imports[name] = what
+        scope.imports[name] = target
 
 
 def dotted_name(node: ast.expr) -> str:
-    """`a.b.c` as text, empty if its head is no name."""
+    """Return `a.b.c` as text, or an empty string for another expression such as `f().b`."""
     parts: list[str] = []
     while isinstance(node, ast.Attribute):
         parts.append(node.attr)
@@ -122,4 +137,5 @@ def dotted_name(node: ast.expr) -> str:
 
 
 def qualified_name(scope: Scope, name: str) -> str:
+    """Return the qualified name of a definition in `scope`."""
     return f"{scope.name}.{name}" if scope.name else name

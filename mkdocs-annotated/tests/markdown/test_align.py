@@ -1,4 +1,4 @@
-r"""Two texts line beside line, without any page."""
+r"""The lines and words of two texts are aligned."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_every_line_of_both_texts_appears_once_and_in_order(left, right):
 
 
 @given(left=LINES, right=LINES)
-def test_a_pair_is_equal_just_where_its_words_are(left, right):
+def test_a_pair_is_equal_if_its_words_are_equal(left, right):
     for pair in align_lines(left, right):
         both = pair.left is not None and pair.right is not None
         words = both and WORD.findall(left[pair.left]) == WORD.findall(right[pair.right])
@@ -34,7 +34,7 @@ def test_a_pair_is_equal_just_where_its_words_are(left, right):
 
 
 @given(lines=LINES)
-def test_equal_texts_have_equal_lines_only(lines):
+def test_equal_texts_have_only_equal_pairs(lines):
     assert align_lines(lines, lines) == tuple(LinePair(n, n, True) for n in range(len(lines)))
 
 
@@ -45,14 +45,14 @@ def test_swapping_the_texts_mirrors_the_pairs(left, right):
 
 
 @given(left=LINES, right=LINES)
-def test_between_two_pairs_what_is_left_alone_comes_first(left, right):
+def test_between_two_pairs_lines_of_the_left_text_come_first(left, right):
     pairs = align_lines(left, right)
-    for one, next in itertools.pairwise(pairs):
-        assert not (one.left is None and next.right is None)
+    for pair, next_pair in itertools.pairwise(pairs):
+        assert not (pair.left is None and next_pair.right is None)
 
 
 @given(left=LINE, right=LINE)
-def test_what_is_not_marked_in_two_lines_is_the_same_words(left, right):
+def test_lines_without_their_changed_words_are_equal(left, right):
     spans = changed_words(left, right)
     rest = []
     for line, found in zip((left, right), spans, strict=True):
@@ -78,15 +78,15 @@ def rows(left: str, right: str) -> list[tuple[str, str]]:
 @pytest.mark.parametrize(
     ("left", "right", "want"),
     [
-        # A line that is there on one side only
+        # A line in one text only.
         ("a = 1; b = 2", "a = 1; c(d); b = 2", [("a = 1", "a = 1"), ("", "c(d)"), ("b = 2",) * 2]),
-        # Similar lines find each other past one that is like neither
+        # Similar lines are paired across an unrelated one.
         (
             "f(x); y = z.norm(eps)",
             "y = z.norm(eps, 2); return None",
             [("f(x)", ""), ("y = z.norm(eps)", "y = z.norm(eps, 2)"), ("", "return None")],
         ),
-        # Brackets belong to what is in front of them
+        # Brackets follow the line before them.
         ("f(; a,; )", "g(; b,; ); f(; a,; )", [("", "g("), ("", "b,"), ("", ")")]
          + [(each, each) for each in ("f(", "a,", ")")]),
         ("a; ); ]; )", "); ]; ); a", [*(("", each) for each in ")])"), ("a", "a")]
@@ -94,11 +94,11 @@ def rows(left: str, right: str) -> list[tuple[str, str]]:
         ("", "a = b", [("", "a = b")]),
     ],
 )  # fmt: skip
-def test_lines_stand_beside_those_they_are_like(left, right, want):
+def test_similar_lines_are_paired(left, right, want):
     assert [row for row in rows(left, right) if any(row)] == want
 
 
-def test_the_words_that_changed_are_marked_and_no_more():
+def test_only_changed_words_are_marked():
     left, right = "w = self.weight[:n]", "w = self.weight[:n, :n]"
     spans = changed_words(left, right)
     assert spans[0] == ()

@@ -1,4 +1,4 @@
-r"""Two sources beside each other: what the table shows, and what a block may not say."""
+r"""The table that compares two sources, and the errors of the block that asks for it."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def table(two, block: str = BOTH) -> str:
 
 
 def display_path(table: str) -> list[list[str]]:
-    """The text of the cells, row by row, without the line numbers."""
+    """Return the text of the cells of each row, without line numbers."""
     rows = re.sub(r"<thead>.*?<tbody", "<tbody", table, flags=re.DOTALL).split("<tr")[1:]
     return [
         [
@@ -71,7 +71,7 @@ def display_path(table: str) -> list[list[str]]:
     ]
 
 
-def test_the_table_holds_the_code_of_both_without_prose(two):
+def test_the_table_shows_the_code_of_both_sources_without_prose(two):
     assert display_path(table(two)) == [
         ["@property", ""],
         ["def add(self, x):", "def add(x, y):"],
@@ -81,7 +81,7 @@ def test_the_table_holds_the_code_of_both_without_prose(two):
     ]
 
 
-def test_lines_that_differ_have_a_sign_and_their_words_are_marked(two):
+def test_changed_lines_have_a_sign_and_marked_words(two):
     rows = table(two).split("<tr")[2:]
     signs = [re.findall(r">\s*(\d+) (.)</a>", row) for row in rows]
     assert signs == [
@@ -96,14 +96,14 @@ def test_lines_that_differ_have_a_sign_and_their_words_are_marked(two):
     assert re.findall(r"<mark>(.*?)</mark>", rows[2]) == ["self.one", "y"]
 
 
-def test_heads_and_numbers_lead_to_the_pages(two):
+def test_headers_and_line_numbers_link_to_the_pages(two):
     html = table(two)
     assert "<th>- <a href=../shapes/left.html#Left.add><code>Left.add</code> shapes/left.py" in html
     assert "<th>+ <a href=../shapes/right.html#add>" in html
     assert "<a href=../shapes/left.html#L9>   9 -</a>" in html
 
 
-def test_whole_files_classes_and_prose_can_be_compared(two):
+def test_whole_files_and_prose_can_be_compared(two):
     whole = display_path(table(two, "shapes/left.py\nshapes/right.py"))
     assert ["class Left:", ""] in whole
     assert any("return x * 2" in row[0] for row in whole)
@@ -113,14 +113,14 @@ def test_whole_files_classes_and_prose_can_be_compared(two):
     assert any('"""' in row[1] for row in kept)
 
 
-def test_a_source_beside_itself_has_no_marked_line(two):
+def test_a_source_compared_with_itself_has_no_changed_line(two):
     html = table(two, "shapes/left.py#Left\nshapes/left.py#Left")
     assert "class=x" not in html
     assert "<mark>" not in html
     assert all(left == right for left, right in display_path(html))
 
 
-def test_a_search_finds_code_where_it_stands(two):
+def test_a_search_finds_code_only_on_its_own_page(two):
     two.write("docs/pair.md", page())
     index = (two.build() / "search/index.js").read_text()
     assert "End." in index
@@ -130,45 +130,45 @@ def test_a_search_finds_code_where_it_stands(two):
 @pytest.mark.parametrize(
     ("block", "message"),
     [
-        ("shapes/left.py", "docs/pair.md:7: a difference has two lines with a source each, got 1"),
-        (f"{BOTH}\nshapes/left.py", "docs/pair.md:7: a difference has two lines with a source"),
-        ("", "docs/pair.md:7: a difference has two lines with a source each, got 0"),
-        (f"{BOTH}\nwith: shapes", "docs/pair.md:7: a difference has two lines with a source each"),
-        (f"{BOTH}\nwith: prose\nwith: prose", "docs/pair.md:7: a difference has two lines"),
-        ("shapes/left.py\nshapes/no.py", "docs/pair.md:9: there is no module shapes/no.py among"),
-        ("\nshapes/left.py#Left.no\nshapes/right.py", "docs/pair.md:9: shapes/left.py has no Left"),
-        ("shapes/left.py#add\nshapes/right.py", "docs/pair.md:8: shapes/left.py has no add"),
+        ("shapes/left.py", r"7: .*difference.* 2 .*\b1\b"),
+        (f"{BOTH}\nshapes/left.py", r"7: .*difference.* 2 .*\b3\b"),
+        ("", r"7: .*difference.* 2 .*\b0\b"),
+        (f"{BOTH}\nwith: shapes", r"7: .*difference.* 2 .*\b3\b"),
+        (f"{BOTH}\nwith: prose\nwith: prose", r"7: .*difference.* 'with: prose' .*\b2\b"),
+        ("shapes/left.py\nshapes/no.py", r"9: .*shapes/no\.py"),
+        ("\nshapes/left.py#Left.no\nshapes/right.py", r"9: .*shapes/left\.py .*\bLeft\.no\b"),
+        ("shapes/left.py#add\nshapes/right.py", r"8: .*shapes/left\.py .*\badd\b"),
     ],
-)  # fmt: skip
-def test_a_wrong_block_stops_the_build_with_its_line(two, caplog, block, message):
+)
+def test_an_invalid_block_is_an_error_with_its_line(two, caplog, block, message):
     two.write("docs/pair.md", page(block, before="$$\nx\n$$\n\n"))
     with pytest.raises(Abort, match="Aborted"):
         two.build()
-    assert message in caplog.text
+    assert re.search(rf"docs/pair\.md:{message}", caplog.text)
 
 
-def test_mistakes_below_a_block_keep_their_lines(two, caplog):
+def test_errors_below_a_block_keep_their_lines(two, caplog):
     two.write("docs/pair.md", page() + "\n$$\\nope$$\n")
     with pytest.raises(Abort):
         two.build()
-    assert "docs/pair.md:10: LaTeX cannot be rendered" in caplog.text
+    assert "docs/pair.md:10: LaTeX" in caplog.text
 
 
-def test_a_block_in_a_module_is_a_mistake(two, caplog):
+def test_a_block_in_a_module_is_an_error(two, caplog):
     two.write("shapes/third.py", f'"""\n# Third\n\n```difference\n{BOTH}\n```\n"""\n')
     with pytest.raises(Abort):
         two.build()
-    assert "shapes/third.py:4: a difference has its place on a Markdown page" in caplog.text
+    assert "shapes/third.py:4: a difference" in caplog.text
 
 
-def test_a_block_inside_of_another_fence_is_text(two):
+def test_a_block_inside_another_fence_is_text(two):
     two.write("docs/pair.md", f"# A\n\n````\n{page('nothing')}````\n\n    ```difference\n    ```\n")
     html = (two.build() / "pair.html").read_text()
     assert "class=diff" not in html
     assert html.count("```difference") == 2
 
 
-def test_a_page_follows_its_sources(two):
+def test_the_table_changes_with_its_sources(two):
     before = table(two)
     source = two.root / "shapes" / "left.py"
     source.write_text(source.read_text().replace("self.one", "self.two"))
@@ -177,7 +177,7 @@ def test_a_page_follows_its_sources(two):
     assert "self.two" in after.replace("<mark>", "")
 
 
-def test_extents_include_decorators_and_reach_into_blocks():
+def test_definitions_are_found_inside_blocks_with_their_decorators():
     source = "if a:\n    class B:\n        @c\n        def d(self):\n            pass\nx = 1\n"
     assert definition_lines(source, "B") == (2, 5)
     assert definition_lines(source, "B.d") == (3, 5)
@@ -193,9 +193,10 @@ def test_code_is_escaped():
     assert html.count("&lt;b>") == 2
 
 
-@pytest.mark.parametrize(
-    "path", sorted(Path(__file__).parent.glob("../../mkdocs_annotated/**/*.py"))
-)
+REAL_FILES = sorted(Path(__file__).parent.glob("../../mkdocs_annotated/*/*.py"))[::3]
+
+
+@pytest.mark.parametrize("path", REAL_FILES, ids=lambda path: path.name)
 def test_every_code_line_of_a_real_file_is_compared(path):
     module = parse(path.read_text(), path.name)
     lines = make_side(path.name, "", (module, "")).lines
@@ -208,7 +209,7 @@ def test_every_code_line_of_a_real_file_is_compared(path):
 
 @pytest.mark.browser
 @pytest.mark.parametrize("width", [390, 1400])
-def test_rows_are_columns_where_there_is_room_and_stacked_where_not(visit, width):
+def test_the_sides_of_a_row_are_stacked_on_narrow_screens(visit, width):
     page = visit("pairs.html", width, java_script_enabled=False).page
     columns, stacked = page.locator("table.diff").nth(1), width == 390
     for row in columns.locator("tbody tr").all():

@@ -1,4 +1,4 @@
-r"""LaTeX becomes MathML, and nothing else does."""
+r"""LaTeX becomes MathML; code, prices and shell variables do not."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_the_mathml_of_a_known_equation_does_not_change():
     )
 
 
-def test_equations_are_numbered_only_by_their_tags():
+def test_only_tags_number_equations():
     source = r"\begin{align} a &= b \\ c &= d \end{align}"
     assert "<mtext>" not in to_mathml(source, display=True)
     assert "<mtext>(7)</mtext>" in to_mathml(source.replace("b ", r"b \tag{7} "), display=True)
@@ -43,7 +43,7 @@ def test_equations_are_numbered_only_by_their_tags():
 
 
 @pytest.mark.parametrize("name", ["aligned", "align*", "align"])
-def test_a_trailing_line_break_makes_no_empty_line(name: str):
+def test_a_trailing_line_break_adds_no_empty_line(name: str):
     mathml = to_mathml(rf"\begin{{{name}}} a &= b \\ c &= d \\ \end{{{name}}}", display=True)
     assert mathml.count("<mtr>") == 2
 
@@ -51,10 +51,10 @@ def test_a_trailing_line_break_makes_no_empty_line(name: str):
 @pytest.mark.parametrize(
     ("latex", "reason"),
     [
-        (r"\frobnicate x", r'Unknown command "\\frobnicate"'),
+        (r"\frobnicate x", r"\\frobnicate"),
         (r"\frac{a}", "Expected argument"),
         ("a & b", "may only appear in a table-like environment"),
-        ("  ", "the formula is empty"),
+        ("  ", "empty"),
     ],
 )
 def test_latex_that_cannot_be_rendered_says_why(latex: str, reason: str):
@@ -70,12 +70,13 @@ def test_errors_name_the_line_of_the_file(render):
     ]
 
 
-def test_a_display_formula_that_is_never_closed_is_an_error(render):
+def test_an_unclosed_display_formula_is_an_error(render):
     made = render('r"""\n# T\n\n$$\na\n\nb$$\n"""\n')
-    assert made.problems[0].startswith("example.py:4: the formula opened by $$ here is not closed")
+    assert made.problems[0].startswith("example.py:4: ")
+    assert "$$" in made.problems[0]
 
 
-def test_underscores_and_stars_in_formulas_are_no_emphasis(render):
+def test_underscores_and_stars_in_formulas_are_not_emphasis(render):
     html = prose(render, r"$a_i b_i$ and $f_*$ and $g_*$")
     assert formulas(html) == ["a_i b_i", "f_*", "g_*"]
     assert "<em>" not in html
@@ -104,7 +105,7 @@ def test_a_bar_in_a_formula_does_not_split_a_table_cell(render):
         "~~~\n$$\n~~~",
     ],
 )
-def test_what_is_no_formula_stays_as_it_is(render, text: str):
+def test_dollar_signs_outside_of_formulas_are_text(render, text: str):
     made = render(
         "# T\n#\n" + "".join(f"# {t}\n" for t in text.split("\n")) + "x = 1\n", dedent=False
     )
@@ -133,15 +134,15 @@ def test_what_is_no_formula_stays_as_it_is(render, text: str):
         ("* item\n    $$\n    x\n    $$", ["x"]),
     ],
 )
-def test_formulas_are_found_wherever_prose_is(render, text: str, expected: list[str]):
+def test_formulas_are_found_in_all_kinds_of_prose(render, text: str, expected: list[str]):
     assert formulas(prose(render, text)) == expected
 
 
-def test_attributes_get_the_dollar_signs_back(render):
+def test_attributes_keep_their_latex(render):
     html = prose(render, '![a $x$ b](a.png "and $y$")')
     assert 'alt="a $x$ b"' in html
     assert 'title="and $y$"' in html
 
 
-def test_a_display_formula_can_be_reached_and_scrolled(render):
+def test_a_display_formula_can_be_focused_and_scrolled(render):
     assert '<span class="eq" tabindex="0"><math ' in prose(render, "$$x$$")

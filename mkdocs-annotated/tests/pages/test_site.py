@@ -144,7 +144,7 @@ def bad(project, caplog: pytest.LogCaptureFixture, source: str) -> str:
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("x = = 1\n", "shapes/bad.py:1: not Python: invalid syntax"),
+        ("x = = 1\n", "shapes/bad.py:1: invalid Python: invalid syntax"),
         (
             "x = 1\n# $\\nope$\n",
             'shapes/bad.py:2: LaTeX cannot be rendered: Unknown command "\\nope"',
@@ -153,7 +153,7 @@ def bad(project, caplog: pytest.LogCaptureFixture, source: str) -> str:
         ("# [a](javascript:b)\n", "shapes/bad.py:1: the link javascript:b is not allowed"),
         ('"""\n---\na: [\n---\n"""\n', "shapes/bad.py:3: the front matter is not YAML"),
         ('"""\n---\ntext\n---\n"""\n', "shapes/bad.py:3: the front matter must be"),
-        ('"""\n$\\beta$\n"""\n', "shapes/bad.py:2: \\b in a docstring that is not raw"),
+        ('"""\n$\\beta$\n"""\n', "shapes/bad.py:2: \\b is an escape"),
         ("# [a](missing.py)\n", "contains a link 'missing.py', but the target"),
     ],
 )

@@ -1,4 +1,4 @@
-r"""Code that is copied as a block is the author's, without the comments."""
+r"""Copied code is the author's code without its comments."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 from mkdocs_annotated.source import blocks as module
-from mkdocs_annotated.source.blocks import DEFINITIONS, copyable_code, to_script
-from mkdocs_annotated.source.scan import read_source
+from mkdocs_annotated.source.blocks import copyable_code, to_script
+from mkdocs_annotated.source.scan import DEFINITIONS, read_source
 
 LIBRARY = Path(sysconfig.get_path("stdlib"))
 FILES = [
@@ -25,7 +25,7 @@ def definitions(source: str) -> list[ast.AST]:
 
 
 def parsed(text: str) -> ast.AST:
-    """A method keeps its indent, which is none of its own statement's business."""
+    """Parse a definition that may be indented."""
     inner = ast.parse("if 1:\n" + text if text[0] in " \t" else text).body
     return inner[0].body[0] if text[0] in " \t" else inner[0]
 
@@ -39,7 +39,7 @@ def test_the_syntax_tree_of_a_copied_block_is_that_of_the_source(path: Path):
     assert len(wanted) >= 1 or path.name == "__init__.py"
 
 
-def test_comments_go_and_docstrings_stay():
+def test_comments_are_removed_and_docstrings_kept():
     found = copyable_code(
         "@cache  # why\n"
         "# between\n"
@@ -58,14 +58,14 @@ def test_comments_go_and_docstrings_stay():
     )
 
 
-def test_an_outer_block_stands_before_the_ones_in_it():
+def test_an_outer_definition_comes_before_its_inner_ones():
     found = copyable_code(
         "class A:\n    def f(self):\n        def g(): pass\n\n    def h(self): pass\n"
     )
     assert found.spans == ((1, 5), (2, 3), (3, 3), (5, 5))
 
 
-def test_strings_that_look_like_comments_stay():
+def test_strings_that_resemble_comments_are_kept():
     source = 'x = """\n# no comment\n"""\n'
     assert copyable_code(source).text(1, 3) == source
 
@@ -73,12 +73,12 @@ def test_strings_that_look_like_comments_stay():
 @pytest.mark.skipif(
     sys.version_info < (3, 12), reason="this Python allows no comments in f-strings"
 )
-def test_a_comment_that_is_part_of_a_string_stays():
+def test_a_comment_inside_an_f_string_is_kept():
     source = 'x = f"""{y # shown\n=}"""  # gone\n'
     assert copyable_code(source).text(1, 2) == 'x = f"""{y # shown\n=}"""\n'
 
 
-def test_the_script_holds_lines_and_spans():
+def test_the_script_contains_lines_and_spans():
     text = to_script(copyable_code("# a\nx = 1\n\ndef f(): pass"))
     assert text.startswith("annotatedBlocks=")
     assert json.loads(text.removeprefix("annotatedBlocks=")) == [
@@ -87,7 +87,7 @@ def test_the_script_holds_lines_and_spans():
     ]
 
 
-def test_a_site_has_a_script_per_module(example_site: Path):
+def test_a_site_has_one_script_for_each_module(example_site: Path):
     circle = (example_site / "shapes" / "circle.html").read_text()
     assert "data-blocks=circle.blocks.js" in circle
     assert (example_site / "shapes" / "circle.blocks.js").read_text().startswith("annotatedBlocks")

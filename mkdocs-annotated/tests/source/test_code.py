@@ -1,4 +1,4 @@
-r"""Colours never change a character."""
+r"""Colouring and links do not change a character of the code."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_any_text_survives_colouring(source: str):
         assert shown == "".join(token.text for token in line)
 
 
-def test_a_string_over_many_lines_is_one_string():
+def test_a_string_over_several_lines_is_coloured_as_a_string():
     lines = highlight("x = '''a\nfor b\n'''\n")
     assert [token.kind for token in lines[1]] == ["s"]
 
@@ -54,7 +54,7 @@ def test_names_of_definitions_are_coloured():
     assert kinds["A"] == "nc"
 
 
-def test_addresses_are_those_of_lines_and_names(render):
+def test_lines_and_definitions_have_addresses(render):
     made = render(
         'import a\n\n\nclass A:\n    """A."""\n\n    def f(self): ...\n\n    def g(self): ...\n'
     )
@@ -65,7 +65,7 @@ def test_addresses_are_those_of_lines_and_names(render):
     assert re.search(r'<b id="L9"[^>]*><wbr id="A.g">', made.html)
 
 
-def test_a_number_is_given_where_lines_are_left_out_and_counted_elsewhere(render):
+def test_line_numbers_are_set_after_a_gap_and_counted_elsewhere(render):
     made = render("a = 1\nb = 2\n# Prose.\nc = 3\nd = 4\n\n\n\ne = 5\n")
     lines = re.findall(r'<b id="L(\d+)"(?: style="--n:(\d+)")?>', made.html)
     count = 0
@@ -94,7 +94,7 @@ def test_rows_without_prose_have_no_empty_paragraph(render):
     assert parse("x = 1\n").rows[0].prose == ()
 
 
-def test_a_mark_wraps_its_name_and_nothing_else() -> None:
+def test_a_mark_wraps_only_its_name() -> None:
     (line,) = highlight("norm(self.weight, x)")
     marks = [Mark(10, 16, symbol="W"), Mark(0, 4, href="a.html#norm")]
     html = to_html(line, marks)
@@ -104,7 +104,7 @@ def test_a_mark_wraps_its_name_and_nothing_else() -> None:
 
 
 @given(st.data())
-def test_marks_anywhere_keep_every_character(data: st.DataObject) -> None:
+def test_marks_do_not_change_the_text(data: st.DataObject) -> None:
     source = 'def f(a, b): return g(a)["<&>"] + b  # why'
     (line,) = highlight(source)
     edges = sorted(data.draw(st.sets(st.integers(0, len(source)), max_size=8)))

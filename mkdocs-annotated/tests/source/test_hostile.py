@@ -1,4 +1,4 @@
-r"""Whatever stands in a file, the page holds what the renderer writes, and nothing else."""
+r"""Hostile text in comments, docstrings and code cannot add HTML to a page."""
 
 from __future__ import annotations
 
@@ -18,14 +18,13 @@ def words(text: str) -> set[str]:
     return set(text.split())
 
 
-# All that Markdown, its extensions and the page itself can write.
+# The elements that Markdown, its extensions and the page itself can write.
 ELEMENTS = words("a abbr b blockquote br code dd div dl dt em h1 h2 h3 h4 h5 h6 hr i img li")
 ELEMENTS |= words("ol p pre section span strong sub sup table tbody td th thead tr ul wbr")
 MATH = words("math mrow mi mo mn mtext msub msup msubsup mfrac msqrt mroot mover munder")
 MATH |= words("munderover mtable mtr mtd mspace mstyle mpadded mphantom menclose merror")
 MATH |= words("semantics annotation mmultiscripts mprescripts none maction")
 VOID = words("br hr img input link meta wbr")
-# What authors may write in braces is theirs; what matters is that none of it runs.
 HOSTILE = st.sampled_from(
     [
         "<script>alert(1)</script>",
@@ -84,11 +83,11 @@ TEXT = st.lists(LINE.map(" ".join), min_size=1, max_size=6).map("\n".join)
 
 
 class Elements(HTMLParser):
-    """Every element of a page, and whether they are nested as they should be."""
+    """Collects the elements of a page and checks that they are nested correctly."""
 
     def __init__(self, html: str, implied: set[str] | None = None) -> None:
         super().__init__()
-        self.implied = implied or set()  # what may end with the element it stands in
+        self.implied = implied or set()  # elements whose end tag is optional
         self.open: list[str] = []
         self.seen: list[tuple[str, dict[str, str | None]]] = []
         self.comments: list[str] = []
@@ -112,7 +111,8 @@ class Elements(HTMLParser):
         self.comments.append(data)
 
 
-def harmless(html: str) -> Elements:
+def check_harmless(html: str) -> Elements:
+    """Check that a page has only known elements, no event handlers and no unsafe addresses."""
     page = Elements(html)
     assert page.open == []
     assert page.comments == []
@@ -128,7 +128,7 @@ def harmless(html: str) -> Elements:
 
 
 def comment(text: str) -> str:
-    # Only what ends a line in Python ends a comment.
+    # In Python only these end a comment.
     for end in ("\r\n", "\r", "\n"):
         text = text.replace(end, "\n")
     return "\n".join(f"# {line}" for line in text.replace("\0", "").split("\n"))
@@ -139,65 +139,63 @@ def docstring(text: str) -> str:
 
 
 def rendered(render, source: str) -> SimpleNamespace | None:
-    """The page, or nothing where the file is refused with its line."""
+    """Return the page, or `None` if the file is rejected with a line inside it."""
     try:
         page = render(source, dedent=False)
     except SourceError as error:
         if not 1 <= error.line <= source.count("\n") + 2:
-            raise AssertionError("a mistake is outside of its file") from error
+            raise AssertionError("the line of the error is outside of the file") from error
         return None
     return None if page.problems else page
 
 
-RELAXED = settings(
-    max_examples=150,
-    deadline=None,
+properties = settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
 
-@RELAXED
+@properties
 @given(text=TEXT)
 @example("```")
 @example("[a](&#106;avascript:alert(1))")
 @example("{: onclick=alert(1) }")
 @example("<" * 50 + "script>")
-def test_comments_write_nothing_but_markdown(render, text: str):
+def test_comments_cannot_add_html(render, text: str):
     page = rendered(render, comment(text) + "\nx = '</code>'  # <b>\n# the end\n")
     if page:
-        harmless(page.html)
+        check_harmless(page.html)
         assert "the end" in page.rows[-1]
 
 
-@RELAXED
+@properties
 @given(text=TEXT)
 @example("---\ntitle: <script>\n---")
-def test_docstrings_write_nothing_but_markdown(render, text: str):
+def test_docstrings_cannot_add_html(render, text: str):
     source = f'{docstring(text)}\n\n\ndef f():\n    r{docstring(text)}\n    return "<script>"\n'
     page = rendered(render, source)
     if page:
-        seen = harmless(page.html).seen
+        seen = check_harmless(page.html).seen
         assert any(attributes.get("id") == "f" for _, attributes in seen)
 
 
-@RELAXED
+@properties
 @given(
     text=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\r"), max_size=60)
 )
 @example("</span></code></pre><script>alert(1)</script>")
-def test_code_writes_nothing_but_code(render, text: str):
+def test_code_cannot_add_html(render, text: str):
     source = f"x = {text!r}\n# {text.splitlines()[0] if text.splitlines() else ''}\n"
     page = rendered(render, source)
     if page:
-        assert harmless(page.html).seen
+        assert check_harmless(page.html).seen
         assert "<script" not in page.html
 
 
-# Python-Markdown takes square time over square brackets: ten seconds for ten thousand.
+# Python-Markdown takes quadratic time for square brackets: ten seconds for 10,000.
 @pytest.mark.parametrize(
     "text",
     [
-        "[" * 3_000,
+        "[" * 1_000,
         pytest.param("[" * 10_000, marks=pytest.mark.slow),
         pytest.param("[" * 5_000 + "]" * 5_000, marks=pytest.mark.slow),
         "(" * 10_000,
@@ -206,54 +204,55 @@ def test_code_writes_nothing_but_code(render, text: str):
     ],
     ids=lambda text: f"{text[0]}{len(text)}",
 )
-def test_thousands_of_brackets_are_text(render, text: str):
+def test_thousands_of_brackets_are_shown_as_text(render, text: str):
     page = rendered(render, f"# {text}\nx = 1\n")
     assert page is not None
-    harmless(page.html)
+    check_harmless(page.html)
     shown = "&lt;" if text[0] == "<" else text[0]
     assert page.html.count(shown) >= text.count(text[0])
 
 
 @pytest.mark.parametrize("mark", ["> ", "* ", "1. "])
-def test_ten_thousand_levels_are_refused_with_their_line(render, mark: str):
-    with pytest.raises(SourceError, match=r"^example\.py:2: lists and quotations are nested"):
+def test_deep_nesting_is_an_error_with_its_line(render, mark: str):
+    with pytest.raises(SourceError, match=r"^example\.py:2: .*nested"):
         render(f"x = 1\n# {mark * 10_000}x\ny = 1\n")
-    harmless(render(f"# {mark * 20}x\ny = 1\n").html)
+    check_harmless(render(f"# {mark * 20}x\ny = 1\n").html)
 
 
-def test_brackets_in_code_are_refused_with_a_line(render):
-    with pytest.raises(SourceError, match=r"^example\.py:1: not Python"):
+def test_deeply_nested_brackets_in_code_are_an_error_with_a_line(render):
+    with pytest.raises(SourceError, match=r"^example\.py:1: .*Python"):
         render("x = " + "(" * 10_000 + ")" * 10_000 + "\n")
 
 
 def test_a_very_long_line_of_code_stays_one_line(render):
     page = render("x = '" + "y" * 200_000 + "'\n")
-    harmless(page.html)
+    check_harmless(page.html)
     assert page.html.count('<b id="L') == 1
 
 
 HEAD = '"""\n---\n{front}\n---\n# {title}\n"""\n\n\nclass Überschrift:\n    """<b>x</b>"""\n'
 
 
-@pytest.mark.parametrize(
-    ("front", "title"),
-    [
-        ("title: <script>alert(1)</script>", "A"),
-        ("title: '\"><script>alert(1)</script>'", "A"),
-        ("summary: '\"><script>alert(1)</script>'", "A"),
-        ("title: A", "<script>alert(1)</script>"),
-        ("title: A", "`</title><script>alert(1)</script>`"),
-        ("title: A", "A &lt;script&gt;alert(1)&lt;/script&gt;"),
-        ("title: [1, 2]", "A"),
-        ("summary: A", "<script>alert(1)</script>"),
-        ("summary: A", "`</title><script>alert(1)</script>`"),
-        ("title: '</title><script>alert(1)</script>'", "A"),
-    ],
-)
-def test_titles_and_summaries_are_text_on_the_whole_site(project, front: str, title: str):
-    """The title of a page stands in its head, in every menu, in the pager and in the index."""
-    project.write("shapes/bad.py", HEAD.format(front=front, title=title))
+TITLES = [
+    ("title: <script>alert(1)</script>", "A"),
+    ("title: '\"><script>alert(1)</script>'", "A"),
+    ("summary: '\"><script>alert(1)</script>'", "A"),
+    ("title: A", "<script>alert(1)</script>"),
+    ("title: A", "`</title><script>alert(1)</script>`"),
+    ("title: A", "A &lt;script&gt;alert(1)&lt;/script&gt;"),
+    ("title: [1, 2]", "A"),
+    ("summary: A", "<script>alert(1)</script>"),
+    ("summary: A", "`</title><script>alert(1)</script>`"),
+    ("title: '</title><script>alert(1)</script>'", "A"),
+]
+
+
+def test_titles_and_summaries_are_text_on_the_whole_site(project):
+    """The title of a page is in its head, every menu, the pager and the search index."""
+    for i, (front, title) in enumerate(TITLES):
+        project.write(f"shapes/bad{i}.py", HEAD.format(front=front, title=title))
     site = project.build()
+    assert len(list((site / "shapes").glob("bad*.html"))) == len(TITLES)
     for path in site.rglob("*.html"):
         html = path.read_text(encoding="utf-8")
         page = Elements(html.replace("<!DOCTYPE html>", ""), words("li p td th tr thead tbody"))
@@ -266,7 +265,7 @@ def test_titles_and_summaries_are_text_on_the_whole_site(project, front: str, ti
         assert not any(key.startswith("on") for _, keys in page.seen for key in keys)
 
 
-def test_text_in_the_index_is_no_html(project):
+def test_text_in_the_search_index_is_not_html(project):
     project.write("shapes/bad.py", textwrap.dedent('# <img src=x onerror="alert(1)">\nx = 1\n'))
     index = (project.build() / "search" / "index.js").read_text(encoding="utf-8")
     assert '<img src=x onerror=\\"alert(1)\\">' in index
@@ -275,8 +274,7 @@ def test_text_in_the_index_is_no_html(project):
 
 
 @pytest.mark.parametrize("bracket", ["[", "(", "[a"])
-def test_brackets_that_stay_open_end_with_a_reason_and_not_never(bracket):
-    message = r"^the formula must close all but 16 brackets, got 400 open$"
-    with pytest.raises(ValueError, match=message):
+def test_a_formula_with_many_open_brackets_is_an_error(bracket):
+    with pytest.raises(ValueError, match=r"\b16\b.* brackets .*\b400\b"):
         to_mathml(bracket * 400, display=True)
     assert "<math" in to_mathml("[" * 400 + "a" + "]" * 400, display=True)

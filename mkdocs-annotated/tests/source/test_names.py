@@ -1,4 +1,4 @@
-r"""Names of the code: their places in the text, and the scopes that bind them."""
+r"""Names in code: their positions, and the scopes that bind them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from mkdocs_annotated.source.names import Name, find_names
 from mkdocs_annotated.source.scan import read_source
@@ -19,11 +19,11 @@ def found(source: str) -> tuple[Name, ...]:
     return find_names(textwrap.dedent(source).lstrip("\n")).occurrences
 
 
-def homes(source: str, name: str) -> list[str]:
+def binding_scopes(source: str, name: str) -> list[str]:
     return [each.bound_in for each in found(source) if each.dotted == name]
 
 
-def assert_places_are_right(source: str) -> int:
+def assert_positions_are_right(source: str) -> int:
     rows = source.split("\n")
     every = find_names(source).occurrences
     for name in every:
@@ -36,9 +36,8 @@ LETTERS = st.text("abzßéλжש名", min_size=1, max_size=4).filter(
 )
 
 
-@settings(deadline=None)
 @given(st.lists(LETTERS, min_size=4, max_size=4), st.text("aé名𝄞 ", max_size=5))
-def test_a_place_counts_characters_whatever_stands_before_it(parts: list[str], text: str):
+def test_columns_count_characters_after_any_text(parts: list[str], text: str):
     a, b, c, d = (f"{part}{i}" for i, part in enumerate(parts))
     source = (
         f"import {a}.{b} as {c}; from .{b} import ({d} as {a},\n {b})\n"
@@ -50,22 +49,22 @@ def test_a_place_counts_characters_whatever_stands_before_it(parts: list[str], t
         f"match {a}:\n  case {{'{text}': {b}, **{c}}}: {d}\n  case ['{text}' as {b}, *{c}]: {d}\n"
     )
     compile(source, "", "exec")
-    assert assert_places_are_right(source) == 45
+    assert assert_positions_are_right(source) == 45
 
 
-def test_names_of_the_standard_library_stand_where_they_are_said_to():
+def test_names_of_the_standard_library_are_at_their_positions():
     total = 0
-    for path in sorted(Path(sysconfig.get_path("stdlib")).glob("[a-d]*.py")):
-        total += assert_places_are_right(read_source(path, path.name))
-    assert total > 20_000
+    for path in sorted(Path(sysconfig.get_path("stdlib")).glob("[ab]*.py")):
+        total += assert_positions_are_right(read_source(path, path.name))
+    assert total > 10_000
 
 
-def test_a_name_behind_letters_of_many_bytes_is_found():
+def test_a_name_after_multibyte_characters_is_found():
     (name,) = [each for each in found("x = 'é名𝄞' + self.w\n") if each.text == "w"]
     assert (name.column, name.end, name.dotted, name.kind) == (17, 18, "self.w", "attribute")
 
 
-def test_each_kind_of_name_is_told_from_the_others():
+def test_names_have_their_kinds():
     kinds = {
         each.text: each.kind
         for each in found(
@@ -91,7 +90,7 @@ def test_each_kind_of_name_is_told_from_the_others():
     }
 
 
-def test_a_scope_is_the_qualified_name_around_a_name():
+def test_the_scope_of_a_name_is_the_qualified_name_around_it():
     source = "class A:\n    w = 1\n    def f(self):\n        def g(): return w\n"
     assert [(each.scope, each.bound_in) for each in found(source) if each.text == "w"] == [
         ("A", "A"),
@@ -116,18 +115,17 @@ def test_a_scope_is_the_qualified_name_around_a_name():
         ("match y:\n    case [x, *_]: x\n", ["", ""]),
     ],
 )
-def test_the_home_of_a_name_is_the_scope_that_binds_it(source: str, expected: list[str]):
-    # In the order they stand, except that the head of a comprehension follows what it makes.
-    assert homes(source, "x") == expected
+def test_a_name_is_bound_in_the_scope_that_python_finds(source: str, expected: list[str]):
+    assert binding_scopes(source, "x") == expected
 
 
-def test_names_in_an_f_string_are_right_or_left_out():
+def test_names_in_an_f_string_are_right_or_missing():
     source = 'n = 1\nprint(f"n {n} {{n}} {n!r:>{n}} é{self.n}")\n'
     count = sum(each.text == "n" for each in find_names(source).occurrences)
-    assert_places_are_right(source)
+    assert_positions_are_right(source)
     assert count == (5 if sys.version_info >= (3, 12) else 1)
 
 
-def test_an_expression_deeper_than_python_allows_has_plain_names():
+def test_an_expression_too_deep_for_python_has_no_names():
     assert len(find_names("x = " + "a + " * 9 + "a\n").occurrences) == 11
     assert find_names("x = " + "a + " * 3000 + "a\n").occurrences == ()

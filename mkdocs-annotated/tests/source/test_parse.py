@@ -1,4 +1,4 @@
-r"""Each line lands in exactly one row, whatever the file."""
+r"""Each line of any Python file belongs to exactly one row."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def compiles(text: str) -> bool:
     return True
 
 
-def check_nothing_is_lost(module: Module) -> None:
+def check_every_line_is_in_one_row(module: Module) -> None:
     lines = module.source.split("\n")
     if not lines[-1]:
         lines.pop()
@@ -48,7 +48,7 @@ def check_nothing_is_lost(module: Module) -> None:
     for n, line in enumerate(lines, start=1):
         hidden = n not in prose and all(n != each.number for each in shown)
         if hidden:
-            # Blank lines, rulers of comments, and the quotes around a docstring.
+            # Only blank lines, rulers, and the quotes of docstrings are hidden.
             assert not re.search(r"\w", re.sub(r"^\s*[rRuU]*(?='|\")|^---$", "", line)), (n, line)
     for row in module.rows:
         numbers = {line.number for line in (*row.prose, *row.code)}
@@ -56,7 +56,7 @@ def check_nothing_is_lost(module: Module) -> None:
 
 
 class CodeText(HTMLParser):
-    """The text of each code line of a page."""
+    """Collects the text of each code line of a page."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -94,7 +94,7 @@ def check_file(path: Path, *, colours: bool = True) -> bool:
     if not compiles(text):
         return False
     module = parse(text, path.name)
-    check_nothing_is_lost(module)
+    check_every_line_is_in_one_row(module)
     if colours:
         check_code_column(module)
     return True
@@ -102,9 +102,9 @@ def check_file(path: Path, *, colours: bool = True) -> bool:
 
 def test_a_sample_of_the_standard_library_is_shown_line_for_line():
     files = library_files()
-    sample = files[:: max(1, len(files) // 150)][:150]
+    sample = files[:: max(1, len(files) // 60)][:60]
     # Colouring takes most of the time.
-    assert sum(check_file(path, colours=i % 4 == 0) for i, path in enumerate(sample)) > 100
+    assert sum(check_file(path, colours=i % 10 == 0) for i, path in enumerate(sample)) > 40
 
 
 @pytest.mark.slow
@@ -166,33 +166,29 @@ characters = st.text(alphabet="#\"'\\\n\r\t\f x=1():{}f\x1c\u2028é", max_size=4
 
 
 @given(text=st.one_of(programs, characters), end=st.sampled_from(["", "\n", "\n\n", "\r\n"]))
-@settings(
-    deadline=None,
-    max_examples=600,
-    suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow],
-)
-def test_whatever_compiles_is_parsed_without_loss(text: str, end: str):
+@settings(suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
+def test_no_line_of_a_valid_program_is_lost(text: str, end: str):
     text += end
-    # As a file is read: `compile` lets a backslash before "\r\n" end a text, and only that.
+    # `compile` accepts a backslash before a final "\r\n", but not before "\n".
     assume(compiles(text.replace("\r\n", "\n").replace("\r", "\n")))
     module = parse(text)
-    check_nothing_is_lost(module)
+    check_every_line_is_in_one_row(module)
     check_code_column(module)
 
 
-def test_what_does_not_compile_is_an_error_with_its_line():
-    with pytest.raises(SourceError, match=r"^bad\.py:2: not Python: "):
+def test_a_syntax_error_has_its_line():
+    with pytest.raises(SourceError, match=r"^bad\.py:2: .*Python"):
         parse("x = 1\nx = = 2\n", "bad.py")
 
 
-def test_a_file_in_an_unknown_coding_is_an_error(tmp_path: Path):
+def test_an_unknown_coding_is_an_error(tmp_path: Path):
     path = tmp_path / "bad.py"
     path.write_bytes(b"# coding: klingon\n")
-    with pytest.raises(SourceError, match=r"^bad\.py:1: cannot be decoded: .*klingon"):
+    with pytest.raises(SourceError, match=r"^bad\.py:1: .*decode.*klingon"):
         read_source(path, "bad.py")
 
 
-def test_files_are_read_with_their_own_coding_and_line_ends(tmp_path: Path):
+def test_files_are_read_with_their_coding_and_line_breaks(tmp_path: Path):
     path = tmp_path / "old.py"
     path.write_bytes(b"# -*- coding: latin-1 -*-\r\n# caf\xe9\r\nx = 1")
     module = parse(read_source(path, "old.py"))
