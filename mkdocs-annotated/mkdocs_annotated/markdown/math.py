@@ -57,18 +57,19 @@ def to_mathml(latex: str, *, display: bool) -> str:
         )
     try:
         mathml = CONVERTER.convert_with_local_state(
-            _tidy(latex, display=display), displaystyle=display
+            _normalise(latex, display=display), displaystyle=display
         )
     except LatexError as error:
         reason = re.sub(r"^\d+:\s*", "", str(error))
-        raise ValueError(f"{reason} In: {' '.join(latex.split())}") from error
+        raise ValueError(f"{reason.rstrip('.')} in {' '.join(latex.split())}") from error
     # Without `largeop`, Firefox draws these operators as large as a sum.
     mathml = re.sub(r"<mo([^>]*)>([⊙⊗⊕])</mo>", r'<mo largeop="false"\1>\2</mo>', mathml)
-    carried = html.escape(" ".join(latex.split()), quote=True)
-    return mathml.replace("<math", f'<math data-latex="{carried}"', 1)
+    attribute = html.escape(" ".join(latex.split()), quote=True)
+    return mathml.replace("<math", f'<math data-latex="{attribute}"', 1)
 
 
-def _tidy(latex: str, *, display: bool) -> str:
+def _normalise(latex: str, *, display: bool) -> str:
+    """Remove empty lines and automatic equation numbers."""
     # Remove a `\\` before the end of an environment, which would add an empty line.
     latex = re.sub(r"\\\\\s*(?=\\end\{)", " ", latex)
     latex = re.sub(r"(?<!\\)\\\\\s*$", "", latex)
@@ -94,31 +95,31 @@ class MathExtension(Extension):
         self.context = context or RenderContext()
 
     def extendMarkdown(self, md: Markdown) -> None:
-        found: dict[str, str] = {}
+        sources: dict[str, str] = {}
         md.ESCAPED_CHARS = [*md.ESCAPED_CHARS, "$"]
         # After white space is normalised (30), before fences are extracted (25).
-        md.preprocessors.register(_ExtractFormulas(md, self.context, found), "annotated_math", 28)
+        md.preprocessors.register(_ExtractFormulas(md, self.context, sources), "annotated_math", 28)
         # Before code highlighting (30), and again after inline patterns (20).
-        md.treeprocessors.register(_RestoreSource(md, found), "annotated_math_blocks", 35)
-        md.treeprocessors.register(_RestoreSource(md, found), "annotated_math_spans", 15)
+        md.treeprocessors.register(_RestoreSource(md, sources), "annotated_math_blocks", 35)
+        md.treeprocessors.register(_RestoreSource(md, sources), "annotated_math_spans", 15)
 
 
 class _ExtractFormulas(Preprocessor):
     """Replaces formulas with placeholders, which Python-Markdown fills in at the end."""
 
-    def __init__(self, md: Markdown, context: RenderContext, found: dict[str, str]) -> None:
+    def __init__(self, md: Markdown, context: RenderContext, sources: dict[str, str]) -> None:
         super().__init__(md)
         self.markdown = md
         self.context = context
-        self.found = found
+        self.sources = sources
 
     def run(self, lines: list[str]) -> list[str]:
         out: list[str] = []
         for start, block, prose in _blocks(lines):
-            out += self.block(start, "\n".join(block)).split("\n") if prose else block
+            out += self.replace(start, "\n".join(block)).split("\n") if prose else block
         return out
 
-    def block(self, start: int, text: str) -> str:
+    def replace(self, start: int, text: str) -> str:
         """Replace the formulas of a paragraph that starts at document line `start`."""
         out: list[str] = []
         at = 0
@@ -128,14 +129,14 @@ class _ExtractFormulas(Preprocessor):
                 break
             out.append(text[at : mark.start()])
             at = mark.start()
-            end = self.after(start, text, at, mark[0], out)
+            end = self.consume(start, text, at, mark[0], out)
             if end == at:
                 out.append(mark[0])
                 end = mark.end()
             at = end
         return "".join(out) + text[at:]
 
-    def after(self, start: int, text: str, at: int, mark: str, out: list[str]) -> int:
+    def consume(self, start: int, text: str, at: int, mark: str, out: list[str]) -> int:
         """Append the escape, code span or formula at `at` to `out`; return the position after it.
 
         Return `at` if there is none.
@@ -186,16 +187,16 @@ class _ExtractFormulas(Preprocessor):
             # A paragraph may contain a span, but no div.
             mathml = f'<span class="eq" tabindex="0">{mathml}</span>'
         placeholder = self.markdown.htmlStash.store(mathml)
-        self.found[placeholder] = source
+        self.sources[placeholder] = source
         return placeholder
 
 
 class _RestoreSource(Treeprocessor):
     """Puts the LaTeX source back into indented code and attributes."""
 
-    def __init__(self, md: Markdown, found: dict[str, str]) -> None:
+    def __init__(self, md: Markdown, sources: dict[str, str]) -> None:
         super().__init__(md)
-        self.found = found
+        self.sources = sources
 
     def run(self, root: etree.Element) -> None:
         for element in root.iter():
@@ -205,7 +206,7 @@ class _RestoreSource(Treeprocessor):
                 element.text = AtomicString(HTML_PLACEHOLDER_RE.sub(self.escaped, element.text))
 
     def source(self, match: re.Match[str]) -> str:
-        return self.found.get(match[0], match[0])
+        return self.sources.get(match[0], match[0])
 
     def escaped(self, match: re.Match[str]) -> str:
         return html.escape(self.source(match), quote=False)

@@ -2,8 +2,8 @@ r"""Find every name in a Python file, its columns, and the scope that binds it.
 
 # Names in code
 
-Links and symbols are attached to names. The scope tells a class from a local variable of the same
-name.
+Links and symbols are attached to names. The scope distinguishes a class from a local variable of
+the same name.
 
 The syntax tree says what a name is, but counts bytes. The tokens count characters. A name is
 reported only where a token of that spelling begins or ends at its position. Before Python 3.12 an
@@ -115,7 +115,7 @@ class _NameTokens:
 
 
 class _NameVisitor:
-    """Walk down the syntax tree with the scope of each node."""
+    """Walks down the syntax tree with the scope of each node."""
 
     def __init__(self, source: str) -> None:
         self.tokens = _NameTokens(source)

@@ -238,7 +238,7 @@ def _starts_after_definitions(scanned: ScannedSource, body: Statements) -> Itera
 
 
 class _RowSplitter:
-    """Walk down the file once and assign each line to a row."""
+    """Walks down the file once and assigns each line to a row."""
 
     def __init__(
         self, scanned: ScannedSource, definitions: list[Definition], docstring: Docstring | None
