@@ -1,8 +1,8 @@
-# Each target makes its own .venv and installs what it needs; the second time it starts at once.
+# The first target creates .venv and installs pinned versions into it; later ones reuse it.
 #
-# PYTHON=python3.12 make ...   takes another Python
-# make run ARGS="..."          hands flags to the experiment
-# make test JOBS=8             tests in so many processes
+# PYTHON=python3.12 make ...   use another Python
+# make run ARGS="..."          pass flags to the experiment
+# make test JOBS=8             number of test processes
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -11,8 +11,8 @@ RUN ?= runs/$(shell date +%Y%m%d-%H%M%S)
 RUN := $(RUN)
 ARGS ?=
 JOBS ?= 2
-# Packages that the tests compare with. Their dependencies are left out: torchvision, torchtext and
-# fairscale would come with another torch, and what is compared needs none of them.
+# Packages that the tests compare with, without their dependencies: torchvision, torchtext and
+# fairscale would replace torch, and the compared parts do not need them.
 PEERS := labml-nn==0.5.1 timm==1.0.31
 
 .PHONY: help install run test check site serve trace bench clean
@@ -20,7 +20,7 @@ PEERS := labml-nn==0.5.1 timm==1.0.31
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
 
-install: $(INSTALLED) ## make .venv and install everything, versions as in constraints.txt
+install: $(INSTALLED) ## create .venv and install everything, with the versions of constraints.txt
 
 $(INSTALLED): pyproject.toml mkdocs-annotated/pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -46,15 +46,15 @@ site: $(INSTALLED) ## build the site into site/
 	$(BIN)/mkdocs build --strict --quiet
 	@echo "site: file://$(CURDIR)/site/index.html"
 
-serve: $(INSTALLED) ## show the site on a local address and rebuild it as files change
+serve: $(INSTALLED) ## serve the site locally and rebuild it when files change
 	$(BIN)/mkdocs serve
 
 trace: $(INSTALLED) ## trace the shapes shown beside the code
 	$(BIN)/mkdocs-annotated trace
 
-bench: $(INSTALLED) ## time training steps against other implementations, and the engine against a plain loop
+bench: $(INSTALLED) ## time training steps against other packages, and the engine against a plain loop
 	$(BIN)/python -m benchmarks.blocks
 	$(BIN)/python -m benchmarks.engine
 
-clean: ## remove .venv, the site and all caches, but no run
+clean: ## remove .venv, the site and all caches; keep runs
 	rm -rf .venv site .pytest_cache .mypy_cache .ruff_cache .hypothesis
