@@ -24,14 +24,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from experiments.autoregressive import Settings, loss
+from experiments.autoregressive import AutoregressiveSettings
 from experiments.engine.devices import make_fabric
 from experiments.engine.experiment import Task, Training
 from experiments.engine.loop import train
 from experiments.engine.optimiser import make_optimizer
 from experiments.engine.run_folder import hardware
 from experiments.engine.state import State
-from experiments.models.language import make_model, shape_of
+from experiments.models.language import layer_sizes, make_model
+from experiments.text.evaluation import next_token_loss
 from experiments.text.tokens import Tokens
 from experiments.text.windows import Windows
 
@@ -39,11 +40,13 @@ N_TOKENS = 65
 CPU = torch.device("cpu")
 
 
-def model_of(settings: Settings, training: Training) -> nn.Module:
-    return make_model(settings.layer, shape_of(settings), N_TOKENS, causal=True, seed=training.seed)
+def model_of(settings: AutoregressiveSettings, training: Training) -> nn.Module:
+    return make_model(
+        settings.layer, layer_sizes(settings), N_TOKENS, causal=True, seed=training.seed
+    )
 
 
-def plain_loop(settings: Settings, training: Training, tokens: Tensor) -> float:
+def plain_loop(settings: AutoregressiveSettings, training: Training, tokens: Tensor) -> float:
     """Seconds of the steps alone: what one would write without any engine."""
     model = model_of(settings, training)
     optimizer = torch.optim.AdamW(model.parameters(), lr=training.lr, fused=True)
@@ -60,7 +63,7 @@ def plain_loop(settings: Settings, training: Training, tokens: Tensor) -> float:
     return time.perf_counter() - began
 
 
-def engine(settings: Settings, training: Training, tokens: Tensor) -> float:
+def engine(settings: AutoregressiveSettings, training: Training, tokens: Tensor) -> float:
     """Seconds of `train` from its first to its last step, checkpoints included."""
     fabric = make_fabric(CPU, 1, "ddp", "float32")
     task = Task(
@@ -68,7 +71,7 @@ def engine(settings: Settings, training: Training, tokens: Tensor) -> float:
         data={},
         about="benchmark",
         batches=Windows(Tokens(tokens), settings.seq_len, training.batch, training.seed).batches,
-        loss=loss,
+        loss=next_token_loss,
         evaluate=lambda model, fabric: {"error": 0.0},
         monitor="error",
         describe=lambda found: "nothing",
@@ -94,7 +97,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="rounds of both (default: 5)")
     parser.add_argument("--steps", type=int, default=250, help="steps a round (default: 250)")
     arguments = parser.parse_args()
-    settings, training = Settings(), Training(steps=arguments.steps, warmup=0)
+    settings, training = AutoregressiveSettings(), Training(steps=arguments.steps, warmup=0)
     tokens = torch.randint(1, N_TOKENS, (1_000_000,))
     warm = dataclasses.replace(training, steps=20, warmup=0)
     plain_loop(settings, warm, tokens)

@@ -21,10 +21,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from experiments.autoregressive import Settings
+from experiments.autoregressive import AutoregressiveSettings
 from experiments.engine.optimiser import make_optimizer
 from experiments.engine.run_folder import hardware
-from experiments.models.language import Shape, make_model, shape_of
+from experiments.models.language import LayerSizes, layer_sizes, make_model
 from experiments.text.corpus import load_corpus
 from experiments.text.windows import Windows
 
@@ -44,9 +44,9 @@ def main() -> None:
     print("batch x context  reading ms  step ms  reading / step: min, median, max")
     with tempfile.TemporaryDirectory() as folder:
         for batch, seq_len in CASES:
-            shape = shape_of(replace(Settings(), seq_len=seq_len))
+            sizes = layer_sizes(replace(AutoregressiveSettings(), seq_len=seq_len))
             reading, stepping = measure(
-                shape, batch, Path(folder), arguments.rounds, arguments.steps
+                sizes, batch, Path(folder), arguments.rounds, arguments.steps
             )
             ratios = [a / b for a, b in zip(reading, stepping, strict=True)]
             print(
@@ -58,22 +58,22 @@ def main() -> None:
 
 
 def measure(
-    shape: Shape, batch: int, data: Path, rounds: int, steps: int
+    sizes: LayerSizes, batch: int, data: Path, rounds: int, steps: int
 ) -> tuple[list[float], list[float]]:
     """Seconds of reading a batch and of a step on it, for each round."""
-    corpus = load_corpus("python", shape.seq_len, data)
-    windows = Windows(corpus.train, shape.seq_len, batch, seed=0)
-    model = make_model("gmlp", shape, len(corpus.vocabulary), causal=True, seed=0)
+    corpus = load_corpus("python", sizes.seq_len, data)
+    windows = Windows(corpus.train, sizes.seq_len, batch, seed=0)
+    model = make_model("gmlp", sizes, len(corpus.vocabulary), causal=True, seed=0)
     optimizer = make_optimizer(model, lr=1e-3, betas=(0.9, 0.99), weight_decay=0.1)
 
     def read(n: int) -> float:
         began = time.perf_counter()
         for step in range(n):
-            windows.at(step)
+            windows.batch_at(step)
         return (time.perf_counter() - began) / n
 
     def train(n: int) -> float:
-        x, y = windows.at(0)
+        x, y = windows.batch_at(0)
         began = time.perf_counter()
         for _ in range(n):
             loss = nn.functional.cross_entropy(model(x).flatten(0, 1), y.flatten())

@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from experiments.autoregressive import Settings, build
+from experiments.autoregressive import AutoregressiveSettings, build
 from experiments.engine.devices import make_fabric
 from experiments.engine.experiment import Training
 from experiments.engine.launch import Launch
@@ -48,7 +48,7 @@ def long_run(steps: int, labml: bool, folder: Path) -> None:
     fabric = make_fabric(device, 1, "ddp", "float32")
     corpus = folder / "text.txt"
     corpus.write_text("".join(random.Random(0).choices("abc \n", k=2_000)), encoding="utf-8")
-    settings = Settings(corpus=str(corpus), d_model=4, d_ffn=4, n_layers=1, seq_len=4)
+    settings = AutoregressiveSettings(corpus=str(corpus), d_model=4, d_ffn=4, n_layers=1, seq_len=4)
     part = steps // PARTS
     training = Training(
         batch=1,

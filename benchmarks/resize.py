@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from experiments.autoregressive import trained
+from experiments.autoregressive import load_best_model
 from experiments.engine.checkpoint import BEST, CheckpointError
 from experiments.engine.devices import make_fabric
 from experiments.engine.state import load_run_checkpoint
@@ -35,7 +35,7 @@ def main() -> None:
         checkpoint = load_run_checkpoint(arguments.run / BEST)
     except (CheckpointError, OSError) as error:
         parser.error(f"run must be the folder of a run: {error}")
-    settings, _, model = trained(checkpoint)
+    settings, _, model = load_best_model(checkpoint)
     n = settings.seq_len
     corpus = load_corpus(settings.corpus, n, arguments.data)
     models = {

@@ -29,17 +29,18 @@ from labml_nn.transformers.gmlp import GMLPBlock
 from labml_nn.transformers.models import EmbeddingsWithPositionalEncoding, Encoder, Generator
 from torch import Tensor, nn
 
-from experiments.autoregressive import Settings, loss
+from experiments.autoregressive import AutoregressiveSettings
 from experiments.engine.devices import BatchSplit, has_bf16, make_fabric
 from experiments.engine.experiment import Task, Training
 from experiments.engine.loop import train
 from experiments.engine.optimiser import make_optimizer
 from experiments.engine.run_folder import environment, write_json
 from experiments.engine.state import State
-from experiments.models.language import make_model, shape_of
+from experiments.models.language import layer_sizes, make_model
+from experiments.text.evaluation import next_token_loss
 
 N_TOKENS = 65
-SIZES = Settings(d_model=512, d_ffn=2048, n_layers=6, seq_len=256)
+SIZES = AutoregressiveSettings(d_model=512, d_ffn=2048, n_layers=6, seq_len=256)
 BATCH = 32
 CPU = torch.device("cpu")
 
@@ -87,7 +88,7 @@ def labml() -> tuple[nn.Module, Steps]:
 
 def ours(precision: str) -> tuple[nn.Module, Steps]:
     fabric = make_fabric(CPU, 1, "ddp", precision)
-    model = make_model("gmlp", shape_of(SIZES), N_TOKENS, causal=True, seed=0)
+    model = make_model("gmlp", layer_sizes(SIZES), N_TOKENS, causal=True, seed=0)
     coat = fabric.setup_module(model)
     optimizer = make_optimizer(model, lr=1e-4, betas=(0.9, 0.99), weight_decay=0.1)
     stepper: Any = fabric.setup_optimizers(optimizer)
@@ -102,7 +103,7 @@ def ours(precision: str) -> tuple[nn.Module, Steps]:
         data={},
         about="random tokens",
         batches=read,
-        loss=loss,
+        loss=next_token_loss,
         evaluate=lambda model, fabric: {"nats_per_char": 0.0},
         monitor="nats_per_char",
         describe=str,

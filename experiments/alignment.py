@@ -1,14 +1,15 @@
-r"""
+r"""Trains a model to align two spans of symbols: is attention needed to compare them?
+
 # Alignment
 
-Two spans of symbols: the second has those of the first in another order. At each place of the
-second, the model says where in the first its symbol stands. Where the spans begin and how long they
-are differs from row to row, so that a position alone hardly tells which other one belongs to it.
+The second span contains the symbols of the first in another order. At each symbol of the second
+span, the model predicts its position in the first. Start and length of the spans vary between rows,
+so the positions alone say little about which symbols belong together.
 
-$W$ is learned once and used for every input; attention computes anew who reads whom. The paper
-finds that gMLP falls behind BERT on MNLI, where two sentences are compared, and that a tiny
-attention makes up for it (as reported). This task is our choice: it asks for nothing but the
-comparison.
+$W$ is learned once and used for every input, while attention computes its weights from the input.
+The paper finds that gMLP falls behind BERT on MNLI, where two sentences are compared, and that a
+tiny attention closes the gap (as reported). This task is our choice: it needs the comparison and
+nothing else.
 
 ```
 python -m experiments.alignment
@@ -19,6 +20,7 @@ python -m experiments.alignment --layer amlp
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 import numpy as np
 import torch
@@ -29,54 +31,56 @@ from experiments.engine.command import run, run_as_main
 from experiments.engine.devices import BatchSplit
 from experiments.engine.experiment import Batch, Experiment, Task, Training
 from experiments.engine.launch import Launch
-from experiments.engine.settings.errors import check_choice, check_positive
+from experiments.engine.settings.errors import check_positive
 from experiments.engine.settings.flags import from_dict
 from experiments.engine.validation import sum_over_rows
-from experiments.models.language import make_model, shape_of
+from experiments.models.language import layer_sizes, make_model
 from experiments.reporting.pictures import Curve
 from experiments.reporting.run_page import plain_report
 
-VARIANTS = ("gmlp", "amlp", "transformer")
-# Tokens: what fills the room around the spans, what stands before the second, then the symbols,
-# then an answer for each position.
+# Tokens: the filler around the spans, the separator before the second span, the symbols, and then
+# one answer for each position.
 FILLER, SEPARATOR, FIRST_SYMBOL = 0, 1, 2
-# What the loss skips.
-NOT_ASKED = -100
-# Above any seed of training.
+# The target at all positions without a query, as in `cross_entropy`.
+IGNORE_INDEX = -100
+# Training seeds are below it.
 VALIDATION_SEED = 2**31
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
-    r"""
+class AlignmentSettings:
+    r"""The rows and the model of an alignment run.
+
     ## Settings
 
-    * `layer` is gmlp, amlp or transformer; the other defaults follow it
-    * `d_model` is the number of channels between layers
-    * `d_ffn` is the number of channels inside a layer
-    * `n_layers` is the number of layers
-    * `n_heads` is the number of attention heads, for the transformer only
-    * `d_attn` is the number of channels of the tiny attention, for amlp only
-    * `seq_len` is the length of a row in tokens
-    * `symbols` is the number of different symbols
-    * `shortest` and `longest` bound the number of symbols in a span
-    * `rows` is the number of rows to validate
+    Raises `ValueError` for a size below 1, and for spans that are longer than a row allows or than
+    there are symbols.
     """
 
-    layer: str = "gmlp"
-    d_model: int = 64
-    d_ffn: int = 256
-    n_layers: int = 4
-    n_heads: int = 4
-    d_attn: int = 32
-    seq_len: int = 32
+    # Layer to stack; other defaults depend on it.
+    layer: Literal["gmlp", "amlp", "transformer"] = "gmlp"
+    # Width of the residual stream.
+    d_model: int = 64  # channels
+    # Width inside a layer.
+    d_ffn: int = 256  # channels
+    # Depth of the model.
+    n_layers: int = 4  # layers
+    # Attention heads, for transformer only.
+    n_heads: int = 4  # heads
+    # Width of the tiny attention, for amlp only.
+    d_attn: int = 32  # channels
+    # Length of a row.
+    seq_len: int = 32  # tokens
+    # Number of different symbols.
     symbols: int = 256
-    shortest: int = 4
-    longest: int = 12
-    rows: int = 2_000
+    # Minimum length of a span.
+    shortest: int = 4  # symbols
+    # Maximum length of a span.
+    longest: int = 12  # symbols
+    # Size of the validation set.
+    rows: int = 2_000  # rows
 
     def __post_init__(self) -> None:
-        check_choice("layer", self.layer, VARIANTS)
         sizes = ("d_model", "d_ffn", "n_layers", "n_heads", "d_attn", "seq_len", "symbols", "rows")
         check_positive(self, (*sizes, "shortest"))
         most = min(self.symbols, (self.seq_len - 1) // 2)
@@ -91,32 +95,42 @@ class Settings:
         return FIRST_SYMBOL + self.symbols + self.seq_len
 
 
-# ## The variants
+# ## The layers compared
 #
-# All have about 0.12 million parameters. There are twice as many symbols as the gate of gMLP has
-# channels, so that no channel can stand for one symbol.
-DEFAULTS: dict[str, tuple[Settings, Training]] = {
-    "gmlp": (Settings(), Training(batch=48, warmup=100)),
-    "amlp": (Settings(layer="amlp", d_ffn=240, n_layers=3), Training(batch=48, warmup=100)),
+# All models have about 0.12 million parameters. There are twice as many symbols as the gate of gMLP
+# has channels, so it cannot reserve a channel for each symbol.
+DEFAULTS: dict[str, tuple[AlignmentSettings, Training]] = {
+    "gmlp": (AlignmentSettings(), Training(batch=48, warmup=100)),
+    "amlp": (
+        AlignmentSettings(layer="amlp", d_ffn=240, n_layers=3),
+        Training(batch=48, warmup=100),
+    ),
     "transformer": (
-        Settings(layer="transformer", d_ffn=136, n_layers=3),
+        AlignmentSettings(layer="transformer", d_ffn=136, n_layers=3),
         Training(batch=48, warmup=100, lr=2e-3),
     ),
 }
 
 
-def draw(settings: Settings, seed: int, step: int, row: int) -> tuple[Tensor, Tensor]:
-    r"""
+def sample_row(
+    settings: AlignmentSettings, seed: int, step: int, row: int
+) -> tuple[Tensor, Tensor]:
+    r"""Samples one row, which depends on the seed, the step and the row number only.
+
     ## A row
 
     ```
     . . c a d b . | a b d c . .
     ```
 
-    is asked for 3, 5, 4, 2 at the last four symbols. The length of the spans, the symbols and their
-    order in the second span are drawn uniformly; two random places divide the room that is left.
+    The targets at the last four symbols are 3, 5, 4, 2. The length of the spans, the symbols, and
+    their order in the second span are uniformly random. Two random places divide the filler.
 
-    Returns tokens and targets, `[seq_len]` each, which follow from `seed`, `step` and `row` alone.
+    * `settings` are the settings of the run
+    * `seed`, `step` and `row` seed the generator
+
+    Returns tokens and targets, `[seq_len]` each. Targets are `IGNORE_INDEX` outside the second
+    span.
     """
     random = np.random.default_rng((seed, step, row))
     m = int(random.integers(settings.shortest, settings.longest + 1))
@@ -129,97 +143,108 @@ def draw(settings: Settings, seed: int, step: int, row: int) -> tuple[Tensor, Te
     tokens[first : first + m] = symbols
     tokens[second - 1] = SEPARATOR
     tokens[second : second + m] = symbols[order]
-    targets = np.full(settings.seq_len, NOT_ASKED)
+    targets = np.full(settings.seq_len, IGNORE_INDEX)
     targets[second : second + m] = FIRST_SYMBOL + settings.symbols + first + order
     return torch.from_numpy(tokens), torch.from_numpy(targets)
 
 
-def guess(settings: Settings) -> float:
-    r"""
-    ## What a guess gets
+def random_baseline(settings: AlignmentSettings) -> float:
+    r"""The error rate of a model that sees where the spans are, but not which symbols they contain.
 
-    $$1 - \frac{\text{rows}}{\text{questions}} = 1 - \frac{1}{\bar m}$$
+    ## Random baseline
 
-    with $\bar m$ the mean length of a span. Whoever sees where the spans lie, and not what stands
-    in them, is right at one of $m$ places. That holds for what $W$ alone adds up; gMLP as a whole
-    is not bound by it, since its gate multiplies what stands at one place with what stands at
-    others: with a channel for each symbol, that too is a comparison.
+    $$1 - \frac{\text{rows}}{\text{queries}} = 1 - \frac{1}{\bar m}$$
 
-    Returns the error rate.
+    with $\bar m$ the mean length of a span: such a model picks one of $m$ positions at random. $W$
+    alone cannot do better. gMLP as a whole can, because its gate multiplies a position with a sum
+    of other positions; with a channel for each symbol, that compares symbols too.
     """
     return 1 - 2 / (settings.shortest + settings.longest)
 
 
 def training_batches(
-    settings: Settings, training: Training, step: int, share: BatchSplit
+    settings: AlignmentSettings, training: Training, step: int, split: BatchSplit
 ) -> Iterator[Batch]:
-    """Yields tokens and targets, `[rows, seq_len]` each, from `step` on."""
-    shares = share.rows(training.batch)
+    r"""Yields the micro-batches of one process, from a step on, without end.
+
+    ## Training batches
+
+    * `settings` and `training` are the settings of the run
+    * `step` is the first step
+    * `split` selects the rows of the process
+
+    Yields tokens and targets, `[rows, seq_len]` each.
+    """
+    micro_batches = split.rows(training.batch)
     while True:
-        for rows in shares:
-            yield _stacked(settings, training.seed, step, rows)
+        for rows in micro_batches:
+            yield _sample_rows(settings, training.seed, step, rows)
         step += 1
 
 
-def _stacked(settings: Settings, seed: int, step: int, rows: range) -> tuple[Tensor, Tensor]:
-    tokens, targets = zip(*(draw(settings, seed, step, row) for row in rows), strict=True)
+def _sample_rows(
+    settings: AlignmentSettings, seed: int, step: int, rows: range
+) -> tuple[Tensor, Tensor]:
+    tokens, targets = zip(*(sample_row(settings, seed, step, row) for row in rows), strict=True)
     return torch.stack(tokens), torch.stack(targets)
 
 
-def asked_loss(model: nn.Module, batch: Batch) -> Tensor:
-    r"""
+def alignment_loss(model: nn.Module, batch: Batch) -> Tensor:
+    r"""The mean loss over the queries of each row, averaged over rows, in nats.
+
     ## Loss
 
-    The mean of $-\ln p$ of the right place, over the questions of each row and then over the rows:
-    the mean of micro-batches is then that of the batch, whatever the lengths of their spans.
+    Every row has the same weight, whatever the length of its spans. The mean over micro-batches
+    then equals the mean over the batch.
     """
-    return _measure(model, batch)[:, 0].mean()
+    return _row_metrics(model, batch)[:, 0].mean()
 
 
-# Of each row: the mean loss of its questions, how many there are, and how many are answered wrong.
-def _measure(model: nn.Module, batch: Batch) -> Tensor:
+# For each row: the mean loss of its queries, their number, and the number of errors.
+def _row_metrics(model: nn.Module, batch: Batch) -> Tensor:
     tokens, targets = batch
     logits = model(tokens).float()  # [B, n, n_tokens]
     losses = nn.functional.cross_entropy(
-        logits.mT, targets, ignore_index=NOT_ASKED, reduction="none"
+        logits.mT, targets, ignore_index=IGNORE_INDEX, reduction="none"
     )
-    asked = targets != NOT_ASKED
-    count = asked.sum(1)
-    wrong = ((logits.argmax(-1) != targets) & asked).sum(1)
+    queries = targets != IGNORE_INDEX
+    count = queries.sum(1)
+    wrong = ((logits.argmax(-1) != targets) & queries).sum(1)
     return torch.stack([losses.sum(1) / count, count, wrong], dim=1)  # [B, 3]
 
 
 def evaluate(
-    model: nn.Module, fabric: Fabric, settings: Settings, rows: tuple[Tensor, Tensor]
+    model: nn.Module, fabric: Fabric, settings: AlignmentSettings, rows: tuple[Tensor, Tensor]
 ) -> dict[str, float]:
-    """Returns the loss, the mean over rows, and the error rate, over all questions."""
-    loss, count, wrong = sum_over_rows(model, fabric, rows, _measure)
+    """Returns `nats`, the mean loss over rows, and `error`, the error rate over all queries."""
+    loss, count, wrong = sum_over_rows(model, fabric, rows, _row_metrics)
     return {"nats": loss / settings.rows, "error": wrong / count}
 
 
-def describe(settings: Settings, found: dict[str, float]) -> str:
-    """An evaluation in a line."""
+def describe(settings: AlignmentSettings, metrics: dict[str, float]) -> str:
+    """The metrics of `evaluate` in one line."""
     return (
-        f"{found['error']:.2%} wrong, {found['nats']:.4f} nats per question "
-        f"(a guess: {guess(settings):.2%})"
+        f"{metrics['error']:.2%} wrong, {metrics['nats']:.4f} nats per query "
+        f"(random baseline: {random_baseline(settings):.2%})"
     )
 
 
-def build(settings: Settings, training: Training, launch: Launch, fabric: Fabric) -> Task:
-    r"""
+def build(settings: AlignmentSettings, training: Training, launch: Launch, fabric: Fabric) -> Task:
+    r"""Builds the model, the batches and the evaluation.
+
     ## The task
 
-    Raises `ValueError` for sizes that will not do.
+    Raises `ValueError` for sizes that [`make_model`](models/language.py) refuses.
     """
     model = make_model(
         settings.layer,
-        shape_of(settings),
+        layer_sizes(settings),
         settings.n_tokens,
         causal=False,
         seed=training.seed,
         checkpoint_layers=launch.checkpoint_layers,
     )
-    validation = _stacked(settings, VALIDATION_SEED, 0, range(settings.rows))
+    validation = _sample_rows(settings, VALIDATION_SEED, 0, range(settings.rows))
     return Task(
         model=model,
         data={"name": "alignment"},
@@ -227,26 +252,26 @@ def build(settings: Settings, training: Training, launch: Launch, fabric: Fabric
             f"alignment of two spans of {settings.shortest} to {settings.longest} of "
             f"{settings.symbols} symbols, {settings.rows:,} rows to validate"
         ),
-        batches=lambda step, share: training_batches(settings, training, step, share),
-        loss=asked_loss,
+        batches=lambda step, split: training_batches(settings, training, step, split),
+        loss=alignment_loss,
         evaluate=lambda model, fabric: evaluate(model, fabric, settings, validation),
         monitor="error",
-        describe=lambda found: describe(settings, found),
+        describe=lambda metrics: describe(settings, metrics),
     )
 
 
-CURVE = Curve("nats", "nats per question")
+CURVE = Curve("nats", "nats per query")
 EXPERIMENT = Experiment(
     name="alignment",
-    about="Train a model to say which places of two spans belong together.",
+    about="Train a model to align two spans of symbols.",
     variant="layer",
     defaults=DEFAULTS,
     label=lambda settings: f"alignment-{settings.layer}",
     build=build,
     finish=plain_report(
         lambda record: f"{record['settings']['layer']} on alignment",
-        lambda record, found: describe(
-            from_dict((Settings, Training), record["settings"])[0], found
+        lambda record, metrics: describe(
+            from_dict((AlignmentSettings, Training), record["settings"])[0], metrics
         ),
         CURVE,
     ),

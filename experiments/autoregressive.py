@@ -1,9 +1,10 @@
-r"""
-# An autoregressive language model
+r"""Trains a language model that predicts the next character, and samples text from it.
 
-The model reads a text and predicts the next character, at each position from what stands before it.
-The paper trains masked language models only; this asks whether gMLP serves here too, and sets it
-and its relatives beside a Transformer of the same size, on the same data in the same order.
+# Autoregressive language model
+
+The paper trains masked language models only. This experiment asks whether gMLP also works
+autoregressively. It compares gMLP and its variants with a Transformer of the same size, on the same
+data in the same order.
 
 ```
 python -m experiments.autoregressive
@@ -17,100 +18,101 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
 
 from experiments.engine.checkpoint import BEST
 from experiments.engine.command import run, run_as_main
 from experiments.engine.devices import pick_device
-from experiments.engine.experiment import Batch, Experiment, Task, Training
+from experiments.engine.experiment import Experiment, Task, Training
 from experiments.engine.launch import Launch
 from experiments.engine.run_folder import read_record
-from experiments.engine.settings.errors import check_choice, check_positive, user_errors
+from experiments.engine.settings.errors import check_positive, user_errors
 from experiments.engine.settings.flags import Parser, add_flags, from_dict, given_values
 from experiments.engine.state import State, best_weights, load_run_checkpoint
-from experiments.models.language import ENCODERS, LAYERS, make_model, shape_of
+from experiments.models.language import LayerName, layer_sizes, make_model
 from experiments.reporting.pictures import NATS_PER_CHARACTER
 from experiments.reporting.run_page import fenced, matrices, write_run
 from experiments.text.corpus import load_corpus
-from experiments.text.evaluation import describe, evaluate
-from experiments.text.vocabulary import Vocabulary, check_vocabulary, from_description
+from experiments.text.evaluation import describe, evaluate, next_token_loss
+from experiments.text.vocabulary import Vocabulary, check_vocabulary, restore_vocabulary
 from experiments.text.windows import Windows
 from labml_gmlp import LanguageModel, generate
 from labml_gmlp.storage import atomic_write
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
-    r"""
+class AutoregressiveSettings:
+    r"""The text and the model of an autoregressive run.
+
     ## Settings
 
-    What is read, and by which model. Two runs with the same settings, the same text and the same
-    number of threads on the same CPU give the same losses, bit for bit.
+    Two runs with the same settings, the same text and the same number of threads on the same CPU
+    have the same losses, bit for bit.
 
-    * `corpus` is python, tiny_shakespeare or the path of a UTF-8 text
-    * `vocabulary` is characters, bytes or bpe
-    * `n_tokens` is the size of the vocabulary, for bpe only
-    * `layer` is gmlp, amlp, toeplitz, convolution, linear, additive, multiplicative or transformer;
-      the other defaults follow it, and are for linear, additive and multiplicative those of gmlp
-    * `encoder` is labml_gmlp or labml_nn, the package whose encoder stacks the layers
-    * `d_model` is the number of channels between layers
-    * `d_ffn` is the number of channels inside a layer
-    * `n_layers` is the number of layers
-    * `n_heads` is the number of attention heads, for the transformer only
-    * `d_attn` is the number of channels of the tiny attention, for amlp only
-    * `kernel` is the length of the kernels in tokens, for convolution only
-    * `dropout` is the share of a layer's results that training sets to zero
-    * `seq_len` is the context in tokens
+    Raises `ValueError` for a size below 1, `dropout` outside $[0, 1)$, an unknown vocabulary,
+    `n_tokens` out of range, and for bpe if the package tokenizers is not installed.
     """
 
+    # Text: python, tiny_shakespeare or the path of a UTF-8 file.
     corpus: str = "python"
-    vocabulary: str = "characters"
-    n_tokens: int = 1024
-    layer: str = "gmlp"
-    encoder: str = "labml_gmlp"
-    d_model: int = 128
-    d_ffn: int = 512
-    n_layers: int = 7
-    n_heads: int = 4
-    d_attn: int = 64
-    kernel: int = 31
+    # Unit of text that becomes one token.
+    vocabulary: Literal["characters", "bytes", "bpe"] = "characters"
+    # Size of the vocabulary, for bpe only.
+    n_tokens: int = 1024  # tokens
+    # Layer to stack. Other defaults depend on it; linear, additive and multiplicative use those of
+    # gmlp.
+    layer: LayerName = "gmlp"
+    # Package whose encoder stacks the layers.
+    encoder: Literal["labml_gmlp", "labml_nn"] = "labml_gmlp"
+    # Width of the residual stream.
+    d_model: int = 128  # channels
+    # Width inside a layer.
+    d_ffn: int = 512  # channels
+    # Depth of the model.
+    n_layers: int = 7  # layers
+    # Attention heads, for transformer only.
+    n_heads: int = 4  # heads
+    # Width of the tiny attention, for amlp only.
+    d_attn: int = 64  # channels
+    # Kernel size, for convolution only.
+    kernel: int = 31  # tokens
+    # Dropout probability.
     dropout: float = 0.0
-    seq_len: int = 64
+    # Context length.
+    seq_len: int = 64  # tokens
 
     def __post_init__(self) -> None:
-        check_choice("layer", self.layer, LAYERS)
-        check_choice("encoder", self.encoder, ENCODERS)
         sizes = ("d_model", "d_ffn", "n_layers", "n_heads", "d_attn", "kernel", "seq_len")
         check_positive(self, ("n_tokens", *sizes))
         check_vocabulary(self.vocabulary, self.n_tokens)
-        shape_of(self)
+        layer_sizes(self)
 
 
 @dataclass(frozen=True)
-class Sample:
-    r"""
-    ## Sample
+class SampleSettings:
+    r"""The settings of the command that samples from a trained model.
 
-    * `run` is the folder of a run
-    * `prompt` is the text to go on with; by default a line break, or the first character that the
-      model knows
-    * `characters` is the number of characters to draw
-    * `temperature` sharpens the choice below 1, and flattens it above
-    * `top_k` draws from the likeliest characters only
-    * `seed` makes the draw repeatable
-    * `device` is cpu or cuda; by default the GPU if there is one
+    ## Settings of sampling
+
+    Raises `ValueError` for a negative number of `characters` and for a `seed` out of range.
     """
 
+    # Folder of the run.
     run: Path
+    # Text to continue; if empty, a line break or the first known character.
     prompt: str = ""
-    characters: int = 500
+    # Length of the sample.
+    characters: int = 500  # tokens
+    # Sampling temperature: below 1 favours likely tokens, and 0 always takes the likeliest.
     temperature: float = 0.8
+    # Sample from this many of the likeliest tokens only.
     top_k: int | None = None
+    # Seed of the sample.
     seed: int = 0
+    # Device: cpu or cuda; by default cuda if available.
     device: str | None = None
 
     def __post_init__(self) -> None:
@@ -122,30 +124,38 @@ class Sample:
 
 # ## The layers compared
 #
-# Each brings the settings that are its defaults: sizes that give all the same number of
-# parameters, and a peak rate. Neither half of it nor twice was better by more than the seeds
-# differ: the results page has the sweep.
+# Each layer has its own defaults: sizes that give all models about the same number of parameters,
+# and a peak learning rate. Neither half nor twice that rate was better by more than the spread over
+# seeds; the results page has the sweep.
 DEFAULTS = {
-    "gmlp": (Settings(), Training()),
-    "amlp": (Settings(layer="amlp", n_layers=5), Training()),
-    "toeplitz": (Settings(layer="toeplitz", d_ffn=528), Training()),
-    "convolution": (Settings(layer="convolution", d_ffn=496), Training()),
-    "transformer": (Settings(layer="transformer", d_ffn=448, n_layers=4), Training(lr=2e-3)),
+    "gmlp": (AutoregressiveSettings(), Training()),
+    "amlp": (AutoregressiveSettings(layer="amlp", n_layers=5), Training()),
+    "toeplitz": (AutoregressiveSettings(layer="toeplitz", d_ffn=528), Training()),
+    "convolution": (AutoregressiveSettings(layer="convolution", d_ffn=496), Training()),
+    "transformer": (
+        AutoregressiveSettings(layer="transformer", d_ffn=448, n_layers=4),
+        Training(lr=2e-3),
+    ),
 }
 
 
-def build(settings: Settings, training: Training, launch: Launch, fabric: Fabric) -> Task:
-    r"""
+def build(
+    settings: AutoregressiveSettings, training: Training, launch: Launch, fabric: Fabric
+) -> Task:
+    r"""Loads the corpus and builds the model, the batches and the evaluation.
+
     ## The task
 
     $$\ell = - \frac{1}{B n} \sum_{b,i} \ln p(t_{b,i+1} \mid t_{b,1}, \dots, t_{b,i})$$
 
-    for a batch of $B$ windows of $n$ tokens; each token is predicted from those before it.
+    for a batch of $B$ windows of $n$ tokens. Each token is predicted from those before it in its
+    window.
 
-    Raises `ValueError` or `OSError` for a text that cannot be used.
+    Raises `ValueError` for `encoder="labml_nn"` with the strategy fsdp, and whatever
+    [`load_corpus`](text/corpus.py) and [`make_model`](models/language.py) refuse.
     """
     if settings.encoder != "labml_gmlp" and launch.strategy == "fsdp":
-        # What is cut in parts are the layers of our encoder.
+        # FSDP shards the layers of our encoder only.
         raise ValueError(
             f"strategy must be ddp with encoder={settings.encoder!r}, got {launch.strategy!r}"
         )
@@ -161,7 +171,7 @@ def build(settings: Settings, training: Training, launch: Launch, fabric: Fabric
     return Task(
         model=make_model(
             settings.layer,
-            shape_of(settings),
+            layer_sizes(settings),
             n_tokens,
             causal=True,
             seed=training.seed,
@@ -178,7 +188,7 @@ def build(settings: Settings, training: Training, launch: Launch, fabric: Fabric
             f"{len(corpus.validation) - 1:,} to validate, {n_tokens:,} in the vocabulary"
         ),
         batches=windows.batches,
-        loss=loss,
+        loss=next_token_loss,
         evaluate=lambda model, fabric: evaluate(
             model, corpus.validation, corpus.validation_characters, settings.seq_len, fabric
         ),
@@ -187,20 +197,16 @@ def build(settings: Settings, training: Training, launch: Launch, fabric: Fabric
     )
 
 
-def loss(model: nn.Module, batch: Batch) -> Tensor:
-    """The mean of $-\\ln p$ over all tokens of a micro-batch, in nats."""
-    tokens, targets = batch
-    return nn.functional.cross_entropy(model(tokens).flatten(0, 1), targets.flatten())
-
-
-def trained(checkpoint: dict[str, Any]) -> tuple[Settings, Vocabulary, LanguageModel]:
-    """The settings, the vocabulary and the model of a checkpoint, with its best weights."""
+def load_best_model(
+    checkpoint: dict[str, Any],
+) -> tuple[AutoregressiveSettings, Vocabulary, LanguageModel]:
+    """Returns the settings, the vocabulary, and the model with the best weights."""
     identity = checkpoint["identity"]
-    settings, training = from_dict((Settings, Training), identity["settings"])
-    vocabulary = from_description(identity["data"]["vocabulary"])
+    settings, training = from_dict((AutoregressiveSettings, Training), identity["settings"])
+    vocabulary = restore_vocabulary(identity["data"]["vocabulary"])
     model = make_model(
         settings.layer,
-        shape_of(settings),
+        layer_sizes(settings),
         len(vocabulary),
         causal=True,
         seed=training.seed,
@@ -210,42 +216,52 @@ def trained(checkpoint: dict[str, Any]) -> tuple[Settings, Vocabulary, LanguageM
     return settings, vocabulary, model.eval()
 
 
-def sampling(checkpoint: dict[str, Any], sample: Sample, device: torch.device) -> Iterator[str]:
-    r"""
+def stream_sample(
+    checkpoint: dict[str, Any], sample: SampleSettings, device: torch.device
+) -> Iterator[str]:
+    r"""Yields the prompt, and then each sampled token as soon as it is known.
+
     ## Sampling
 
-    The prompt, and then one token after another, from the model of a checkpoint.
+    * `checkpoint` is that of a run
+    * `sample` are the prompt and the sampling parameters
+    * `device` runs the model
 
-    Raises `ValueError` for a prompt with characters that are not in the training text.
+    Raises `ValueError` for a prompt with unknown characters, a negative or not finite
+    `temperature`, and `top_k` below 1.
     """
-    settings, vocabulary, model = trained(checkpoint)
-    prompt = sample.prompt or vocabulary.start
-    start = vocabulary.encode_known(prompt).to(device)
+    settings, vocabulary, model = load_best_model(checkpoint)
+    prompt = sample.prompt or vocabulary.default_prompt
     tokens = generate(
         model.to(device),
-        start,
+        vocabulary.encode_prompt(prompt).to(device),
         sample.characters,
         seq_len=settings.seq_len,
         temperature=sample.temperature,
         top_k=sample.top_k,
         seed=sample.seed,
-        # The text outgrows the window on purpose, and each token sees as much as it can.
+        # The text is longer than the context. Slide by one token, so that each token has the
+        # longest possible context.
         slide=1,
-        # What is not ours keeps nothing of what it has read.
+        # Only our encoder has a cache.
         use_cache=settings.encoder == "labml_gmlp",
     )
-    return itertools.chain([prompt], vocabulary.stream(tokens))
+    return itertools.chain([prompt], vocabulary.decode_stream(tokens))
 
 
 def finish(folder: Path, record: dict[str, Any], state: State, fabric: Fabric) -> None:
-    r"""
-    ## At the end
+    r"""Samples from the best checkpoint, writes the page of the run, and prints the result.
 
-    Draws a sample from the best checkpoint, writes the report, and prints the result.
+    ## After training
+
+    * `folder` is the folder of the run
+    * `record` is the content of its `settings.json`
+    * `state` is the state at the last step
+    * `fabric` provides the device
     """
     best = load_run_checkpoint(folder / BEST)
-    sample = "".join(sampling(best, Sample(folder), fabric.device))
-    found = best["best"]
+    sample = "".join(stream_sample(best, SampleSettings(folder), fabric.device))
+    metrics = best["best"]
     atomic_write(folder / "sample.txt", sample.encode())
     write_run(
         folder,
@@ -253,35 +269,38 @@ def finish(folder: Path, record: dict[str, Any], state: State, fabric: Fabric) -
         state,
         title=f"{record['settings']['layer']} on {record['data']['name']}",
         headline=(
-            f"**{found['nats_per_char']:.4f} nats per character** "
-            f"({found['bits_per_char']:.4f} bits, perplexity {found['perplexity']:.3f}) "
-            f"over the whole validation part"
+            f"**{metrics['nats_per_char']:.4f} nats per character** "
+            f"({metrics['bits_per_char']:.4f} bits, perplexity {metrics['perplexity']:.3f}) "
+            f"over the whole validation split"
         ),
         curve=NATS_PER_CHARACTER,
         parts=[*matrices(folder, state.model, best, causal=True), "## Sample", fenced(sample)],
     )
-    print(f"validation: {describe(found)} at step {found['step']}")
+    print(f"validation: {describe(metrics)} at step {metrics['step']}")
     print(f"sample:\n{sample}\n\nrun: {folder}")
 
 
 def sample_command(arguments: Sequence[str]) -> None:
-    r"""
-    ## The command that samples
+    r"""Runs the `sample` command: prints the prompt and each token as soon as it is sampled.
 
-    Prints the prompt and each token as soon as it is drawn.
+    ## The sample command
+
+    * `arguments` are those after `sample`
+
+    Raises `UserError` for a folder that is not a run, and for bad settings.
     """
     parser = Parser(
         f"{EXPERIMENT.program} sample",
         "RUN [--flag value ...]",
-        "Draw text from a trained model.",
+        "Sample text from a trained model.",
     )
-    add_flags(parser, Sample)
+    add_flags(parser, SampleSettings)
     namespace = parser.parse_args(arguments)
     with user_errors():
-        sample = Sample(**given_values(Sample, namespace))
+        sample = SampleSettings(**given_values(SampleSettings, namespace))
         read_record(sample.run)
         device = pick_device(sample.device)
-        texts = sampling(load_run_checkpoint(sample.run / BEST), sample, device)
+        texts = stream_sample(load_run_checkpoint(sample.run / BEST), sample, device)
     for text in texts:
         print(text, end="", flush=True)
     print()

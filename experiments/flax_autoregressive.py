@@ -1,9 +1,10 @@
-r"""
-# A language model in Flax
+r"""Trains the Flax model on the autoregressive task.
 
-The [autoregressive](autoregressive.py) task once more, with the [Flax twin](../labml_gmlp/flax): a
-causal model of characters, the same text, the same windows in the same order. It shows how the twin
-is trained, and no more: no evaluation on the rest of the text, no checkpoints, no resuming.
+# Language model in Flax
+
+The [autoregressive](autoregressive.py) task with the [Flax implementation](../labml_gmlp/flax): a
+causal model of characters, with the same text and the same windows in the same order. It shows how
+to train the Flax modules and leaves out validation, checkpoints and resuming.
 
 ```
 python -m experiments.flax_autoregressive --steps 200
@@ -29,10 +30,15 @@ SEQ_LEN = 64  # characters
 def make_model(
     n_tokens: int, *, d_model: int = 64, d_ffn: int = 256, n_layers: int = 3, seed: int = 0
 ) -> LanguageModel:
-    r"""
+    r"""Builds a causal gMLP language model in Flax.
+
     ## The model
 
-    One stream of random numbers makes all layers, so that each starts different.
+    All layers share one stream of random numbers, so each starts with different weights.
+
+    * `n_tokens` is the size of the vocabulary
+    * `d_model`, `d_ffn` and `n_layers` are the sizes of the layers
+    * `seed` determines the initial weights
     """
     rngs = nnx.Rngs(seed)
     encoder = Encoder(
@@ -41,12 +47,12 @@ def make_model(
     return LanguageModel(n_tokens, encoder, rngs=rngs)
 
 
-# The mean of $-\log p$ over all characters of a batch, in nats.
+# The mean of $-\ln p$ over all characters of a batch, in nats.
 def _loss(model: LanguageModel, tokens: Array, targets: Array) -> Array:
     return optax.softmax_cross_entropy_with_integer_labels(model(tokens), targets).mean()
 
 
-# One step, compiled once. Model and optimiser are changed where they are.
+# One step, compiled once. It updates the model and the optimiser in place.
 @nnx.jit
 def _step(
     model: LanguageModel, optimizer: nnx.Optimizer[LanguageModel], tokens: Array, targets: Array
@@ -66,15 +72,19 @@ def train(
     clip: float = 1.0,
     seed: int = 0,
 ) -> Iterator[float]:
-    r"""
+    r"""Trains a model in place and yields the loss of each step.
+
     ## Training
 
-    * `model` is trained where it is
-    * `steps` is the number of steps, `batch` the number of windows in each
-    * `lr` is the peak rate, reached after a tenth of the steps; it falls to zero as a cosine
-    * `clip` is the largest norm of the gradient
+    * `model` is the model
+    * `corpus` is the text
+    * `steps` is the number of steps
+    * `batch` is the number of windows per step
+    * `lr` is the peak learning rate, reached after a tenth of the steps; a cosine decays it to zero
+    * `clip` is the maximum norm of the gradient
+    * `seed` determines the order of the windows
 
-    Yields the loss of each step in nats per character, before its update.
+    Yields the loss before the update of each step, in nats per character.
     """
     warmup = -(-steps // 10)
     rate = optax.warmup_cosine_decay_schedule(0.1 * lr, lr, warmup, max(steps, warmup + 1))
@@ -83,15 +93,19 @@ def train(
     )
     windows = Windows(corpus.train, SEQ_LEN, batch, seed)
     for step in range(steps):
-        tokens, targets = (jnp.asarray(part.numpy(), jnp.int32) for part in windows.at(step))
+        tokens, targets = (jnp.asarray(x.numpy(), jnp.int32) for x in windows.batch_at(step))
         yield float(_step(model, optimizer, tokens, targets))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m experiments.flax_autoregressive")
-    parser.add_argument("--corpus", default="python", help="python, tiny_shakespeare or a file")
+    parser.add_argument(
+        "--corpus", default="python", help="python, tiny_shakespeare or the path of a UTF-8 file"
+    )
     parser.add_argument("--steps", type=int, default=200, help="number of steps")
-    parser.add_argument("--seed", type=int, default=0, help="decides weights and data order")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of the weights and the data order"
+    )
     flags = parser.parse_args()
     if flags.steps < 1:
         parser.error(f"--steps must be at least 1, got {flags.steps}")

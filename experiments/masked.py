@@ -1,13 +1,14 @@
-r"""
-# A masked language model
+r"""Trains a language model that restores masked characters from both sides of their context.
 
-The task of the paper's models of language: characters are hidden, and the model restores them from
-what stands on both sides. Here it repeats, small, the ablation of the gate and the restriction of
-$W$ to a Toeplitz matrix, with a Transformer beside them.
+# Masked language model
 
-The paper follows BERT (as reported). Of BERT's protocol this keeps what is hidden: 15 % of the
-positions, of which 80 % show a token `[MASK]`, 10 % a random token, and 10 % their own. Unlike the
-paper, tokens are characters, masks are drawn anew in each pass, and there is no pair of sentences.
+This is the task of the paper's language models. At a small scale, it repeats the ablation of the
+gate and the restriction of $W$ to a Toeplitz matrix, and adds a Transformer for comparison.
+
+The paper follows BERT (as reported). From BERT we take the masking: 15 % of the positions are
+masked, of which 80 % become the token `[MASK]`, 10 % a random token, and 10 % stay unchanged.
+Unlike the paper, tokens are characters, the masks are sampled again in each epoch, and there are no
+sentence pairs.
 
 ```
 python -m experiments.masked
@@ -20,6 +21,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -30,252 +32,278 @@ from experiments.engine.command import run, run_as_main
 from experiments.engine.devices import BatchSplit
 from experiments.engine.experiment import Batch, Experiment, Task, Training
 from experiments.engine.launch import Launch
-from experiments.engine.settings.errors import check_choice, check_positive
+from experiments.engine.settings.errors import check_positive
 from experiments.engine.validation import sum_over_rows
-from experiments.models.language import make_model, shape_of
+from experiments.models.language import layer_sizes, make_model
 from experiments.reporting.pictures import Curve
 from experiments.reporting.run_page import plain_report
 from experiments.reporting.toeplitz_fraction import toeplitz_fractions
 from experiments.text.corpus import Corpus, load_corpus
 from experiments.text.windows import Windows
 
-VARIANTS = ("gmlp", "linear", "additive", "multiplicative", "toeplitz", "transformer")
-# What the loss skips.
-NOT_CHOSEN = -100
-# Of the chosen positions, those that show `[MASK]`, and those that show a random token.
-MASKED, RANDOM = 0.8, 0.1
-# All validate on the same masks, whatever their seed.
+# The target at all positions that are not masked, as in `cross_entropy`.
+IGNORE_INDEX = -100
+# Of the masked positions, the fractions that become `[MASK]` and a random token.
+MASK_FRACTION, RANDOM_FRACTION = 0.8, 0.1
+# The seed of the validation masks, which are the same for all runs. Training seeds are below it.
 VALIDATION_SEED = 2**31
 
 
-def n_chosen(n: int, share: float) -> int:
-    r"""
-    ## How many are hidden
+def count_masked(n: int, fraction: float) -> int:
+    """The number of masked positions in a sequence of `n`, at least 1.
 
-    As many in each sequence of `n` characters, as in BERT's code: so the mean over a sequence, over
-    micro-batches and over a batch weigh each character alike. At least one.
+    It is the same for all sequences, as in BERT's code. So the mean over sequences and the mean
+    over micro-batches both weight all masked characters equally.
     """
-    return max(1, round(n * share))
+    return max(1, round(n * fraction))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
-    r"""
+class MaskedSettings:
+    r"""The text, the model and the masking of a masked run.
+
     ## Settings
 
-    * `corpus` is python, tiny_shakespeare or the path of a UTF-8 text
-    * `layer` is gmlp, linear, additive, multiplicative, toeplitz or transformer; the other defaults
-      follow it
-    * `d_model` is the number of channels between layers
-    * `d_ffn` is the number of channels inside a layer
-    * `n_layers` is the number of layers
-    * `n_heads` is the number of attention heads, for the transformer only
-    * `dropout` is the share of a layer's results that training sets to zero
-    * `seq_len` is the length of a sequence in characters
-    * `chosen` is the share of the characters to restore
-    * `maskings` is the number of times that validation reads the text, each time with other
-      characters hidden
+    Raises `ValueError` for a size below 1, `dropout` outside $[0, 1)$, `chosen` outside $(0, 1]$,
+    and `maskings` so large that a character would be masked twice.
     """
 
+    # Text: python, tiny_shakespeare or the path of a UTF-8 file.
     corpus: str = "python"
-    layer: str = "gmlp"
-    d_model: int = 128
-    d_ffn: int = 512
-    n_layers: int = 6
-    n_heads: int = 4
+    # Layer to stack; other defaults depend on it.
+    layer: Literal["gmlp", "linear", "additive", "multiplicative", "toeplitz", "transformer"] = (
+        "gmlp"
+    )
+    # Width of the residual stream.
+    d_model: int = 128  # channels
+    # Width inside a layer.
+    d_ffn: int = 512  # channels
+    # Depth of the model.
+    n_layers: int = 6  # layers
+    # Attention heads, for transformer only.
+    n_heads: int = 4  # heads
+    # Dropout probability.
     dropout: float = 0.0
-    seq_len: int = 128
+    # Sequence length.
+    seq_len: int = 128  # characters
+    # Fraction of the characters to mask.
     chosen: float = 0.15
+    # Number of times that validation reads the text, each time with other characters masked.
     maskings: int = 2
 
     def __post_init__(self) -> None:
-        check_choice("layer", self.layer, VARIANTS)
         sizes = ("d_model", "d_ffn", "n_layers", "n_heads", "seq_len", "maskings")
         check_positive(self, sizes)
         if not 0 < self.chosen <= 1:
             raise ValueError(f"chosen must lie in (0, 1], got {self.chosen}")
-        most = self.seq_len // n_chosen(self.seq_len, self.chosen)
+        most = self.seq_len // count_masked(self.seq_len, self.chosen)
         if self.maskings > most:
             raise ValueError(
-                f"maskings must be at most {most}, where each character has been hidden with "
+                f"maskings must be at most {most} to mask each character at most once with "
                 f"seq_len={self.seq_len} and chosen={self.chosen}, got {self.maskings}"
             )
-        shape_of(self)
+        layer_sizes(self)
 
 
-# ## The variants
+# ## The layers compared
 #
-# All have about 0.7 million parameters. Without a split, `proj_out` reads twice as many channels:
-# three quarters of `d_ffn` give equal parameters at equal depth (the paper's counts, 92 million
-# from memory and 102 million, fit two thirds). At an equal `d_ffn` these gates would have 28 %
-# more. A Toeplitz $W$ has 255 numbers in the place of 16,384; at an equal `d_ffn` the model would
-# have 14 % fewer, and the wider layers make up for it.
-DEFAULTS: dict[str, tuple[Settings, Training]] = {
-    "gmlp": (Settings(), Training()),
-    "linear": (Settings(layer="linear", d_ffn=384), Training()),
-    "additive": (Settings(layer="additive", d_ffn=384), Training()),
-    "multiplicative": (Settings(layer="multiplicative", d_ffn=384), Training()),
-    "toeplitz": (Settings(layer="toeplitz", d_ffn=592), Training()),
-    "transformer": (Settings(layer="transformer", d_ffn=400, n_layers=4), Training(lr=1e-3)),
+# All models have about 0.7 million parameters. Without a split, `proj_out` has twice as many
+# inputs, so three quarters of `d_ffn` give equal parameter counts at equal depth; with equal
+# `d_ffn` these models would have 28 % more. (The paper's counts, 92 million from memory and 102
+# million, fit two thirds.) A Toeplitz $W$ has 255 parameters instead of 16,384. With equal `d_ffn`
+# the model would have 14 % fewer, so its layers are wider.
+DEFAULTS: dict[str, tuple[MaskedSettings, Training]] = {
+    "gmlp": (MaskedSettings(), Training()),
+    "linear": (MaskedSettings(layer="linear", d_ffn=384), Training()),
+    "additive": (MaskedSettings(layer="additive", d_ffn=384), Training()),
+    "multiplicative": (MaskedSettings(layer="multiplicative", d_ffn=384), Training()),
+    "toeplitz": (MaskedSettings(layer="toeplitz", d_ffn=592), Training()),
+    "transformer": (
+        MaskedSettings(layer="transformer", d_ffn=400, n_layers=4),
+        Training(lr=1e-3),
+    ),
 }
 
 
-def hide(
-    tokens: Tensor, chosen: Tensor, n_known: int, random: np.random.Generator
+def mask_tokens(
+    tokens: Tensor, masked: Tensor, n_known: int, random: np.random.Generator
 ) -> tuple[Tensor, Tensor]:
-    r"""
-    ## Hiding
+    r"""Masks some positions of a sequence as BERT does.
 
-    Most of the chosen characters become `[MASK]`. A mask never stands in a text that is used, and
-    so a model could learn to have nothing to say elsewhere; the random characters, and those that
-    stay, keep any character from being above suspicion (BERT).
+    ## Masking
 
-    * `tokens` are those of one sequence, `[n]`
-    * `chosen` are the positions to restore
-    * `n_known` is the size of the vocabulary; `[MASK]` is the token after it. A random token is any
-      known character, perhaps the right one, and never token 0, which stands for the unknown
-    * `random` draws the fate of each
+    Most masked positions become `[MASK]`. But `[MASK]` never occurs in real text, and a model could
+    learn to ignore all other positions. Random and unchanged tokens prevent this: any position may
+    be one that the model must predict (BERT).
 
-    Returns the inputs, and the targets with `NOT_CHOSEN` at all other positions, `[n]` each.
+    * `tokens` is one sequence, `[n]`
+    * `masked` are the positions to mask
+    * `n_known` is the size of the vocabulary, and the token `[MASK]`. Random tokens are sampled
+      from all known characters, including the correct one, but not from token 0, the unknown one
+    * `random` decides what each masked position becomes
+
+    Returns inputs and targets, `[n]` each. Targets are `IGNORE_INDEX` at all other positions.
     """
-    fate = torch.from_numpy(random.random(len(chosen)))
-    drawn = torch.from_numpy(random.integers(1, n_known, len(chosen)))
-    was = tokens[chosen]
-    becomes = torch.where(fate < MASKED, n_known, torch.where(fate < MASKED + RANDOM, drawn, was))
-    inputs, targets = tokens.clone(), torch.full_like(tokens, NOT_CHOSEN)
-    inputs[chosen], targets[chosen] = becomes, was
+    sampled = torch.from_numpy(random.random(len(masked)))
+    random_tokens = torch.from_numpy(random.integers(1, n_known, len(masked)))
+    original = tokens[masked]
+    replacement = torch.where(sampled < MASK_FRACTION + RANDOM_FRACTION, random_tokens, original)
+    replacement = torch.where(sampled < MASK_FRACTION, n_known, replacement)
+    inputs, targets = tokens.clone(), torch.full_like(tokens, IGNORE_INDEX)
+    inputs[masked], targets[masked] = replacement, original
     return inputs, targets
 
 
 def training_batches(
-    corpus: Corpus, settings: Settings, training: Training, step: int, share: BatchSplit
+    corpus: Corpus, settings: MaskedSettings, training: Training, step: int, split: BatchSplit
 ) -> Iterator[Batch]:
-    r"""
-    ## What training reads
+    r"""Yields the micro-batches of one process, from a step on, without end.
 
-    The windows of the [corpus](text/corpus.py) in their order, hidden anew in each pass: by the
-    seed, the step and the row alone.
+    ## Training batches
 
-    Yields inputs and targets, `[rows, seq_len]` each, from `step` on.
+    The windows come in the order of [`Windows`](text/windows.py). The masks depend on the seed, the
+    step and the row only, so they differ between epochs and a resumed run needs no saved state.
+
+    * `corpus` is the text
+    * `settings` and `training` are the settings of the run
+    * `step` is the first step
+    * `split` selects the rows of the process
+
+    Yields inputs and targets, `[rows, seq_len]` each.
     """
     n_known = len(corpus.vocabulary)
-    count = n_chosen(settings.seq_len, settings.chosen)
+    count = count_masked(settings.seq_len, settings.chosen)
     windows = Windows(corpus.train, settings.seq_len, training.batch, training.seed)
-    shares = share.rows(training.batch)
+    micro_batches = split.rows(training.batch)
     while True:
-        for rows in shares:
+        for rows in micro_batches:
             read, _ = windows.rows(step, rows)
-            hidden = []
+            examples = []
             for row, window in zip(rows, read, strict=True):
                 random = np.random.default_rng((training.seed, step, row))
-                chosen = torch.from_numpy(random.permutation(settings.seq_len)[:count])
-                hidden.append(hide(window, chosen, n_known, random))
-            inputs, targets = zip(*hidden, strict=True)
-            yield torch.stack(inputs), torch.stack(targets)
+                masked = torch.from_numpy(random.permutation(settings.seq_len)[:count])
+                examples.append(mask_tokens(window, masked, n_known, random))
+            yield _stack(examples)
         step += 1
 
 
-def validation_rows(corpus: Corpus, settings: Settings) -> tuple[Tensor, Tensor]:
-    r"""
-    ## What validation reads
+def validation_rows(corpus: Corpus, settings: MaskedSettings) -> tuple[Tensor, Tensor]:
+    r"""Returns the masked validation split, the same for all layers and seeds.
 
-    The validation part in windows edge to edge, without what is left at the end and fills none.
-    Each is read `maskings` times with other characters hidden. The masks are the same for all
-    models and seeds.
+    ## Validation rows
+
+    The split is cut into adjacent windows; an incomplete window at the end is dropped. Each window
+    is used `maskings` times, each time with other characters masked.
+
+    * `corpus` is the text
+    * `settings` are the settings of the run
 
     Returns inputs and targets, `[rows, seq_len]` each.
 
-    Raises `ValueError` for a part that fills no window.
+    Raises `ValueError` if the split is shorter than a window.
     """
     n = settings.seq_len
-    # The first token is the last of the training part.
+    # The first token belongs to the training split.
     tokens = corpus.validation[1:]
     if len(tokens) < n:
         raise ValueError(
             f"corpus must have at least seq_len={n} characters for validation, "
             f"got {len(tokens)} in {corpus.name}"
         )
-    count = n_chosen(n, settings.chosen)
-    hidden = []
+    count = count_masked(n, settings.chosen)
+    examples = []
     for row, window in enumerate(tokens[: len(tokens) // n * n].view(-1, n)):
         random = np.random.default_rng((VALIDATION_SEED, row))
-        # One order, cut in pieces: no position is hidden twice.
+        # Cut one permutation into disjoint sets, so that no position is masked twice.
         order = torch.from_numpy(random.permutation(n))
         for k in range(settings.maskings):
-            chosen = order[k * count : (k + 1) * count]
-            hidden.append(hide(window, chosen, len(corpus.vocabulary), random))
-    inputs, targets = zip(*hidden, strict=True)
+            masked = order[k * count : (k + 1) * count]
+            examples.append(mask_tokens(window, masked, len(corpus.vocabulary), random))
+    return _stack(examples)
+
+
+def _stack(examples: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    inputs, targets = zip(*examples, strict=True)
     return torch.stack(inputs), torch.stack(targets)
 
 
 def masked_loss(model: nn.Module, batch: Batch) -> Tensor:
-    r"""
+    r"""The mean loss over the masked positions of a micro-batch, in nats.
+
     ## Loss
 
     $$\ell = - \frac{1}{|C|} \sum_{i \in C} \ln p(t_i \mid \text{inputs})$$
 
-    over the chosen positions $C$, those that were left as they are too.
+    over the masked positions $C$, including those that stay unchanged.
     """
     inputs, targets = batch
     logits = model(inputs).flatten(0, 1).float()
-    return nn.functional.cross_entropy(logits, targets.flatten(), ignore_index=NOT_CHOSEN)
+    return nn.functional.cross_entropy(logits, targets.flatten(), ignore_index=IGNORE_INDEX)
 
 
-# Of each sequence: the loss summed over its chosen positions, their number, and how many of them
-# are not the likeliest token.
-def _measure(model: nn.Module, batch: Batch) -> Tensor:
+# For each row: the loss summed over its masked positions, their number, and the number of errors.
+def _row_sums(model: nn.Module, batch: Batch) -> Tensor:
     inputs, targets = batch
     logits = model(inputs).float()  # [B, n, n_tokens]
     losses = nn.functional.cross_entropy(
-        logits.mT, targets, ignore_index=NOT_CHOSEN, reduction="none"
+        logits.mT, targets, ignore_index=IGNORE_INDEX, reduction="none"
     )
-    chosen = targets != NOT_CHOSEN
-    wrong = (logits.argmax(-1) != targets) & chosen
-    return torch.stack([losses.sum(1), chosen.sum(1), wrong.sum(1)], dim=1)  # [B, 3]
+    masked = targets != IGNORE_INDEX
+    wrong = (logits.argmax(-1) != targets) & masked
+    return torch.stack([losses.sum(1), masked.sum(1), wrong.sum(1)], dim=1)  # [B, 3]
 
 
 def evaluate(model: nn.Module, fabric: Fabric, rows: tuple[Tensor, Tensor]) -> dict[str, float]:
-    r"""
+    r"""Evaluates a model on the masked validation split.
+
     ## Evaluation
 
-    Returns nats per hidden character, the perplexity $e^\ell$, the share of wrong guesses, and for
-    models with a free $W$ the [Toeplitz share](reporting/toeplitz_fraction.py), the mean over
-    layers.
+    * `model` maps tokens to logits
+    * `fabric` provides the device and the processes that split the rows
+    * `rows` is the result of `validation_rows`
+
+    Returns `nats_per_char` over the masked characters, the `perplexity` $e^\ell$, the `error` rate,
+    and for models with a free $W$ the [Toeplitz fraction](reporting/toeplitz_fraction.py), averaged
+    over layers.
     """
-    loss, count, wrong = sum_over_rows(model, fabric, rows, _measure)
+    loss, count, wrong = sum_over_rows(model, fabric, rows, _row_sums)
     nats = loss / count
-    found = {
+    metrics = {
         "nats_per_char": nats,
-        # A loss in the thousands, as of a run that diverged, has no perplexity that fits a float.
+        # The perplexity of a diverged run may overflow a float.
         "perplexity": math.exp(nats) if nats < 700 else math.inf,
         "error": wrong / count,
     }
-    shares = toeplitz_fractions(model)
-    return {**found, "toeplitz_fraction": sum(shares) / len(shares)} if shares else found
+    fractions = toeplitz_fractions(model)
+    if fractions:
+        metrics["toeplitz_fraction"] = sum(fractions) / len(fractions)
+    return metrics
 
 
-def describe(found: dict[str, float]) -> str:
-    """An evaluation in a line."""
-    words = (
-        f"{found['nats_per_char']:.4f} nats per hidden character, perplexity "
-        f"{found['perplexity']:.3f}, {found['error']:.1%} wrong"
+def describe(metrics: dict[str, float]) -> str:
+    """The metrics of `evaluate` in one line."""
+    line = (
+        f"{metrics['nats_per_char']:.4f} nats per masked character, perplexity "
+        f"{metrics['perplexity']:.3f}, {metrics['error']:.1%} wrong"
     )
-    if "toeplitz_fraction" in found:
-        words += f", W {found['toeplitz_fraction']:.0%} Toeplitz"
-    return words
+    if "toeplitz_fraction" in metrics:
+        line += f", W {metrics['toeplitz_fraction']:.0%} Toeplitz"
+    return line
 
 
-def build(settings: Settings, training: Training, launch: Launch, fabric: Fabric) -> Task:
-    r"""
+def build(settings: MaskedSettings, training: Training, launch: Launch, fabric: Fabric) -> Task:
+    r"""Loads the corpus and builds the model, the batches and the evaluation.
+
     ## The task
 
-    Raises `ValueError` for a text or sizes that will not do.
+    Raises `ValueError` for a text that is missing, unreadable, not UTF-8 or too short for
+    `seq_len`, and for sizes that [`make_model`](models/language.py) refuses.
     """
     corpus = load_corpus(settings.corpus, settings.seq_len, launch.data)
     rows = validation_rows(corpus, settings)
     model = make_model(
         settings.layer,
-        shape_of(settings),
+        layer_sizes(settings),
         # The last token is `[MASK]`.
         len(corpus.vocabulary) + 1,
         causal=False,
@@ -291,10 +319,10 @@ def build(settings: Settings, training: Training, launch: Launch, fabric: Fabric
         },
         about=(
             f"{corpus.name}: {len(corpus.train):,} characters to train, "
-            f"{int((rows[1] != NOT_CHOSEN).sum()):,} hidden ones to validate, "
+            f"{int((rows[1] != IGNORE_INDEX).sum()):,} masked ones to validate, "
             f"{len(corpus.vocabulary)} tokens and [MASK]"
         ),
-        batches=lambda step, share: training_batches(corpus, settings, training, step, share),
+        batches=lambda step, split: training_batches(corpus, settings, training, step, split),
         loss=masked_loss,
         evaluate=lambda model, fabric: evaluate(model, fabric, rows),
         monitor="nats_per_char",
@@ -302,17 +330,17 @@ def build(settings: Settings, training: Training, launch: Launch, fabric: Fabric
     )
 
 
-CURVE = Curve("nats_per_char", "nats per hidden character")
+CURVE = Curve("nats_per_char", "nats per masked character")
 EXPERIMENT = Experiment(
     name="masked",
-    about="Train a language model that restores hidden characters.",
+    about="Train a language model that restores masked characters.",
     variant="layer",
     defaults=DEFAULTS,
     label=lambda settings: f"masked-{Path(settings.corpus).stem}-{settings.layer}",
     build=build,
     finish=plain_report(
         lambda record: f"{record['settings']['layer']}, masked, on {record['data']['name']}",
-        lambda record, found: describe(found),
+        lambda record, metrics: describe(metrics),
         CURVE,
     ),
 )

@@ -1,1 +1,1 @@
-""""""
+"""The models that the experiments compare, built from their settings."""

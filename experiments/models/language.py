@@ -1,15 +1,15 @@
-r"""
-# The models compared
+r"""The language models compared: one builder per layer, and the encoders that stack the layers.
 
-From the name of a layer and its sizes to a model: a stack of that layer, by one of two encoders,
-between the same embedding and head.
+# Language models compared
+
+All models have the same embedding and the same head; they differ in the layer and in its sizes.
 """
 
 import dataclasses
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -33,20 +33,28 @@ from labml_gmlp import (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shape:
-    r"""
+class LayerSizes:
+    r"""The sizes of a stack of layers.
+
     ## Sizes
 
-    What all layers need to know, and what some do. A layer ignores what is not for it.
+    ```python
+    sizes = LayerSizes(d_model=128, d_ffn=512, n_layers=7, seq_len=64)
+    model = make_model("gmlp", sizes, n_tokens=66, causal=True, seed=0)
+    ```
+
+    Each layer uses the sizes that it needs and ignores the others.
 
     * `d_model` is the number of channels between layers
     * `d_ffn` is the number of channels inside a layer
     * `n_layers` is the number of layers
-    * `seq_len` is the number of tokens of the longest sequence
-    * `n_heads` is the number of attention heads of the Transformer
-    * `d_attn` is the number of channels of the tiny attention
-    * `kernel` is the length of the convolution in tokens, odd unless the model is causal
-    * `dropout` is the share of a layer's results that training sets to zero
+    * `seq_len` is the maximum sequence length in tokens
+    * `n_heads` is the number of attention heads in the Transformer
+    * `d_attn` is the number of channels in the tiny attention
+    * `kernel` is the kernel size of the convolution in tokens, odd unless the model is causal
+    * `dropout` is the dropout probability
+
+    Raises `ValueError` if `dropout` is not in $[0, 1)$.
     """
 
     d_model: int
@@ -63,85 +71,98 @@ class Shape:
             raise ValueError(f"dropout must lie in [0, 1), got {self.dropout}")
 
     def make_dropout(self) -> nn.Module | None:
-        """A layer of its own for each that asks; `None` where nothing is dropped."""
+        """Returns a new dropout layer, or `None` without dropout."""
         return nn.Dropout(self.dropout) if self.dropout else None
 
 
-def shape_of(settings: Any) -> Shape:
-    """The sizes among the settings of an experiment; what they leave out is as above."""
-    names = [field.name for field in dataclasses.fields(Shape)]
-    return Shape(**{name: getattr(settings, name) for name in names if hasattr(settings, name)})
+def layer_sizes(settings: Any) -> LayerSizes:
+    """Takes the sizes from the settings of an experiment, and defaults for those it lacks."""
+    names = [field.name for field in dataclasses.fields(LayerSizes)]
+    return LayerSizes(
+        **{name: getattr(settings, name) for name in names if hasattr(settings, name)}
+    )
 
 
 # ## Layers
 #
-# Each is one layer of its kind, from its sizes and whether it may read the future.
-def gmlp(shape: Shape, causal: bool) -> nn.Module:
+# Each function builds one layer.
+def gmlp(sizes: LayerSizes, causal: bool) -> nn.Module:
     """The paper's block, with a free $W$ and the split gate of Eq. 4."""
     return GMLPBlock(
-        shape.d_model, shape.d_ffn, shape.seq_len, causal=causal, dropout=shape.make_dropout()
+        sizes.d_model, sizes.d_ffn, sizes.seq_len, causal=causal, dropout=sizes.make_dropout()
     )
 
 
-def amlp(shape: Shape, causal: bool) -> nn.Module:
-    """gMLP with a tiny attention beside $W$."""
+def amlp(sizes: LayerSizes, causal: bool) -> nn.Module:
+    """gMLP with a tiny attention added to the gate."""
     return GMLPBlock(
-        shape.d_model,
-        shape.d_ffn,
-        shape.seq_len,
+        sizes.d_model,
+        sizes.d_ffn,
+        sizes.seq_len,
         causal=causal,
-        attention=TinyAttention(shape.d_model, shape.d_ffn // 2, shape.d_attn, causal=causal),
-        dropout=shape.make_dropout(),
+        attention=TinyAttention(sizes.d_model, sizes.d_ffn // 2, sizes.d_attn, causal=causal),
+        dropout=sizes.make_dropout(),
     )
 
 
-def toeplitz(shape: Shape, causal: bool) -> nn.Module:
-    """gMLP with one weight for each distance, as in the paper's models of language."""
+def toeplitz(sizes: LayerSizes, causal: bool) -> nn.Module:
+    """gMLP with one weight per relative position, as in the paper's language models."""
     return GMLPBlock(
-        shape.d_model,
-        shape.d_ffn,
+        sizes.d_model,
+        sizes.d_ffn,
         causal=causal,
-        projection=ToeplitzProjection(shape.seq_len, causal=causal),
-        dropout=shape.make_dropout(),
+        projection=ToeplitzProjection(sizes.seq_len, causal=causal),
+        dropout=sizes.make_dropout(),
     )
 
 
-def convolution(shape: Shape, causal: bool) -> nn.Module:
-    """gMLP with a short kernel for each channel, as in models of speech."""
+def convolution(sizes: LayerSizes, causal: bool) -> nn.Module:
+    """gMLP with a short convolution per channel, as in models of speech."""
     return GMLPBlock(
-        shape.d_model,
-        shape.d_ffn,
+        sizes.d_model,
+        sizes.d_ffn,
         causal=causal,
-        projection=ConvolutionProjection(shape.d_ffn // 2, shape.kernel, causal=causal),
-        dropout=shape.make_dropout(),
+        projection=ConvolutionProjection(sizes.d_ffn // 2, sizes.kernel, causal=causal),
+        dropout=sizes.make_dropout(),
     )
 
 
-# The three gates of the ablation that do not split $Z$: their `proj_out` has twice the rows that
-# the split gate leaves it, so that equal parameters want a smaller `d_ffn`.
+# The three gates of the ablation that do not split $Z$. Their `proj_out` has twice as many inputs
+# as with the split gate, so equal parameter counts need a smaller `d_ffn`.
 def _without_split(
     gate: type[LinearGate] | type[AdditiveGate] | type[MultiplicativeGate],
-) -> Callable[[Shape, bool], nn.Module]:
-    def make_layer(shape: Shape, causal: bool) -> nn.Module:
+) -> Callable[[LayerSizes, bool], nn.Module]:
+    def make_layer(sizes: LayerSizes, causal: bool) -> nn.Module:
         return GMLPBlock(
-            shape.d_model,
-            shape.d_ffn,
+            sizes.d_model,
+            sizes.d_ffn,
             causal=causal,
-            sgu=gate(shape.d_ffn, SpatialProjection(shape.seq_len, causal=causal)),
-            dropout=shape.make_dropout(),
+            sgu=gate(sizes.d_ffn, SpatialProjection(sizes.seq_len, causal=causal)),
+            dropout=sizes.make_dropout(),
         )
 
     return make_layer
 
 
-def transformer(shape: Shape, causal: bool) -> nn.Module:
+def transformer(sizes: LayerSizes, causal: bool) -> nn.Module:
     """The baseline."""
     return TransformerLayer(
-        shape.d_model, shape.n_heads, shape.d_ffn, causal=causal, dropout=shape.make_dropout()
+        sizes.d_model, sizes.n_heads, sizes.d_ffn, causal=causal, dropout=sizes.make_dropout()
     )
 
 
-LAYERS: dict[str, Callable[[Shape, bool], nn.Module]] = {
+# The layers by name. A test asserts that both have the same names.
+LayerName = Literal[
+    "gmlp",
+    "amlp",
+    "toeplitz",
+    "convolution",
+    "linear",
+    "additive",
+    "multiplicative",
+    "transformer",
+]
+LAYERS: dict[str, Callable[[LayerSizes, bool], nn.Module]] = {
     "gmlp": gmlp,
     "amlp": amlp,
     "toeplitz": toeplitz,
@@ -155,26 +176,27 @@ LAYERS: dict[str, Callable[[Shape, bool], nn.Module]] = {
 
 # ## Encoders
 #
-# What stacks the layers; both are called as `Encoder(make_layer, n_layers, checkpoint_layers=...)`.
+# Both are called as `Encoder(make_layer, n_layers, checkpoint_layers=...)`.
 def labml_nn_encoder(
     make_layer: Callable[[], nn.Module], n_layers: int, *, checkpoint_layers: bool = False
 ) -> nn.Module:
-    r"""
+    r"""Our layers in `labml_nn.transformers.Encoder`, wrapped for our language model.
+
     ### The encoder of labml_nn
 
-    Our layers in `labml_nn.transformers.Encoder`, and that in our language model: two
-    [adapters](../../labml_gmlp/adapters.py). The same seed gives the same initial weights as in our
-    encoder, and so the same losses up to rounding.
+    It uses both [adapters](../../labml_gmlp/adapters.py). Equal seeds give the same initial weights
+    as in our encoder, and the same losses up to rounding.
 
-    * `make_layer` builds one layer, `n_layers` is their number
-    * `checkpoint_layers` must be false: this encoder keeps all that the backward pass reads
+    * `make_layer` builds one layer
+    * `n_layers` is the number of layers
+    * `checkpoint_layers` must be false: this encoder cannot recompute activations
 
-    Raises `ValueError` where labml_nn cannot be imported, and for `checkpoint_layers`.
+    Raises `ValueError` if labml_nn cannot be imported, and if `checkpoint_layers` is true.
     """
     if checkpoint_layers:
         raise ValueError("checkpoint_layers must be false with encoder='labml_nn', got True")
     try:
-        # Its docstrings hold escapes that Python warns of when it compiles them.
+        # Its docstrings contain invalid escapes, which Python warns about on the first import.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             from labml_nn.transformers import Encoder as LabmlEncoder
@@ -185,7 +207,7 @@ def labml_nn_encoder(
         ) from e
     layers = [ForLabml(make_layer()) for _ in range(n_layers)]
     encoder = LabmlEncoder(layers[0], n_layers)
-    # In the place of its copies of one layer, which would all start equal.
+    # The encoder has copied one layer, so all copies would start equal. Replace them.
     encoder.layers = nn.ModuleList(layers)
     # The layers are causal themselves, so the encoder needs no mask.
     return FromLabml(encoder, size=layers[0].size)
@@ -199,7 +221,7 @@ ENCODERS: dict[str, Callable[..., nn.Module]] = {
 
 def make_model(
     layer: str,
-    shape: Shape,
+    sizes: LayerSizes,
     n_tokens: int,
     *,
     causal: bool,
@@ -207,30 +229,34 @@ def make_model(
     encoder: str = "labml_gmlp",
     checkpoint_layers: bool = False,
 ) -> LanguageModel:
-    r"""
-    ## The model
+    r"""Builds a language model with new weights.
 
-    Only the Transformer gets positions. In gMLP row $i$ of $W$ and entry $i$ of $b$ belong to
-    position $i$. A Toeplitz $W$ keeps that $b$, and the paper adds no position embedding to it
-    either. The convolution has nothing of the kind, and still goes without: its kernel knows
-    distances, which is what a text asks for, and the zeros around a sequence show where it ends.
+    ## Building a model
 
-    * `layer` is a name in `LAYERS`, `encoder` one in `ENCODERS`
-    * `shape` has the sizes
+    Only the Transformer has position embeddings. In gMLP, row $i$ of $W$ and entry $i$ of $b$
+    belong to position $i$. A Toeplitz $W$ keeps $b$, and the paper adds no position embeddings to
+    it either. The convolution has no parameters for absolute positions; its kernel knows relative
+    positions, and the zero padding marks the ends of the sequence.
+
+    * `layer` is a key of `LAYERS`
+    * `sizes` are the sizes of the layers
     * `n_tokens` is the size of the vocabulary
-    * `causal` lets no position read a later one
-    * `seed` decides the initial weights
-    * `checkpoint_layers` trades time for memory, as [the
-      encoder](../../labml_gmlp/blocks/encoder.py) says
+    * `causal` keeps each position from reading later ones
+    * `seed` determines the initial weights
+    * `encoder` is a key of `ENCODERS`
+    * `checkpoint_layers` recomputes activations in the backward pass to save memory, as in [the
+      encoder](../../labml_gmlp/blocks/encoder.py)
 
-    Raises `ValueError` for a name that is not known, for the encoder of a package that is not
-    installed, and what the layers raise.
+    Raises `ValueError` for an unknown `layer` or `encoder`; for `encoder="labml_nn"` if labml_nn
+    cannot be imported or `checkpoint_layers` is true; for a size below 1; if `d_ffn` is odd in a
+    layer that splits it; if `n_heads` does not divide `d_model`; and if `kernel` is even in a model
+    that is not causal.
     """
     check_choice("layer", layer, LAYERS)
     check_choice("encoder", encoder, ENCODERS)
     torch.manual_seed(seed)
     stack = ENCODERS[encoder](
-        lambda: LAYERS[layer](shape, causal), shape.n_layers, checkpoint_layers=checkpoint_layers
+        lambda: LAYERS[layer](sizes, causal), sizes.n_layers, checkpoint_layers=checkpoint_layers
     )
-    n_positions = shape.seq_len if layer == "transformer" else None
+    n_positions = sizes.seq_len if layer == "transformer" else None
     return LanguageModel(n_tokens, stack, n_positions=n_positions)

@@ -1,1 +1,1 @@
-""""""
+"""Texts: sources, corpora, vocabularies, token files, training windows and evaluation."""

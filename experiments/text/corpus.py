@@ -1,8 +1,9 @@
-r"""
+r"""A text, split into training and validation, and encoded as tokens.
+
 # Corpora
 
-A corpus is a text, cut once: the last tenth is for validation, what comes before is for training.
-Both parts are tokens of one of three [vocabularies](vocabulary.py).
+The last tenth of a text is the validation split, the rest is the training split. There is no test
+split. Both are encoded by one of three [vocabularies](vocabulary.py).
 """
 
 from collections.abc import Iterable, Iterator
@@ -10,25 +11,35 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.text.source import Text, find_text
-from experiments.text.tokens import Encoded, Tokens, read_encoded, write_encoded
-from experiments.text.vocabulary import Characters, Vocabulary, check_vocabulary, learn_vocabulary
+from experiments.text.source import TextSource, find_source
+from experiments.text.tokens import EncodedText, Tokens, read_encoded, write_encoded
+from experiments.text.vocabulary import (
+    CharacterVocabulary,
+    Vocabulary,
+    check_vocabulary,
+    learn_vocabulary,
+)
 
-VALIDATION_SHARE = 0.1
+VALIDATION_FRACTION = 0.1
 
 
 @dataclass(frozen=True)
 class Corpus:
-    r"""
-    ## A text, cut and encoded
+    r"""The training and the validation split of a text as tokens.
 
-    * `name` is what was asked for
-    * `sha256` identifies the text: a run goes on with this one and no other
-    * `vocabulary` turns text to tokens
-    * `train` and `validation` are tokens, `[n]`. The first token of `validation` is the last of
-      `train`: as context only, so that each token of the validation part is predicted, the first
-      too
-    * `validation_characters` is the number of characters of the validation part. The loss is
+    ## Corpus
+
+    ```python
+    corpus = load_corpus("python", seq_len=64, data=Path("data"))
+    text = corpus.vocabulary.decode(corpus.train[:80].tolist())
+    ```
+
+    * `name` is the name or path passed to `load_corpus`
+    * `sha256` is the checksum of the text; a run resumes only with the same text
+    * `vocabulary` encoded the text
+    * `train` and `validation` are tokens. `validation` starts with the last token of `train`, which
+      is context only: all tokens of the validation split are predicted, including the first
+    * `validation_characters` is the number of characters in the validation split. The loss is
       divided by it, so that vocabularies can be compared
     """
 
@@ -43,38 +54,40 @@ class Corpus:
 def load_corpus(
     name: str, seq_len: int, data: Path, *, vocabulary: str = "characters", n_tokens: int = 1024
 ) -> Corpus:
-    r"""
+    r"""Loads a text, encodes it, and caches the tokens on disk.
+
     ## Loading
 
-    The last tenth validates, as in nanoGPT's preparation of Tiny Shakespeare, so that losses can be
-    set beside its. The end and not a random tenth: pieces from between would have their
-    neighbours, often the same names and phrases, in the training part.
+    The last tenth is for validation, as in nanoGPT's preparation of Tiny Shakespeare, so the losses
+    can be compared. We take the end instead of random passages, because the text around a random
+    passage often contains the same names and phrases.
 
-    The cut lies between the same two characters for each vocabulary. So all of them train on the
-    same text and predict the same text, and a loss per character means the same.
+    The split is at the same character for each vocabulary. All of them train on the same text and
+    predict the same text, and their losses per character can be compared.
 
     * `name` is `python`, `tiny_shakespeare` or the path of a UTF-8 text
-    * `seq_len` is the context in tokens
-    * `data` is the folder that keeps what was downloaded and, under `tokens`, what was encoded
+    * `seq_len` is the context length in tokens
+    * `data` is the folder for downloads, and for tokens in its subfolder `tokens`
     * `vocabulary` is characters, bytes or bpe
-    * `n_tokens` is the number of tokens of bpe
+    * `n_tokens` is the number of tokens for bpe
 
-    Raises `ValueError` for a text that is missing, empty, not UTF-8 or too short, for a vocabulary
-    that does not exist, and for a `data` that cannot be written.
+    Raises `ValueError` for a text that is missing, empty, unreadable, not UTF-8, too short, or
+    changed while it is encoded; for an unknown vocabulary or `n_tokens` out of range; if bpe lacks
+    the package tokenizers; for a download with a wrong checksum; and if `data` is not writable.
     """
     check_vocabulary(vocabulary, n_tokens)
     try:
-        text = find_text(name, data)
-        sha256 = text.checksum()
+        source = find_source(name, data)
+        sha256 = source.checksum()
         size = {"n_tokens": n_tokens} if vocabulary == "bpe" else {}
         label = "-".join([sha256[:16], vocabulary, *map(str, size.values())])
         path = data / "tokens" / f"{label}.bin"
         identity = {"text": sha256, "vocabulary": vocabulary, **size}
         encoded = read_encoded(path, identity)
         if encoded is None:
-            encoded = _encode(text, path, identity, seq_len, name, n_tokens)
+            encoded = _encode(source, path, identity, seq_len, name, n_tokens)
     except OSError as e:
-        # What cannot be read became a `ValueError` where it was read.
+        # Errors in reading the text are `ValueError` already.
         raise ValueError(
             f"data must be a folder that can be written, got {data} ({e.strerror or e})"
         ) from e
@@ -85,41 +98,39 @@ def load_corpus(
         name=name,
         sha256=sha256,
         vocabulary=encoded.vocabulary,
-        train=encoded.tokens.part(0, n_train),
-        validation=encoded.tokens.part(n_train - 1, n),
+        train=encoded.tokens.view(0, n_train),
+        validation=encoded.tokens.view(n_train - 1, n),
         validation_characters=encoded.characters[1],
     )
 
 
-# Each step reads the text anew: it may be larger than the memory.
+# Each pass reads the text again, since it may be larger than memory.
 def _encode(
-    text: Text, path: Path, identity: dict[str, Any], seq_len: int, name: str, n_tokens: int
-) -> Encoded:
-    n = sum(map(len, text.characters("counting characters")))
-    split = round(n * (1 - VALIDATION_SHARE))
-    # The number of other tokens is known only when they are encoded.
+    source: TextSource, path: Path, identity: dict[str, Any], seq_len: int, name: str, n_tokens: int
+) -> EncodedText:
+    n = sum(map(len, source.characters("counting characters")))
+    split = round(n * (1 - VALIDATION_FRACTION))
+    # Other vocabularies are checked after encoding, when the number of tokens is known.
     if identity["vocabulary"] == "characters":
         _check_length(split, n - split, "characters", seq_len, name)
-    training = part(text.characters("learning the vocabulary"), 0, split)
+    training = slice_text(source.characters("learning the vocabulary"), 0, split)
     vocabulary = learn_vocabulary(identity["vocabulary"], n_tokens, training)
-    if isinstance(vocabulary, Characters) and not vocabulary.characters:
+    if isinstance(vocabulary, CharacterVocabulary) and not vocabulary.characters:
         raise ValueError(f"corpus must have characters other than U+FFFD, got none in {name}")
-    # Each part is encoded for itself: no token lies across the cut.
-    parts = (
-        vocabulary.encode_pieces(part(text.characters("encoding for training"), 0, split)),
-        vocabulary.encode_pieces(
-            part(text.unchanged(identity["text"], "encoding for validation"), split)
-        ),
+    # The splits are encoded separately: no token crosses the boundary.
+    training = slice_text(source.characters("encoding for training"), 0, split)
+    validation = slice_text(
+        source.verified_characters(identity["text"], "encoding for validation"), split
     )
-    return write_encoded(path, identity, vocabulary, (split, n - split), parts)
+    splits = (vocabulary.encode_pieces(training), vocabulary.encode_pieces(validation))
+    return write_encoded(path, identity, vocabulary, (split, n - split), splits)
 
 
-def part(pieces: Iterable[str], start: int, stop: int | None = None) -> Iterator[str]:
-    r"""
-    ## A part of a text
+def slice_text(pieces: Iterable[str], start: int, stop: int | None = None) -> Iterator[str]:
+    r"""Yields `text[start:stop]` of a text that comes in pieces.
 
     * `pieces` are the text in order
-    * `start` is the first character of the part, `stop` the one behind it; `None` means the end
+    * `start` and `stop` count characters; `None` means the end
     """
     place = 0
     for piece in pieces:
@@ -132,7 +143,7 @@ def part(pieces: Iterable[str], start: int, stop: int | None = None) -> Iterator
 
 
 def _check_length(train: int, validation: int, unit: str, seq_len: int, name: str) -> None:
-    # Windows start anywhere in the first `seq_len` tokens, so one whole window takes two.
+    # The first window may start anywhere in the first `seq_len` tokens.
     if train < 2 * seq_len or validation < 1:
         raise ValueError(
             f"corpus must have at least {2 * seq_len} {unit} for training with "

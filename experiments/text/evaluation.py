@@ -1,4 +1,5 @@
-r"""
+r"""The loss of a causal language model over the whole validation split.
+
 # Evaluation
 """
 
@@ -11,52 +12,52 @@ from torch import Tensor, nn
 
 from experiments.text.tokens import Tokens
 
-# Windows in one forward pass. It does not change the sum, only the memory that it takes.
+# Windows in one forward pass. It changes the memory used, not the sum.
 WINDOWS_AT_ONCE = 128
 
 
-# Not `inference_mode`: a sharded model keeps what it gathers in an evaluation, and its next step
-# must be able to use that.
+# Not `inference_mode`: a sharded model reuses the parameters gathered here in the next step.
 @torch.no_grad()
 def evaluate(
     model: nn.Module, tokens: Tokens, characters: int, seq_len: int, fabric: Fabric
 ) -> dict[str, float]:
-    r"""
-    ## The loss over the whole validation part
+    r"""Evaluates a model over the whole validation split.
+
+    ## Loss over the validation split
 
     $$\ell = - \frac{1}{C} \sum_{i=1}^{N} \ln p(t_i \mid t_{a(i)}, \dots, t_{i-1})$$
 
-    The text is cut into windows of `seq_len` at fixed places, edge to edge; $a(i)$ is where the
-    window of $i$ starts. Each of the $N$ tokens is predicted exactly once, with between 1 and
+    The split is cut into adjacent windows of `seq_len` tokens at fixed places; $a(i)$ is the start
+    of the window that contains $i$. Each of the $N$ tokens is predicted exactly once, from 1 to
     `seq_len` tokens of context, and every evaluation sums the same terms.
 
-    The sum is divided by the number $C$ of characters, not of tokens. It is what the model pays for
-    the text, and vocabularies cut the same text into more or fewer tokens.
+    The sum is divided by the number of characters $C$, not by the number of tokens, so that
+    vocabularies that cut the text into more or fewer tokens can be compared.
 
     * `model` maps tokens to logits
-    * `tokens` is one token of context and then the $N$ to predict, $N + 1$ altogether
+    * `tokens` is one token of context followed by the $N$ tokens to predict
     * `characters` is $C$
     * `seq_len` is the length of a window in tokens
-    * `fabric` has the processes that share the windows, and the device of each
+    * `fabric` provides the device and the processes that split the windows
 
-    Returns nats and bits per character, and the perplexity of a token, $e^{\ell C / N}$. With
-    characters as tokens that is the perplexity of a character.
+    Returns `nats_per_char`, `bits_per_char` and the `perplexity` of a token, $e^{\ell C / N}$. If
+    the tokens are characters, this is the perplexity of a character.
     """
     model.eval()
     n = len(tokens) - 1
-    places = _batches(n, seq_len)
-    # float32 has 7 digits, and a sum over a long text needs them all for its own.
+    batches = _batches(n, seq_len)
+    # A sum over a long text exceeds the 7 digits of float32.
     total = torch.zeros((), dtype=torch.float64, device=fabric.device)
-    # The parts of a sharded model are gathered by all processes together in each forward pass: so
-    # each makes as many. Who has no batch left repeats the last one, which does not count.
-    for first in range(0, len(places), fabric.world_size):
+    # Each forward pass of a sharded model gathers its parameters from all processes, so all must
+    # run equally many. A process without a batch repeats the last one and ignores its loss.
+    for first in range(0, len(batches), fabric.world_size):
         own = first + fabric.global_rank
-        x, y = _windows(tokens, *places[min(own, len(places) - 1)], seq_len)
+        x, y = _windows(tokens, *batches[min(own, len(batches) - 1)], seq_len)
         logits = model(x.to(fabric.device))
         losses = nn.functional.cross_entropy(
             logits.flatten(0, 1).float(), y.to(fabric.device).flatten(), reduction="none"
         )
-        if own < len(places):
+        if own < len(batches):
             total += losses.double().sum()
     total = cast(Tensor, fabric.all_reduce(total, reduce_op="sum"))
     model.train()
@@ -64,13 +65,12 @@ def evaluate(
     return {
         "nats_per_char": nats,
         "bits_per_char": nats / math.log(2),
-        # A loss in the thousands, as of a run that diverged, has no perplexity that fits a float.
+        # The perplexity of a diverged run may overflow a float.
         "perplexity": math.exp(per_token) if per_token < 700 else math.inf,
     }
 
 
-# Where each batch starts and ends among `n` tokens. What is left at the end is a shorter window,
-# alone.
+# Start and end of each batch among `n` tokens. The remainder is a shorter window in its own batch.
 def _batches(n: int, seq_len: int) -> list[tuple[int, int]]:
     whole, size = n // seq_len * seq_len, WINDOWS_AT_ONCE * seq_len
     batches = [(start, min(start + size, whole)) for start in range(0, whole, size)]
@@ -83,9 +83,18 @@ def _windows(tokens: Tokens, start: int, stop: int, seq_len: int) -> tuple[Tenso
     return read[:-1].view(-1, length), read[1:].view(-1, length)
 
 
-def describe(found: dict[str, float]) -> str:
-    """What `evaluate` found, in a line."""
+def next_token_loss(model: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
+    r"""The mean of $-\ln p$ over all tokens of a micro-batch, in nats.
+
+    * `batch` has inputs and targets, `[B, n]` each
+    """
+    inputs, targets = batch
+    return nn.functional.cross_entropy(model(inputs).flatten(0, 1), targets.flatten())
+
+
+def describe(metrics: dict[str, float]) -> str:
+    """The metrics of `evaluate` in one line."""
     return (
-        f"{found['nats_per_char']:.4f} nats/char, {found['bits_per_char']:.4f} bits/char, "
-        f"perplexity {found['perplexity']:.3f}"
+        f"{metrics['nats_per_char']:.4f} nats/char, {metrics['bits_per_char']:.4f} bits/char, "
+        f"perplexity {metrics['perplexity']:.3f}"
     )

@@ -1,8 +1,8 @@
-r"""
-# Texts
+r"""Where a text comes from: Python's standard library, a download or a file.
 
-Where a corpus comes from: Python's own sources, a download, or a file. A text is read piece by
-piece, more than once, and never held as a whole.
+# Text sources
+
+A source is read in chunks, several times, so a text may be larger than memory.
 """
 
 import codecs
@@ -13,26 +13,33 @@ import tokenize
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from experiments.engine.download import download
 from experiments.engine.progress import with_progress
-from experiments.text import tokens
-from experiments.text.tokens import chunks_of
 
 TINY_SHAKESPEARE = (
     "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
 )
 TINY_SHAKESPEARE_SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
 
+CHUNK_SIZE = 2**20  # bytes
+
 
 @dataclass(frozen=True)
-class Text:
-    r"""
-    ## A text
+class TextSource:
+    r"""A UTF-8 text that can be read from the beginning any number of times.
 
-    * `name` is what messages call it
+    ## Text source
+
+    ```python
+    source = find_source("python", Path("data"))
+    first = next(source.characters("reading"))
+    ```
+
+    * `name` identifies the text in error messages
     * `size` is its length in bytes
-    * `chunks` reads it from the beginning, piece by piece
+    * `chunks` starts reading from the beginning and yields the bytes in chunks
     """
 
     name: str
@@ -40,59 +47,73 @@ class Text:
     chunks: Callable[[], Iterator[bytes]]
 
     def checksum(self) -> str:
-        """The SHA-256 of its bytes."""
+        """The SHA-256 of the text, in hexadecimal."""
         digest = hashlib.sha256()
         for chunk in with_progress(self.chunks(), self.size, "reading the text"):
             digest.update(chunk)
         return digest.hexdigest()
 
-    def characters(self, what: str) -> Iterator[str]:
-        r"""
-        Its characters, piece by piece; `what` is done to them, for the progress. Raises
-        `ValueError` for bytes that are not UTF-8, with the place.
-        """
-        return decoded(with_progress(self.chunks(), self.size, what), self.name)
+    def characters(self, activity: str) -> Iterator[str]:
+        r"""Yields the text in pieces.
 
-    def unchanged(self, sha256: str, what: str) -> Iterator[str]:
-        """The same. Raises `ValueError` at the end if it was not the text of that checksum."""
+        * `activity` labels the progress, such as "counting characters"
+
+        Raises `ValueError` for bytes that are not UTF-8, with their offset.
+        """
+        return decode_utf8(with_progress(self.chunks(), self.size, activity), self.name)
+
+    def verified_characters(self, sha256: str, activity: str) -> Iterator[str]:
+        r"""Yields the text in pieces and verifies its checksum at the end.
+
+        * `sha256` is the expected `checksum()`
+        * `activity` labels the progress
+
+        Raises `ValueError` for bytes that are not UTF-8, and if the checksum differs.
+        """
         digest = hashlib.sha256()
 
-        def seen(chunks: Iterable[bytes]) -> Iterator[bytes]:
+        def hashed(chunks: Iterable[bytes]) -> Iterator[bytes]:
             for chunk in chunks:
                 digest.update(chunk)
                 yield chunk
 
-        yield from decoded(seen(with_progress(self.chunks(), self.size, what)), self.name)
+        chunks = hashed(with_progress(self.chunks(), self.size, activity))
+        yield from decode_utf8(chunks, self.name)
         if digest.hexdigest() != sha256:
             raise ValueError(
-                f"corpus must stay as it is while it is read, got other content of {self.name}"
+                f"corpus must not change while it is encoded, got new content in {self.name}"
             )
 
 
-def find_text(name: str, data: Path) -> Text:
-    r"""
-    ## A text by its name
+def find_source(name: str, data: Path) -> TextSource:
+    r"""Finds a text by its name and downloads it if necessary.
+
+    ## Finding a text
 
     * `name` is `python`, `tiny_shakespeare` or the path of a UTF-8 text
-    * `data` is the folder that keeps what was downloaded
+    * `data` is the folder of downloads
 
-    Raises `ValueError` for a text that is missing, empty or no file.
+    Raises `ValueError` for a text that is missing, empty, unreadable or not a regular file, and for
+    a download with a wrong checksum. Raises `OSError` if a download fails.
     """
     if name == "python":
         content = standard_library().encode()
-        return Text(name, len(content), lambda: _sliced(content))
+        return TextSource(name, len(content), lambda: _split_chunks(content))
     if name == "tiny_shakespeare":
-        return file_text(download(TINY_SHAKESPEARE, TINY_SHAKESPEARE_SHA256, data / f"{name}.txt"))
-    return file_text(Path(name))
+        path = download(TINY_SHAKESPEARE, TINY_SHAKESPEARE_SHA256, data / f"{name}.txt")
+        return file_source(path)
+    return file_source(Path(name))
 
 
 def standard_library() -> str:
-    r"""
-    ## The default text
+    r"""The default text: the top-level modules of Python's standard library, in alphabetical order.
 
-    Python's own standard library: the modules at its top, in the order of their names. It is on
-    each machine that can run this, so the first run needs no network. It differs between versions
-    of Python, and with it the loss.
+    ## Default text
+
+    Every machine with Python has it, so the first run needs no network. It differs between versions
+    of Python, and so do the losses.
+
+    Raises `ValueError` if Python was installed without its sources.
     """
     folder = Path(sysconfig.get_path("stdlib"))
     texts = []
@@ -106,56 +127,63 @@ def standard_library() -> str:
     return "".join(texts)
 
 
-def file_text(path: Path) -> Text:
-    """The text of a file. Raises `ValueError` if it is none, empty, or may not be read."""
+def file_source(path: Path) -> TextSource:
+    r"""The text of a file.
+
+    Raises `ValueError` for a file that is missing, empty, unreadable or not a regular file.
+    """
     try:
-        found = path.stat()
+        status = path.stat()
         with path.open("rb"):
             pass
     except IsADirectoryError as e:
         raise ValueError(f"corpus must be a file, got the folder {path}") from e
     except PermissionError as e:
-        raise ValueError(f"corpus must be a file that may be read, got {path}") from e
+        raise ValueError(f"corpus must be a readable file, got {path}") from e
     except (OSError, ValueError) as e:
-        # No such file, or a name that no file can have.
+        # The file does not exist, or the name is not valid for a file.
         raise ValueError(
             f"corpus must be python, tiny_shakespeare or the path of a text file, got {str(path)!r}"
         ) from e
-    if not stat.S_ISREG(found.st_mode):
+    if not stat.S_ISREG(status.st_mode):
         raise ValueError(
-            f"corpus must be a file on a disk, as it is read more than once, got {path}"
+            f"corpus must be a regular file, because it is read several times, got {path}"
         )
-    if not found.st_size:
+    if not status.st_size:
         raise ValueError(f"corpus must not be empty, got {path} with 0 bytes")
 
     def chunks() -> Iterator[bytes]:
         try:
             with path.open("rb") as file:
-                yield from chunks_of(file)
+                yield from read_chunks(file)
         except OSError as e:
-            raise ValueError(
-                f"corpus must be a file that may be read, got {path} ({e.strerror})"
-            ) from e
+            raise ValueError(f"corpus must be a readable file, got {path} ({e.strerror})") from e
 
-    return Text(str(path), found.st_size, chunks)
+    return TextSource(str(path), status.st_size, chunks)
 
 
-def decoded(chunks: Iterable[bytes], name: str) -> Iterator[str]:
-    r"""
-    ## Bytes to characters
+def read_chunks(file: BinaryIO) -> Iterator[bytes]:
+    """Yields the content of an open file in chunks."""
+    while chunk := file.read(CHUNK_SIZE):
+        yield chunk
 
-    A character whose bytes are cut by the end of a chunk comes with the next one.
 
-    * `chunks` are the bytes of `name`
+def decode_utf8(chunks: Iterable[bytes], name: str) -> Iterator[str]:
+    r"""Decodes a text chunk by chunk.
 
-    Raises `ValueError` for bytes that are not UTF-8, with their place in the whole.
+    A character that is split between two chunks is yielded with the second one.
+
+    * `chunks` are the bytes of the text `name`
+
+    Raises `ValueError` for bytes that are not UTF-8, with their offset in the text.
     """
     decoder = codecs.getincrementaldecoder("utf-8")()
     n = 0
     pending = b""
     try:
         for chunk in chunks:
-            # Where what the decoder looks at begins: it still holds the bytes of a cut character.
+            # The first bytes of a split character, which the decoder holds back. The positions in
+            # its errors count them.
             pending = decoder.getstate()[0]
             if text := decoder.decode(chunk):
                 yield text
@@ -169,5 +197,5 @@ def decoded(chunks: Iterable[bytes], name: str) -> Iterator[str]:
         ) from e
 
 
-def _sliced(content: bytes) -> Iterator[bytes]:
-    return (content[i : i + tokens.CHUNK] for i in range(0, len(content), tokens.CHUNK))
+def _split_chunks(content: bytes) -> Iterator[bytes]:
+    return (content[i : i + CHUNK_SIZE] for i in range(0, len(content), CHUNK_SIZE))

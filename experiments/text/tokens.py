@@ -1,44 +1,50 @@
-r"""
-# Tokens on the disk
+r"""Encoded texts on disk, mapped to memory.
 
-A text is turned to tokens once. They lie in a file that is mapped to memory, so a text may be
-larger than the memory, and the next run begins at once.
+# Token files
+
+A text is encoded once. The file is mapped to memory, so it may be larger than memory, and the next
+run starts at once.
 """
 
 import hashlib
 import json
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from experiments.engine.progress import with_progress
-from experiments.text.vocabulary import Vocabulary, from_description
+from experiments.text.source import read_chunks
+from experiments.text.vocabulary import Vocabulary, restore_vocabulary
 from labml_gmlp.storage import atomic_writer
 
-# What the files below look like and how a text becomes tokens. A change of either needs a new
-# number, so that files of before are made again.
+# Increase this when the file format or an encoding changes, so that old files are encoded again.
 FORMAT = 1
 
-CHUNK = 2**20  # bytes
-# A process writes to its file all the time; one that has not for so long was killed.
-LEFT_OVER = 24 * 60 * 60  # seconds
+# A temporary file that no process has written to for this long was left by a killed process.
+STALE_AFTER = 24 * 60 * 60  # seconds
 
 
 class Tokens:
-    r"""
+    r"""A sequence of tokens of any integer type, in memory or mapped from a file.
+
     ## Tokens
 
-    * `array` holds them in whole numbers of any size, `[n]`; mapped from a file, or in memory
+    ```python
+    tokens = Tokens(np.arange(100, dtype=np.uint8))
+    window = tokens[10:20]
+    ```
 
-    What is read comes as whole numbers of 64 bits, which torch takes as indices.
+    Slices are returned as int64 tensors, which torch accepts as indices.
+
+    * `array` holds the tokens, `[n]`
     """
 
     def __init__(self, array: Any) -> None:
@@ -50,16 +56,19 @@ class Tokens:
     def __getitem__(self, places: slice) -> Tensor:
         return torch.from_numpy(self._array[places].astype(np.int64))
 
-    def part(self, start: int, stop: int) -> "Tokens":
-        """Those from `start` to before `stop`, not read yet."""
+    def view(self, start: int, stop: int) -> "Tokens":
+        """Returns the tokens `start` to `stop - 1` without reading them."""
         return Tokens(self._array[start:stop])
 
     def gather(self, starts: Tensor, length: int) -> Tensor:
-        r"""
-        * `starts` are the places where the windows begin, `[k]`
-        * `length` is the number of tokens of each
+        r"""Reads windows of equal length.
 
-        Returns the windows, `[k, length]`. Raises `ValueError` for one that does not lie inside.
+        * `starts` are the positions where the windows start, `[k]`
+        * `length` is the number of tokens in each
+
+        Returns the windows, `[k, length]`.
+
+        Raises `ValueError` for a window that is not inside the text.
         """
         places = starts.numpy()
         if len(places) and not 0 <= places.min() <= places.max() <= len(self) - length:
@@ -72,14 +81,15 @@ class Tokens:
 
 
 @dataclass(frozen=True)
-class Encoded:
-    r"""
-    ## An encoded text
+class EncodedText:
+    r"""A text as tokens, with the vocabulary that encoded it.
 
-    * `vocabulary` is the one it was encoded with
-    * `characters` are the numbers of characters of the training and of the validation part
-    * `n_train` is the number of tokens of the training part
-    * `tokens` are those of both parts, one after the other
+    ## Encoded text
+
+    * `vocabulary` is the vocabulary
+    * `characters` are the numbers of characters in the training and the validation split
+    * `n_train` is the number of tokens in the training split
+    * `tokens` are those of the training split, then those of the validation split
     """
 
     vocabulary: Vocabulary
@@ -88,13 +98,11 @@ class Encoded:
     tokens: Tokens
 
 
-def number_type(n_tokens: int) -> Any:
-    r"""
-    ## Numbers as small as they can be
+def token_dtype(n_tokens: int) -> Any:
+    r"""The smallest unsigned integer type for a vocabulary of `n_tokens`.
 
-    The smallest type that holds all tokens: a byte for characters of most texts, two for any
-    vocabulary in use, as in nanoGPT's files, whose 50257 tokens stay below $2^{16}$. The file, and
-    what of it fits into memory, takes an eighth or a quarter of what torch's indices would.
+    Characters of most texts fit one byte and every common vocabulary fits two, as in nanoGPT's
+    files. That is an eighth or a quarter of int64, on disk and in the page cache.
     """
     size = 1 if n_tokens <= 2**8 else 2 if n_tokens <= 2**16 else 4
     return np.dtype(f"<u{size}")
@@ -105,29 +113,31 @@ def write_encoded(
     identity: dict[str, Any],
     vocabulary: Vocabulary,
     characters: tuple[int, int],
-    parts: tuple[Iterable[Tensor], Iterable[Tensor]],
-) -> Encoded:
-    r"""
+    splits: tuple[Iterable[Tensor], Iterable[Tensor]],
+) -> EncodedText:
+    r"""Writes an encoded text to disk and maps it to memory.
+
     ## Writing
 
-    The tokens go to `path` and what they are goes to a JSON file beside it. The JSON file comes
-    last and carries the checksum of both: a kill at any instant leaves tokens that are whole or
-    that nobody takes for whole.
+    The tokens go to `path`, their description to a JSON file beside it. The JSON file is written
+    last and contains the checksum of both files, so a process that is killed at any moment never
+    leaves files that would be accepted as complete.
 
-    * `path` is the file of the tokens
-    * `identity` says which text and which vocabulary this is: what `read_encoded` compares
-    * `vocabulary`, `characters`, `parts` are the content; the parts are written as they come
+    * `path` is the file for the tokens
+    * `identity` identifies the text and the vocabulary; `read_encoded` compares it
+    * `vocabulary` and `characters` are as in `EncodedText`
+    * `splits` are the tokens of the training and the validation split, in pieces
 
-    Raises `OSError` if it cannot be written.
+    Raises `OSError` if a file cannot be written.
     """
-    kind, digest, counts = number_type(len(vocabulary)), hashlib.sha256(), []
+    dtype, digest, counts = token_dtype(len(vocabulary)), hashlib.sha256(), []
     path.parent.mkdir(parents=True, exist_ok=True)
-    remove_left_over(path)
+    remove_stale_files(path)
     with atomic_writer(path, shared=True) as file:
-        for part in parts:
+        for pieces in splits:
             count = 0
-            for piece in part:
-                content = piece.numpy().astype(kind).tobytes()
+            for piece in pieces:
+                content = piece.numpy().astype(dtype).tobytes()
                 digest.update(content)
                 file.write(content)
                 count += len(piece)
@@ -140,77 +150,73 @@ def write_encoded(
         "tokens": counts,
         "sha256": digest.hexdigest(),
     }
-    with atomic_writer(_beside(path), shared=True) as file:
+    with atomic_writer(_record_path(path), shared=True) as file:
         file.write(json.dumps({**record, "checksum": _checksum(record)}, indent=1).encode())
-    tokens = _mapped(path, len(vocabulary), sum(counts))
-    return Encoded(vocabulary, characters, counts[0], tokens)
+    tokens = _map_tokens(path, len(vocabulary), sum(counts))
+    return EncodedText(vocabulary, characters, counts[0], tokens)
 
 
-def read_encoded(path: Path, identity: dict[str, Any]) -> Encoded | None:
-    r"""
+def read_encoded(path: Path, identity: dict[str, Any]) -> EncodedText | None:
+    r"""Maps an encoded text to memory, if it is on disk and intact.
+
     ## Reading
 
-    * `path` and `identity` are those that it was written with
+    * `path` and `identity` are as in `write_encoded`
 
-    Returns `None` if nothing was written yet, and also, after a line on standard error that says
-    why, if what lies there is damaged or is of another text or vocabulary.
+    Returns `None` if there is no such file. Also returns `None`, and prints the reason to standard
+    error, if a file is damaged or belongs to another text or vocabulary.
     """
-    if not _beside(path).exists():
+    if not _record_path(path).exists():
         return None
     try:
         record = _read_record(path, identity)
-        vocabulary = from_description(record["vocabulary"])
+        vocabulary = restore_vocabulary(record["vocabulary"])
         train, validation = record["tokens"]
         n = train + validation
-        size, expected = path.stat().st_size, n * number_type(len(vocabulary)).itemsize
+        size, expected = path.stat().st_size, n * token_dtype(len(vocabulary)).itemsize
         if size != expected:
             raise ValueError(f"{size} bytes instead of {expected}")
         digest = hashlib.sha256()
         with path.open("rb") as file:
-            for chunk in with_progress(chunks_of(file), size, "checking the tokens"):
+            for chunk in with_progress(read_chunks(file), size, "checking the tokens"):
                 digest.update(chunk)
         if digest.hexdigest() != record["sha256"]:
-            raise ValueError("other tokens than were written")
+            raise ValueError("wrong checksum of the tokens")
         characters = (record["characters"][0], record["characters"][1])
-        return Encoded(vocabulary, characters, train, _mapped(path, len(vocabulary), n))
+        return EncodedText(vocabulary, characters, train, _map_tokens(path, len(vocabulary), n))
     except (OSError, ValueError) as e:
         reason = (e.strerror if isinstance(e, OSError) else None) or e
-        print(f"{path} is made again: {reason}", file=sys.stderr, flush=True)
+        print(f"encoding {path} again: {reason}", file=sys.stderr, flush=True)
         return None
 
 
-def remove_left_over(path: Path) -> None:
-    """Removes what processes that were killed left of `path`, after a day."""
+def remove_stale_files(path: Path) -> None:
+    """Removes temporary files that killed processes left beside `path` more than a day ago."""
     for old in path.parent.glob(f"{path.name}.*.new"):
-        # Another process may remove it, or end with it, just now.
+        # Another process may be removing or renaming it.
         with suppress(FileNotFoundError):
-            if old.stat().st_mtime < time.time() - LEFT_OVER:
+            if old.stat().st_mtime < time.time() - STALE_AFTER:
                 old.unlink()
 
 
-def chunks_of(file: BinaryIO) -> Iterator[bytes]:
-    """The content of an open file, piece by piece."""
-    while chunk := file.read(CHUNK):
-        yield chunk
-
-
 def _read_record(path: Path, identity: dict[str, Any]) -> dict[str, Any]:
+    name = _record_path(path).name
     try:
-        record = json.loads(_beside(path).read_bytes())
+        record = json.loads(_record_path(path).read_bytes())
     except ValueError as e:
-        raise ValueError("its description is no JSON") from e
-    # With its own checksum, it was written here and needs no further check of its fields.
+        raise ValueError(f"{name} is not valid JSON") from e
+    # A record with the right checksum was written by `write_encoded`: its fields need no checks.
     if not isinstance(record, dict) or record.pop("checksum", None) != _checksum(record):
-        raise ValueError("its description is not as it was written")
+        raise ValueError(f"wrong checksum in {name}")
     if record["format"] != FORMAT:
-        raise ValueError(f"it has format {record['format']} instead of {FORMAT}")
-    for name, value in identity.items():
-        if record["identity"].get(name) != value:
-            raise ValueError(f"it has {name} {record['identity'].get(name)} instead of {value}")
+        raise ValueError(f"format {record['format']} instead of {FORMAT}")
+    for key, value in identity.items():
+        if record["identity"].get(key) != value:
+            raise ValueError(f"{key} {record['identity'].get(key)} instead of {value}")
     return record
 
 
-def _beside(path: Path) -> Path:
+def _record_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.json")
 
 
@@ -218,7 +224,7 @@ def _checksum(record: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
-def _mapped(path: Path, n_tokens: int, n: int) -> Tokens:
-    kind = number_type(n_tokens)
-    # No system maps an empty file.
-    return Tokens(np.memmap(path, dtype=kind, mode="r", shape=(n,)) if n else np.empty(0, kind))
+def _map_tokens(path: Path, n_tokens: int, n: int) -> Tokens:
+    dtype = token_dtype(n_tokens)
+    # An empty file cannot be mapped.
+    return Tokens(np.memmap(path, dtype=dtype, mode="r", shape=(n,)) if n else np.empty(0, dtype))

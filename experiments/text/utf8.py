@@ -1,8 +1,6 @@
-r"""
-# Text as bytes
+r"""Helpers for UTF-8: decoding a stream of bytes, and checking text that may not be encodable.
 
-Bytes that come one after another are text only where a character ends, and text that came from a
-command line may have no bytes at all.
+# UTF-8
 """
 
 import codecs
@@ -11,28 +9,31 @@ from collections.abc import Iterable, Iterator
 N_BYTES = 256
 
 
-def characters_of(pieces: Iterable[bytes]) -> Iterator[str]:
-    """Each character as soon as its last byte has come, with U+FFFD for what is none."""
+def decode_stream(chunks: Iterable[bytes]) -> Iterator[str]:
+    """Yields each character as soon as its last byte arrives; invalid bytes become U+FFFD."""
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-    for piece in pieces:
-        if text := decoder.decode(piece):
+    for chunk in chunks:
+        if text := decoder.decode(chunk):
             yield text
     if text := decoder.decode(b"", final=True):
         yield text
 
 
 def check_utf8(prompt: str) -> None:
-    r"""
-    What a command line could not read arrives as half a pair of UTF-16, which UTF-8 has no bytes
-    for.
+    r"""Checks that a prompt can be encoded as UTF-8.
 
-    Raises `ValueError` that names such characters in `prompt`.
+    Python represents command-line bytes that it cannot decode as lone surrogates, which UTF-8
+    cannot encode.
+
+    Raises `ValueError` that lists the surrogates in `prompt`.
     """
-    halves = {c for c in prompt if "\ud800" <= c <= "\udfff"}
-    if halves:
-        raise ValueError(f"prompt must be text that UTF-8 can write, got {named(halves)}")
+    surrogates = {c for c in prompt if "\ud800" <= c <= "\udfff"}
+    if surrogates:
+        raise ValueError(
+            f"prompt must be text that UTF-8 can encode, got {list_characters(surrogates)}"
+        )
 
 
-def named(characters: Iterable[str]) -> str:
-    """Characters as an error message shows them, those that print nothing too."""
+def list_characters(characters: Iterable[str]) -> str:
+    """Characters and their code points for an error message, readable even if not printable."""
     return ", ".join(f"{c!r} (U+{ord(c):04X})" for c in sorted(characters))

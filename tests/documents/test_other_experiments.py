@@ -24,9 +24,15 @@ SHORT = {
 @pytest.mark.parametrize(
     ("module", "more", "title", "printed", "matrices"),
     [
-        ("masked", {"seq_len": 16}, "gmlp, masked, on", "nats per hidden character", True),
-        ("masked", {"seq_len": 16, "layer": "toeplitz"}, "toeplitz, masked", "hidden", False),
-        ("alignment", {"rows": 20, "layer": "amlp"}, "amlp on alignment", "a guess", True),
+        ("masked", {"seq_len": 16}, "gmlp, masked, on", "nats per masked character", True),
+        (
+            "masked",
+            {"seq_len": 16, "layer": "toeplitz"},
+            "toeplitz, masked",
+            "masked character",
+            False,
+        ),
+        ("alignment", {"rows": 20, "layer": "amlp"}, "amlp on alignment", "random baseline", True),
         ("digits", {"layer": "mixer"}, "mixer on digits", "nats per image", False),
     ],
 )

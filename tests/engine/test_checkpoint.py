@@ -26,7 +26,7 @@ from experiments.engine.checkpoint import (
 from experiments.engine.devices import make_fabric
 from experiments.engine.optimiser import make_optimizer
 from experiments.engine.state import State, best_weights, load_run_checkpoint
-from experiments.models.language import Shape, make_model
+from experiments.models.language import LayerSizes, make_model
 from labml_gmlp.storage import atomic_write
 from tests.support.helpers import assert_raises
 from tests.support.small_runs import files
@@ -55,7 +55,7 @@ class Code:
 
 
 def state_of(seed: int, identity: dict[str, Any] = IDENTITY) -> State:
-    shape = Shape(d_model=8, d_ffn=12, n_layers=1, seq_len=4)
+    shape = LayerSizes(d_model=8, d_ffn=12, n_layers=1, seq_len=4)
     model = make_model("gmlp", shape, 5, causal=True, seed=seed)
     optimizer = make_optimizer(model, lr=0.01, betas=(0.9, 0.99), weight_decay=0.1)
     return State(identity, model, optimizer)

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from experiments.autoregressive import DEFAULTS, Settings
+from experiments.autoregressive import DEFAULTS
 from experiments.engine.checkpoint import load_checkpoint
-from experiments.models.language import ENCODERS, LAYERS, Shape, make_model
+from experiments.models.language import ENCODERS, LAYERS, LayerSizes, make_model
 from tests.engine.test_resume import assert_ended_like, ended, needs_fork_server
-from tests.support.helpers import assert_raises, assert_the_past_cannot_see_the_future, randomised
+from tests.support.helpers import assert_the_past_cannot_see_the_future, randomised
 from tests.support.labml_layers import labml_nn
 from tests.support.small_runs import experiment, files, launch, measured, small, text_file
 
@@ -31,7 +31,7 @@ def through_labml_nn(corpus: Path, run: Path, **changes: object) -> list[str]:
 def test_labml_nns_own_encoder_gives_what_ours_gives_from_the_first_weights_on(layer):
     theirs = labml_nn("transformers").Encoder
     ours, other = (
-        make_model(layer, Shape(**SIZES), 5, causal=True, seed=0, encoder=encoder)
+        make_model(layer, LayerSizes(**SIZES), 5, causal=True, seed=0, encoder=encoder)
         for encoder in ("labml_gmlp", "labml_nn")
     )
     assert type(other.encoder.layer) is theirs
@@ -110,11 +110,6 @@ def test_without_labml_nn_the_command_says_in_one_line_how_to_install_it(tmp_pat
     assert experiment(*small(text_file(tmp_path), run)) == 0
 
 
-def test_an_encoder_that_is_not_known_is_refused():
-    assert_raises(
-        lambda: Settings(encoder="torch"),
-        ValueError,
-        "encoder must be labml_gmlp or labml_nn, got 'torch'",
-    )
+def test_the_defaults_use_our_encoder():
     assert {settings.encoder for settings, _ in DEFAULTS.values()} == {"labml_gmlp"}
     assert list(ENCODERS) == ["labml_gmlp", "labml_nn"]

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from torch import nn
 
 from experiments.engine.optimiser import make_optimizer, rate
-from experiments.models.language import Shape, make_model
+from experiments.models.language import LayerSizes, make_model
 from tests.support.helpers import properties, randomised
 
 LAYERS = ["gmlp", "transformer"]
-TINY = Shape(d_model=8, d_ffn=12, n_layers=2, n_heads=2, seq_len=5)
+TINY = LayerSizes(d_model=8, d_ffn=12, n_layers=2, n_heads=2, seq_len=5)
 
 
 def model_of(layer: str) -> nn.Module:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.image import imread
 
-from experiments.autoregressive import Settings
+from experiments.autoregressive import AutoregressiveSettings
 from experiments.engine.checkpoint import load_checkpoint
 from experiments.engine.devices import make_fabric
 from experiments.engine.experiment import Training
@@ -46,7 +46,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 def record_of(corpus: str = "python", command: str = "python -m this") -> dict[str, Any]:
     return {
-        "settings": {**asdict(Settings(corpus=corpus)), **asdict(Training())},
+        "settings": {**asdict(AutoregressiveSettings(corpus=corpus)), **asdict(Training())},
         "data": {
             "name": corpus,
             "sha256": "ab" * 32,
@@ -182,7 +182,7 @@ def test_the_page_states_the_result_with_its_units():
 
 def test_the_page_has_every_setting_and_no_empty_row():
     rows = dict(re.findall(r"^\| (.+?) \| `(.*)` \|$", page_of(), re.MULTILINE))
-    for name, value in {**asdict(Settings()), **asdict(Training())}.items():
+    for name, value in {**asdict(AutoregressiveSettings()), **asdict(Training())}.items():
         assert rows[name] == str(value)
     assert rows["data, sha256"] == "ab" * 32
     assert rows["data, vocabulary"] == "letters"

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from experiments import autoregressive, masked
-from experiments.models.language import make_model, shape_of
+from experiments.models.language import layer_sizes, make_model
 from experiments.reporting.scaling import Point, exponent, points, scaling_figure, scaling_table
 from experiments.study import DEPTHS, TEXT, depth_variants
 from tests.support.helpers import assert_raises, properties
@@ -61,7 +61,7 @@ def test_every_depth_but_the_default_is_a_variant(experiment):
 def test_both_layers_cover_the_same_sizes(experiment):
     def parameters(layer: str, depth: int) -> int:
         settings = dataclasses.replace(experiment.defaults[layer][0], n_layers=depth)
-        model = make_model(layer, shape_of(settings), 67, causal=True, seed=0)
+        model = make_model(layer, layer_sizes(settings), 67, causal=True, seed=0)
         return sum(p.numel() for p in model.parameters())
 
     lines = DEPTHS[experiment.name]

@@ -14,6 +14,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -172,12 +173,15 @@ def launch(
 
     Returns the started process.
     """
+    moments = (die_at_flush, die_at_rename, full_from_flush)
+    return start_process(_child, arguments, str(log), environment or {}, *moments)
+
+
+def start_process(target: Callable[..., None], *arguments: object) -> Any:
+    """Starts a process that calls `target`, a function of an importable module."""
     assert _processes is not None
     _processes.set_forkserver_preload([*_LOADED, "experiments.autoregressive"])
-    moments = (die_at_flush, die_at_rename, full_from_flush)
-    process = _processes.Process(
-        target=_child, args=(arguments, str(log), environment or {}, *moments)
-    )
+    process = _processes.Process(target=target, args=arguments)
     process.start()
     return process
 

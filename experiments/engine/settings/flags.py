@@ -70,7 +70,8 @@ def add_flags(parser: argparse.ArgumentParser, cls: type, defaults: Any = None) 
         options["help"] = options["help"].replace("%", "%%")
         kind = _converter(hints[field.name])
         if typing.get_origin(kind) is Literal:
-            options["choices"] = typing.get_args(kind)
+            # `from_dict` checks the choice, with the same message as for a file.
+            options["metavar"] = f"{{{','.join(typing.get_args(kind))}}}"
         elif kind is not bool:
             options["type"] = kind
         if field.default is dataclasses.MISSING:
@@ -79,7 +80,7 @@ def add_flags(parser: argparse.ArgumentParser, cls: type, defaults: Any = None) 
         flag = "--" + field.name.replace("_", "-")
         if kind is bool:
             options["action"] = argparse.BooleanOptionalAction
-        elif "choices" not in options:
+        elif "metavar" not in options:
             options["metavar"] = kind.__name__.upper()
         group.add_argument(flag, dest=field.name, default=argparse.SUPPRESS, **options)
 
