@@ -28,7 +28,7 @@ as the constants of the norms, in the keys of a [configuration](translate/config
 Our tied heads and Toeplitz matrices are [materialised](translate/materialise.py) for systems that
 have neither.
 
-Files of five [formats](formats/files.py) are read without executing anything in them, and
+Files of several [formats](formats/files.py) are read without executing anything in them, and
 `python -m labml_gmlp.weights inspect FILE` [reports](__main__.py) the content of one. Our own
 models are saved as [folders](pretrained.py), also on [the hub](hub.py), with the
 [preprocessing](preprocessing.py) of their images.

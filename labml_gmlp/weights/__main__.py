@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     change = commands.add_parser("convert", help="convert a file of weights for another system")
     for command in (show, change):
         command.add_argument(
-            "file", help="file of weights: .safetensors, .pt, .npz, .pdparams, .msgpack"
+            "file", help=f"file of weights in one of the formats {', '.join(files.WRITERS)}"
         )
         command.add_argument(
             "--part", help="entry of a checkpoint that holds the weights, such as ema"

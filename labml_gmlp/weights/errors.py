@@ -3,6 +3,7 @@ r"""The error that every part of `labml_gmlp.weights` raises.
 # Errors
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 MAX_QUOTED = 100  # characters
@@ -30,3 +31,8 @@ def short_repr(value: Any) -> str:
         return type(value).__name__
     text = repr(value[:80] if isinstance(value, (str, bytes)) else value)
     return text if len(text) <= MAX_QUOTED else text[: MAX_QUOTED - 3] + "..."
+
+
+def list_faults(faults: Mapping[str, Sequence[str]]) -> str:
+    """Returns all faults of each kind on one line, or an empty string if there are none."""
+    return "; ".join(f"{kind}: {', '.join(names)}" for kind, names in faults.items() if names)

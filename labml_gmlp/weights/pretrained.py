@@ -23,7 +23,7 @@ from torch import nn
 from labml_gmlp.storage import atomic_write
 from labml_gmlp.weights import from_state
 from labml_gmlp.weights.description import layer_tree, model_from_layer_tree
-from labml_gmlp.weights.errors import WeightsError, short_repr
+from labml_gmlp.weights.errors import WeightsError, list_faults, short_repr
 from labml_gmlp.weights.formats.files import read, write
 from labml_gmlp.weights.hub import find_file, read_json
 from labml_gmlp.weights.preprocessing import Preprocessing
@@ -180,5 +180,6 @@ def _check_weights(path: Path, model: nn.Module, state: Mapping[str, torch.Tenso
         ],
     }
     if any(faults.values()):
-        listed = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in faults.items() if names)
-        raise WeightsError(f"{path} must have the weights that {CONFIG} describes; {listed}")
+        raise WeightsError(
+            f"{path} must have the weights that {CONFIG} describes; {list_faults(faults)}"
+        )

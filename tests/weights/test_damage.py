@@ -26,16 +26,9 @@ from tests.support.helpers import assert_names
 pytest.importorskip("safetensors", reason="the extra `weights`")
 msgpack = pytest.importorskip("msgpack", reason="the extra `weights`")
 
-KINDS = [
-    "safetensors",
-    "pt",
-    "old pt",
-    "npz",
-    "compressed npz",
-    "pdparams",
-    "old pdparams",
-    "msgpack",
-]
+# One suffix of each format, and older forms of some.
+KINDS = [each.suffixes[0].removeprefix(".") for each in files.FORMATS]
+KINDS += ["old pt", "compressed npz", "old pdparams"]
 # Of all kinds together.
 N_DAMAGED = 1_200
 
@@ -494,7 +487,7 @@ def array_state(shape, data):
 def bombs():
     gigabytes = 2**33
     flat = b'{"w":{"dtype":"F32","shape":[%d],"data_offsets":[0,%d]}}'
-    swollen = zipped({"w.npy": npy("(67108864,)", b"\0" * 2**28)}, zipfile.ZIP_DEFLATED)
+    expanding = zipped({"w.npy": npy("(67108864,)", b"\0" * 2**28)}, zipfile.ZIP_DEFLATED)
     yield "safetensors, length of the header", struct.pack("<Q", 2**27) + b"{" + b" " * 64
     yield "safetensors, shape", safetensors_file(flat % (gigabytes, 4 * gigabytes))
     yield "safetensors, shape against offsets", safetensors_file(flat % (gigabytes, 4), b"\0" * 4)
@@ -503,20 +496,23 @@ def bombs():
     yield "npz, header", zipped({"w.npy": npy("(3,)", length=65535)})
     yield "npz, digits", zipped({"w.npy": npy(f"({'9' * 6000},)")})
     yield "npz, text", zipped({"w.npy": npy("(1,)", descr="<U999999999")})
-    yield "npz, swollen", swollen
+    yield "npz, expanding", expanding
     yield (
-        "npz, swollen many times",
+        "npz, many expanding entries",
         zipped(
             {f"{i}.npy": npy("(4194304,)", b"\0" * 2**24) for i in range(8)}, zipfile.ZIP_DEFLATED
         ),
     )
     small = npy("(67108864,)", b"\0" * 2**28)
-    yield "npz, a swollen entry said to be small", with_size(swollen, len(small), 200)
+    yield "npz, an expanding entry that claims to be small", with_size(expanding, len(small), 200)
     yield (
-        "npz, a small entry said to be large",
+        "npz, a small entry that claims to be large",
         with_size(zipped({"w.npy": npy("(3,)", b"\0" * 12)}), len(npy("(3,)", b"\0" * 12)), 2**31),
     )
-    yield "pt, swollen", zipped({"a/data.pkl": b"\x80\x02}" + b"N0" * 2**26}, zipfile.ZIP_DEFLATED)
+    yield (
+        "pt, expanding",
+        zipped({"a/data.pkl": b"\x80\x02}" + b"N0" * 2**26}, zipfile.ZIP_DEFLATED),
+    )
     for name, program in pickle_bombs(gigabytes):
         yield f"pdparams, {name}", program
         yield f"pt, {name}", as_pt(program)

@@ -19,6 +19,7 @@ from torch import Tensor
 from labml_gmlp import weights
 from labml_gmlp.weights import SYSTEMS, WeightsError
 from tests.support import oracles_of_systems as oracles
+from tests.support import packages
 from tests.support.helpers import FLOAT64, assert_raises
 
 # No two sizes are equal: tokens, width, half of Z, attention, vocabulary, classes, patch, layers.
@@ -267,6 +268,12 @@ def assert_same_function(case: Case, model: Any, state: dict[str, Tensor]) -> No
 def test_our_model_equals_the_oracle(case, dtype):
     state = filled(case.shapes, dtype)
     assert_same_function(case, loaded(case, state), state)
+
+
+def test_every_system_is_compared_with_its_package_or_an_oracle():
+    by_oracle = {case.system for case in CASES.values()}
+    by_package = {system for system, *_ in packages.CASES.values()}
+    assert by_oracle | by_package == {system.name for system in SYSTEMS}
 
 
 @every_case

@@ -1,5 +1,6 @@
 """Saved models: any layers are loaded as they were saved."""
 
+import dataclasses
 import json
 import shutil
 import sys
@@ -136,8 +137,9 @@ SIZES = {name: size for name, size in vars(sizes).items() if hasattr(size, "buil
 
 @pytest.mark.parametrize("name", [n for n in SIZES if n.isupper()])
 def test_every_size_of_the_paper_has_a_layer_tree(name):
+    size = dataclasses.replace(SIZES[name], n_layers=3)
     with torch.device("meta"):
-        model = SIZES[name].build()
+        model = size.build()
         tree = json.loads(json.dumps(layer_tree(model)))
         again = model_from_layer_tree(tree)
     assert repr(again) == repr(model)

@@ -1,4 +1,4 @@
-r"""Reads and writes files of weights in five formats.
+r"""Reads and writes files of weights in all formats.
 
 # Files of weights
 
@@ -6,10 +6,10 @@ r"""Reads and writes files of weights in five formats.
 Whatever a file contains:
 
 * nothing in it is executed; the pickles of torch and Paddle go through [a machine](pickles.py) that
-  can call no function of Python
+  cannot call or import anything
 * no memory is allocated for a size that the file only claims; each is checked against the bytes
   there are
-* an invalid file is refused with one line
+* an invalid file raises a `WeightsError` of one line
 """
 
 import os
@@ -28,8 +28,8 @@ from labml_gmlp.weights.formats.archives import size_limit
 from labml_gmlp.weights.formats.format import Format
 from labml_gmlp.weights.formats.pickles import Unbuilt
 
-# The first format that recognises a file reads it. A pickle and a zip archive are torch's before
-# they are Paddle's or numpy's.
+# The first format that recognises a file reads it. torch comes before numpy and Paddle, which
+# accept any zip archive and any pickle.
 FORMATS: tuple[Format, ...] = (
     safetensors.FORMAT,
     torch_format.FORMAT,

@@ -67,5 +67,5 @@ def _serialise(state: dict[str, Tensor], _: Metadata) -> bytes:
     return buffer.getvalue()
 
 
-# torch's archives are told apart before this.
+# Any archive that torch does not recognise.
 FORMAT = Format("numpy", (".npz",), is_archive, _parse, _serialise)

@@ -64,5 +64,5 @@ def _serialise(state: dict[str, Tensor], _: Metadata) -> bytes:
     return pickle.dumps({**arrays, VARIABLE_NAMES: names}, protocol=4)
 
 
-# torch's older files are told apart before this.
+# Any pickle that torch does not recognise.
 FORMAT = Format("Paddle", (".pdparams",), is_pickle, _parse, _serialise, holds_checkpoints=True)

@@ -8,7 +8,7 @@ same programs. It puts values on a stack and into dicts. The name of a function 
 a program may "call" only the functions of a short table, all of them ours. A file cannot reach an
 import, an attribute or a method.
 
-Sizes are safe too: no number in the file makes this machine allocate memory. Elsewhere they do:
+Nor can a number in the file make this machine allocate memory. Other readers can be made to:
 `pickle.loads` allocates as many memo entries as one index claims, and `torch.load` with
 `weights_only=True` lets a file call `bytearray(n)`.
 """

@@ -13,8 +13,8 @@ these its weights compute the same here. Loading them warns that they were never
 tokens. $W$ and $b$ are parameters here and can be trained further.
 
 * With `attn_dim` it has the attention of aMLP, which does mix tokens: one head, always causal, for
-  one sequence at a time there and for batches here. The models built here are causal, which
-  $W = I$ is too
+  one sequence at a time there and for batches here. So the models built here are causal, as
+  $W = I$ allows
 * Its weights fit any number of tokens and $W$ does not, so `seq_len` must be given
 * A linear layer between the gate and $V$ is [folded](../translate/folding.py) into $V$
 * All norms have an epsilon of 1e-6, and GELU is the tanh approximation: the defaults of Flax

@@ -86,9 +86,7 @@ def complete(config: Mapping[str, Any]) -> Config:
     unknown = sorted(set(config) - set(DEFAULTS) - needed)
     missing = sorted(needed - set(config))
     if unknown or missing:
-        raise WeightsError(
-            f"config has unknown keys {unknown} and lacks the required keys {missing}"
-        )
+        raise WeightsError(f"config must have valid keys; unknown: {unknown}, missing: {missing}")
     values = {**DEFAULTS, **config}
     for key in ("causal", "last_norm", "tied"):
         if type(values[key]) is not bool:

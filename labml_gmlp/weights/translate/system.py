@@ -1,4 +1,4 @@
-r"""One system: how its weights are recognised, named and laid out, and what is true of its models.
+r"""A system: how its weights are recognised and translated, and the facts of its models.
 
 # Systems
 
@@ -127,12 +127,16 @@ class System:
 
 @dataclass(frozen=True)
 class CustomSystem(System):
-    r"""A system whose models are none of ours, though made of our blocks.
+    r"""A system whose model is built from our blocks but is not one of our models.
 
     ## System with its own model
 
-    `build` makes its model, and `config` may have keys of its own. No other system has such a
-    model, so its weights can only be written for the same system.
+    `build` makes its model, and `config` may have its own keys. No other system has this model, so
+    its weights can only be written for the same system.
+
+    For example, with a function `build` that returns an `nn.Module`:
+
+        SYSTEM = CustomSystem("name", matches, config, table, facts={}, options={}, build=build)
     """
 
     def read_config(self, state: State, **options: Any) -> Config:

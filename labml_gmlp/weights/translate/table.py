@@ -9,7 +9,7 @@ two systems is therefore a table of names. It is written once and read in both d
 
 A row also states the layout: the axes of the parameter as letters, in the order of each system. The
 letters are checked against the shapes of the weights, so an error in a table shows at the first
-file.
+file. In this package, *here* means this library and *there* the other system.
 """
 
 import math
@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from labml_gmlp.weights.errors import WeightsError
+from labml_gmlp.weights.errors import WeightsError, list_faults
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    r"""All parameters of one model.
+    r"""All parameters of a model: their names and layouts in another system and here.
 
     ## Table
 
@@ -237,8 +237,7 @@ class Table:
             "wrong shape": shapes,
         }
         if any(wrong.values()):
-            parts = [f"{kind}: {', '.join(names)}" for kind, names in wrong.items() if names]
-            raise WeightsError(f"{where}; {'; '.join(parts)}")
+            raise WeightsError(f"{where}; {list_faults(wrong)}")
         return sizes
 
 
