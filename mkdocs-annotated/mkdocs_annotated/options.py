@@ -1,7 +1,8 @@
-r"""
-# The options
+r"""The options of the plugin, under `annotated:` in `mkdocs.yml`.
 
-What stands under `annotated:` in `mkdocs.yml`. All paths start at the folder of that file.
+# Options
+
+All paths are relative to the folder of `mkdocs.yml`.
 """
 
 from __future__ import annotations
@@ -10,33 +11,42 @@ from mkdocs.config import config_options as c
 from mkdocs.config.base import Config
 
 
-# MkDocs leaves the hook that runs for each subclass without types.
+# The hook of MkDocs that runs for each subclass has no types.
 class ShapesConfig(Config):  # type: ignore[no-untyped-call, unused-ignore]
-    r"""
-    * `folder` is the one that `mkdocs-annotated trace` writes and the build reads
+    r"""The options under `shapes:`.
+
+    * `folder` is where `mkdocs-annotated trace` writes the shapes and the build reads them
     * `examples` maps modules to the scripts that call them
     """
 
-    # Not `data`: that is where a configuration keeps its own values.
+    # Not called `data`, because that is an attribute of `Config`.
     folder = c.Type(str, default="docs/shapes")
     examples = c.DictOfItems(c.Type(str), default={})
 
 
 class AnnotatedConfig(Config):  # type: ignore[no-untyped-call, unused-ignore]
-    r"""
-    * `sources` are folders of Python packages, relative to the configuration file
-    * `folders` maps addresses on the site to folders of pages and pictures outside of `docs_dir`;
-      with a `?` behind it a folder may be missing
-    * `raw_html` lets HTML in comments and docstrings through to the page
+    r"""The options of the plugin.
+
+    * `sources` are folders of Python packages
+    * `folders` maps addresses on the site to folders outside `docs_dir` with pages, pictures and
+      data; a folder whose path ends in `?` may be missing
+    * `raw_html` allows HTML in comments and docstrings
     * `shapes` shows the shapes of arrays beside the code
     * `exhibits` is the YAML file that places results of runs beside the code
-    * `latex_errors` is what LaTeX that cannot be rendered is: an `error` stops at its page; with
-      `warn` or `info` it is listed, and shown as it is written
-    * `source_url` is the address of a file on a code host, with `{path}` and `{line}` in it; for
-      GitHub and GitLab it follows from `repo_url`
-    * `coverage` is a file that maps a paper to code and tests, `coverage_page` the page made of it
-    * `symbols` is the file that ties the symbols of equations to names in the code
-    * `inventory` is the file with the addresses of names that other projects define
+    * `latex_errors` is the level of LaTeX that cannot be rendered: `error` stops the build, `warn`
+      and `info` log it and show the LaTeX source
+    * `source_url` is the URL of a file on a code host, with `{path}` and `{line}`; for GitHub and
+      GitLab the default follows from `repo_url`
+    * `coverage` is the file that maps a paper to code and tests, `coverage_page` the page made
+      from it
+    * `symbols` is the file that maps the symbols of equations to names in the code
+    * `inventory` is the file with the URLs of names that other projects define
+
+    ```yaml
+    plugins:
+      - annotated:
+          sources: [shapes]
+    ```
     """
 
     sources = c.ListOfItems(c.Type(str), default=[])

@@ -1,10 +1,13 @@
-r"""
+r"""The MkDocs plugin.
+
 # The plugin
 
-The only module that MkDocs talks to, and the only one besides [publish](pages/publish.py) that
-knows of it. It adds one page per module before MkDocs looks at its navigation, so that links,
-titles and strict checks treat source pages like all others, and lays the code beside the prose
-after the Markdown is rendered.
+The plugin adds one page per module before MkDocs reads the navigation, so links, titles and strict
+checks treat source pages like all others. After MkDocs has rendered the Markdown of a source page,
+the plugin puts the code beside the prose.
+
+Only this module, [options](options.py), [publish](pages/publish.py) and the
+[command](__main__.py) import MkDocs.
 """
 
 from __future__ import annotations
@@ -12,13 +15,15 @@ from __future__ import annotations
 import logging
 import posixpath
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from html import escape
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Literal
 from urllib.parse import quote
 
+import rcssmin
+import rjsmin
 from jinja2 import Environment
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
@@ -29,7 +34,7 @@ from mkdocs.structure.pages import Page
 from mkdocs.utils import get_relative_url
 from mkdocs.utils.templates import TemplateContext
 
-from mkdocs_annotated.beside.beside import Beside, Configured
+from mkdocs_annotated.beside.artifacts import ArtifactPaths, Artifacts
 from mkdocs_annotated.errors import SourceError
 from mkdocs_annotated.markdown import difference
 from mkdocs_annotated.markdown.context import RenderContext
@@ -40,40 +45,41 @@ from mkdocs_annotated.markdown.references import ReferenceExtension
 from mkdocs_annotated.options import AnnotatedConfig
 from mkdocs_annotated.pages import page as pages
 from mkdocs_annotated.pages.article import Article, read_article
-from mkdocs_annotated.pages.minify import SUFFIXES, minify, slim
-from mkdocs_annotated.pages.publish import Aside
+from mkdocs_annotated.pages.publish import StagedBuild
 from mkdocs_annotated.site import coverage, search
-from mkdocs_annotated.site.addresses import linker, on_code_host
-from mkdocs_annotated.site.cross_references import Apparatus, entry
-from mkdocs_annotated.site.links import Index, Target, read_inventory
-from mkdocs_annotated.site.symbols import Symbols, read_symbols
+from mkdocs_annotated.site.addresses import code_host_url, link_resolver
+from mkdocs_annotated.site.cross_references import CrossReferences
+from mkdocs_annotated.site.links import DefinitionIndex, LinkTarget, index_module, read_inventory
+from mkdocs_annotated.site.symbols import SymbolTable, read_symbols
 from mkdocs_annotated.source import blocks
 from mkdocs_annotated.source.files import SourceFile, display_path, find_modules, find_mounted_files
 
 log = get_plugin_logger(__name__)
 
 THEME = Path(__file__).parent / "theme"
+MINIFIERS: dict[str, Callable[[str], str]] = {".css": rcssmin.cssmin, ".js": rjsmin.jsmin}
+LATEX_ERROR_LEVELS = {"warn": logging.WARNING, "info": logging.INFO}
 EXTENSIONS = ("tables", "fenced_code", "toc", "admonition", "attr_list", "footnotes", "sane_lists")
 
 
 class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-call, unused-ignore]
-    """One object serves all builds of a live preview; `on_config` starts each of them."""
+    """The plugin; in a live preview one object serves all builds, each started by `on_config`."""
 
     def __init__(self) -> None:
         self.dirty = False
         self.base = Path()
-        self.aside: Aside | None = None
+        self.staged: StagedBuild | None = None
         self.math = MathExtension()
         self.markup = MarkupExtension()
         self.references = ReferenceExtension()
         self.fences = difference.DifferenceExtension()
-        self.apparatus = Apparatus((), Index((), {}), Symbols(""))
-        self.contexts: dict[str, tuple[RenderContext, str]] = {}
-        self.articles: dict[str, Article] = {}
+        self.cross_references = CrossReferences((), DefinitionIndex((), {}), SymbolTable(""))
+        self.contexts: dict[str, tuple[RenderContext, str]] = {}  # by URI, with the Markdown
+        self.articles: dict[str, Article] = {}  # by URI
         self.uris: dict[str, str] = {}  # by absolute path
-        self.beside = Beside()
-        self.covered = coverage.Rendered("", ())
-        self.index: dict[str, search.Indexed] = {}  # by the address of the page
+        self.artifacts = Artifacts()
+        self.coverage_page = coverage.CoveragePage("", ())
+        self.search_pages: dict[str, search.SearchPage] = {}  # by the address of the page
 
     def on_startup(self, *, command: Literal["build", "gh-deploy", "serve"], dirty: bool) -> None:
         self.dirty = dirty
@@ -81,18 +87,18 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
     def on_config(self, config: MkDocsConfig) -> MkDocsConfig:
         self.base = Path(config.config_file_path or "mkdocs.yml").resolve().parent
         watched = [*self.source_folders().values(), *self.mounted_folders().values(), THEME]
-        watched += self.configured_beside().watched()
-        named = (self.config.coverage, self.config.symbols, self.config.inventory)
-        watched += [self.base / each for each in named if each]
-        # A link to an address that a page does not have is a mistake, not a remark.
+        watched += self.artifact_paths().watched()
+        files = (self.config.coverage, self.config.symbols, self.config.inventory)
+        watched += [self.base / each for each in files if each]
+        # By default MkDocs only mentions a link to a missing anchor; a strict build should fail.
         if config.validation.links.anchors == logging.INFO:
             config.validation.links.anchors = logging.WARNING
         config.watch.extend(str(path) for path in watched if str(path) not in config.watch)
         self.extend_markdown(config)
         if not self.dirty:
-            # A dirty build compares with the files of the last one and needs them in place.
-            self.aside = Aside(config.site_dir, strict=config.strict)
-            config.site_dir = str(self.aside.folder)
+            # A dirty build compares with the files of the last build, so it cannot be staged.
+            self.staged = StagedBuild(config.site_dir, strict=config.strict)
+            config.site_dir = str(self.staged.folder)
         return config
 
     def extend_markdown(self, config: MkDocsConfig) -> None:
@@ -104,7 +110,10 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
         extensions += [self.math, self.markup, self.references, self.fences]
 
     def source_folders(self) -> dict[str, Path]:
-        """Source folders by the name they have on the site."""
+        """Return the source folders by their name on the site.
+
+        Raises `PluginError` if a folder does not exist or two have the same name.
+        """
         found: dict[str, Path] = {}
         for value in self.config.sources:
             path = (self.base / value).resolve()
@@ -116,7 +125,10 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
         return found
 
     def mounted_folders(self) -> dict[str, Path]:
-        """Mounted folders by their address; those that may be missing and are, left out."""
+        """Return the mounted folders that exist, by their address on the site.
+
+        Raises `PluginError` if a folder does not exist and its path does not end in `?`.
+        """
         found: dict[str, Path] = {}
         for address, value in self.config.folders.items():
             path = (self.base / value.removesuffix("?")).resolve()
@@ -130,12 +142,13 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
         return found
 
     def on_files(self, files: Files, /, *, config: MkDocsConfig) -> Files:
-        self.articles, self.contexts, self.index = {}, {}, {}
-        own: dict[str, str] = {}
+        self.articles, self.contexts, self.search_pages = {}, {}, {}
+        uris: dict[str, str] = {}
         for file in files:
-            # Only what the theme itself brings: a file that replaces one of it is its author's.
-            if file.src_dir == str(THEME) and file.src_uri.endswith(SUFFIXES):
-                file.content_string = minify(file.src_uri, file.content_string)
+            minify = MINIFIERS.get(PurePath(file.src_uri).suffix)
+            # A file of the site that replaces one of the theme stays unchanged.
+            if minify and file.src_dir == str(THEME):
+                file.content_string = minify(file.content_string)
         taken = {file.dest_uri: file.src_uri for file in files}
         for folder in self.source_folders().values():
             for source in find_modules(folder, self.base):
@@ -144,20 +157,20 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
                 content = article.document.markdown
                 file = File.generated(config, source.uri, content=content)
                 _add(files, taken, file, source.display_path)
-                own[str(source.path)] = source.uri
-                taken_away = blocks.to_script(blocks.copyable_code(article.module.source))
-                file = File.generated(config, blocks.script_path(source), content=taken_away)
+                uris[str(source.path)] = source.uri
+                copied = blocks.to_script(blocks.copyable_code(article.module.source))
+                file = File.generated(config, blocks.script_path(source), content=copied)
                 _add(files, taken, file, source.display_path)
         for address, folder in self.mounted_folders().items():
             for item in find_mounted_files(folder, address):
                 file = File.generated(config, item.uri, abs_src_path=str(item.path))
                 _add(files, taken, file, display_path(item.path, self.base))
-                own[str(item.path)] = item.uri
-        self.load_beside(files, taken, config)
+                uris[str(item.path)] = item.uri
+        self.load_artifacts(files, taken, config)
         if self.config.coverage:
             self.add_coverage(files, taken, config)
-        self.uris = {file.abs_src_path: file.src_uri for file in files if file.abs_src_path} | own
-        self.apparatus = self.connect()
+        self.uris = {file.abs_src_path: file.src_uri for file in files if file.abs_src_path} | uris
+        self.cross_references = self.read_cross_references()
         return files
 
     def article(self, source: SourceFile) -> Article:
@@ -165,80 +178,83 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
             article = read_article(source)
         except SourceError as error:
             raise PluginError(str(error)) from error
-        for note in article.module.warnings:
-            # Mostly LaTeX in a docstring that is not raw.
-            level = LEVELS.get(self.config.latex_errors, logging.WARNING)
-            log.log(level, f"{source.display_path}:{note.number}: {note.text}")
+        for warning in article.module.warnings:
+            # Usually LaTeX in a docstring that is not raw.
+            level = LATEX_ERROR_LEVELS.get(self.config.latex_errors, logging.WARNING)
+            log.log(level, f"{source.display_path}:{warning.number}: {warning.text}")
         return article
 
-    def configured_beside(self) -> Configured:
-        options = self.config.shapes
-        return Configured(self.base, options.folder, options.examples, self.config.exhibits or "")
+    def artifact_paths(self) -> ArtifactPaths:
+        shapes, exhibits = self.config.shapes, self.config.exhibits or ""
+        return ArtifactPaths(self.base, shapes.folder, shapes.examples, exhibits)
 
-    def load_beside(self, files: Files, taken: dict[str, str], config: MkDocsConfig) -> None:
-        """Reads shapes and exhibits; pictures from elsewhere become files of the site."""
+    def load_artifacts(self, files: Files, taken: dict[str, str], config: MkDocsConfig) -> None:
+        """Read shapes and exhibits, and add pictures that are not on the site yet."""
         try:
-            self.beside = self.configured_beside().load(
+            self.artifacts = self.artifact_paths().load(
                 (each.source, each.module) for each in self.articles.values()
             )
         except (SourceError, ValueError) as error:
             raise PluginError(str(error)) from error
         known = {file.abs_src_path for file in files}
-        for picture in self.beside.pictures():
+        for picture in self.artifacts.pictures():
             if str(picture) not in known:
                 name = display_path(picture, self.base)
                 uri = "exhibits/" + name.replace("../", "")
                 _add(files, taken, File.generated(config, uri, abs_src_path=str(picture)), name)
 
     def add_coverage(self, files: Files, taken: dict[str, str], config: MkDocsConfig) -> None:
-        """The page of a coverage map; the map itself is no file of the site."""
+        """Add the page of the coverage map, and remove the map from the files of the site."""
         path, name, uri = self.base / self.config.coverage, self.config.coverage, self.coverage_uri
         if not path.is_file():
             raise PluginError(f"plugins.annotated.coverage: no file {name!r} in {self.base}")
         sources = {article.source.display_path: article for article in self.articles.values()}
-        found, problems = coverage.load(path.read_text(encoding="utf-8"), name)
-        defined = {shown: article.names for shown, article in sources.items()}
-        _stop(problems or [*coverage.check(found, defined.get, self.base)])
+        try:
+            entries, errors = coverage.read_coverage(path, name)
+        except SourceError as error:
+            raise PluginError(str(error)) from error
+        defined = {path: article.names for path, article in sources.items()}
+        _raise_first(errors or [*coverage.check(entries, defined.get, self.base)])
 
-        def host(path: str) -> str:
-            return on_code_host(self.config.source_url, config.repo_url or "", path)
+        def test_url(path: str) -> str:
+            return code_host_url(self.config.source_url, config.repo_url or "", path)
 
-        def address(anchor: str) -> str:
-            shown, mark, inner = anchor.partition("#")
-            page = posixpath.relpath(sources[shown].source.uri, posixpath.dirname(uri) or ".")
-            return page + mark + inner
+        def code_url(anchor: str) -> str:
+            path, separator, fragment = anchor.partition("#")
+            page = posixpath.relpath(sources[path].source.uri, posixpath.dirname(uri) or ".")
+            return page + separator + fragment
 
-        self.covered = coverage.render(found, address, host)
+        self.coverage_page = coverage.render(entries, code_url, test_url)
         for file in [each for each in files if each.abs_src_path == str(path)]:
             files.remove(file)
-        _add(files, taken, File.generated(config, uri, content=self.covered.markdown), name)
+        _add(files, taken, File.generated(config, uri, content=self.coverage_page.markdown), name)
 
     @property
     def coverage_uri(self) -> str:
         return self.config.coverage_page.strip("/")
 
-    def connect(self) -> Apparatus:
-        """Everything that needs all modules at once."""
-        entries = [
-            entry(each.module, each.source.name, uri, each.source.display_path)
+    def read_cross_references(self) -> CrossReferences:
+        indexed = [
+            index_module(each.module, each.source.name, uri, each.source.display_path)
             for uri, each in self.articles.items()
         ]
-        symbols, inventory = Symbols(""), {}
+        symbols, inventory = SymbolTable(""), {}
         try:
             if self.config.inventory:
-                inventory = read_inventory(*self.own_file(self.config.inventory))
+                inventory = read_inventory(*self.named_file(self.config.inventory))
             if self.config.symbols:
-                symbols = read_symbols(*self.own_file(self.config.symbols))
+                symbols = read_symbols(*self.named_file(self.config.symbols))
         except SourceError as error:
             raise PluginError(str(error)) from error
-        symbols.connect(entries, [display_path(Path(path), self.base) for path in self.uris])
-        return Apparatus(entries, Index(entries, inventory), symbols)
+        symbols.find_in_code(indexed, [display_path(Path(path), self.base) for path in self.uris])
+        return CrossReferences(indexed, DefinitionIndex(indexed, inventory), symbols)
 
-    def own_file(self, value: str) -> tuple[Path, str]:
+    def named_file(self, value: str) -> tuple[Path, str]:
+        """Return the path of a file of the configuration, and the path that messages show."""
         path = self.base / value
         return path, display_path(path, self.base)
 
-    # Last, so that the lines of the document are those that will be rendered.
+    # Run last, after all other plugins have changed the lines of the document.
     @event_priority(-100)
     def on_page_markdown(
         self, markdown: str, /, *, page: Page, config: MkDocsConfig, files: Files
@@ -247,24 +263,24 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
         if article is None:
             context = self.page_context(page, markdown)
         else:
-            link = linker(self.uris, page.file.src_uri, str(article.source.path))
+            link = link_resolver(self.uris, page.file.src_uri, str(article.source.path))
             context = article.context(trusted=self.config.raw_html, link=link)
-            page.meta = {"title": article.document.title, **page.meta, **article.front}
+            page.meta = {"title": article.document.title, **page.meta, **article.front_matter}
             if not self.config.raw_html:
-                # MkDocs takes a title for HTML, and puts it into every menu.
+                # MkDocs treats a title as HTML and puts it into every menu.
                 page.meta["title"] = escape(str(page.meta["title"]))
         context.lenient = self.config.latex_errors != "error"
         self.math.context = self.markup.context = self.references.context = self.fences.context = (
             context
         )
-        self.fences.sources = None if article else self.compared(page, files)
+        self.fences.sources = None if article else self.comparable_modules(page, files)
         uri, module = page.file.src_uri, article.module if article else None
         self.contexts[uri] = (context, markdown)
-        self.references.resolve = self.apparatus.refer(uri, module)
+        self.references.resolve = self.cross_references.prose_linker(uri, module)
         return markdown
 
-    def compared(self, page: Page, files: Files) -> dict[str, difference.ModulePage]:
-        """What a page may compare, by its path."""
+    def comparable_modules(self, page: Page, files: Files) -> dict[str, difference.ModulePage]:
+        """Return the modules that a page may compare, by path."""
         return {
             each.source.display_path: (each.module, files.src_uris[uri].url_relative_to(page.file))
             for uri, each in self.articles.items()
@@ -274,52 +290,55 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
     def on_page_content(
         self, html: str, /, *, page: Page, config: MkDocsConfig, files: Files
     ) -> str:
-        _stop(self.math.context.errors)
-        for doubt in self.math.context.warnings:
-            log.log(LEVELS[self.config.latex_errors], str(doubt))
+        _raise_first(self.math.context.errors)
+        for warning in self.math.context.warnings:
+            log.log(LATEX_ERROR_LEVELS[self.config.latex_errors], str(warning))
         article = self.articles.get(page.file.src_uri)
         uri = page.file.src_uri
         if article is None:
-            self.remember(page, search.sections(difference.remove_tables(html)))
-            return self.apparatus.page(uri, self.math.context.path, html)
+            self.index_page(page, search.section_entries(difference.remove_tables(html)))
+            return self.cross_references.mark_symbols(uri, self.math.context.path, html)
         try:
-            pieces = split_rows(html, article.document)
-            # What is searched is the prose itself, without the links and symbols in it.
-            self.remember(page, search.rows(article.module, pieces))
-            pieces = self.apparatus.rows(uri, article.module, pieces)
+            rendered = split_rows(html, article.document)
+            # The search index holds the prose before symbols are marked in it.
+            self.index_page(page, search.row_entries(article.module, rendered))
+            rendered = self.cross_references.mark_rows(uri, article.module, rendered)
         except SourceError as error:
             raise PluginError(str(error)) from error
         if page.present_anchor_ids is not None:
-            page.present_anchor_ids |= pages.addresses(article.module)
+            page.present_anchor_ids |= pages.anchor_ids(article.module)
 
-        def address(target: Target) -> str:
+        def address(target: LinkTarget) -> str:
             file = files.get_file_from_path(target.uri)
             if target.url or file is None:
                 return target.url
-            place = "" if file is page.file else quote(get_relative_url(file.url, page.url))
-            return f"{place}#{target.fragment}" if target.fragment else place
+            relative = "" if file is page.file else quote(get_relative_url(file.url, page.url))
+            return f"{relative}#{target.fragment}" if target.fragment else relative
 
         by_path = {file.abs_src_path: file for file in files}
-        extras = self.beside.extras(
+        extras = self.artifacts.for_page(
             article.source, lambda picture: by_path[str(picture)].url_relative_to(page.file)
         )
-        extras = replace(extras, marks=self.apparatus.marks(uri, address))
-        return pages.assemble(article.module, pieces, extras)
+        extras = replace(extras, marks=self.cross_references.code_marks(uri, address))
+        return pages.assemble(article.module, rendered, extras)
 
-    def remember(self, page: Page, entries: tuple[search.Entry, ...]) -> None:
-        title = search.text(str(page.title or ""))
-        self.index[page.url] = search.Indexed(page.url, title, entries)
+    def index_page(self, page: Page, entries: tuple[search.SearchEntry, ...]) -> None:
+        title = search.plain_text(str(page.title or ""))
+        self.search_pages[page.url] = search.SearchPage(page.url, title, entries)
 
     def on_env(self, env: Environment, /, *, config: MkDocsConfig, files: Files) -> Environment:
-        problems = self.apparatus.symbols.finish()
+        errors = self.cross_references.symbols.all_errors()
         if config.validation.links.anchors >= logging.WARNING:
-            problems += self.lost_links(files)
-        for problem in problems:
-            log.warning(str(problem))
+            errors += self.links_to_missing_anchors(files)
+        for error in errors:
+            log.warning(str(error))
         return env
 
-    def lost_links(self, files: Files) -> list[SourceError]:
-        """Links to addresses that no page has; MkDocs would name the page, but not the line."""
+    def links_to_missing_anchors(self, files: Files) -> list[SourceError]:
+        """Return an error for each link to a missing anchor, with its line.
+
+        MkDocs would name only the page.
+        """
         found: list[SourceError] = []
         for file in files.documentation_pages():
             if file.page is None or file.src_uri not in self.contexts:
@@ -328,11 +347,11 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
             for target, links in (file.page.links_to_anchors or {}).items():
                 known = target.page.present_anchor_ids if target.page else None
                 for anchor in [each for each in links if known is not None and each not in known]:
-                    del links[anchor]  # reported here, and not again
+                    del links[anchor]  # so that MkDocs does not report it again
                     where = "this page" if target is file else f"the page {target.src_uri}"
                     before = re.split(rf"#{re.escape(anchor)}(?![\w.-])", text, maxsplit=1)[0]
                     index = before.count("\n") if before != text else 0
-                    context.report(index, f"there is no #{anchor} on {where}")
+                    context.report(index, f"no anchor #{anchor} on {where}")
             found += context.errors
         return found
 
@@ -340,64 +359,64 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
         self, context: TemplateContext, /, *, page: Page, config: MkDocsConfig, nav: Navigation
     ) -> TemplateContext:
         article = self.articles.get(page.file.src_uri)
-        values: dict[str, Any] = context  # type: ignore[assignment]  # a theme may read any name
+        values: dict[str, Any] = context  # type: ignore[assignment]  # a theme may use any key
         values["annotated_source"] = article.source.site_path if article else ""
         if article:
             values["annotated_blocks"] = blocks.script_path(article.source)
-            values["annotated_origin"] = on_code_host(
+            values["annotated_origin"] = code_host_url(
                 self.config.source_url, config.repo_url or "", article.source.display_path
             )
-        values["annotated_symbols"] = self.apparatus.legend(page.file.src_uri)
+        values["annotated_symbols"] = self.cross_references.legend(page.file.src_uri)
         return context
 
-    # Last, so that no other plugin has to know how a page is written.
-    @event_priority(-100)
-    def on_post_page(self, output: str, /, *, page: Page, config: MkDocsConfig) -> str:
-        return slim(output)
-
-    # Last, so that what other plugins write is published as well.
+    # Run last, so that files which other plugins write are published as well.
     @event_priority(-100)
     def on_post_build(self, *, config: MkDocsConfig) -> None:
         index = Path(config.site_dir) / search.ADDRESS
-        # A dirty build has seen some pages only; an old index is better than a part of one.
+        # A dirty build reads only some pages; keep the complete index of the last build.
         if not (self.dirty and index.exists()):
             index.parent.mkdir(parents=True, exist_ok=True)
-            index.write_text(search.script(self.index.values()), encoding="utf-8", newline="\n")
-        if self.aside:
-            self.aside.publish()
-            config.site_dir = str(self.aside.site)
+            index.write_text(
+                search.index_script(self.search_pages.values()), encoding="utf-8", newline="\n"
+            )
+        if self.staged:
+            self.staged.publish()
+            config.site_dir = str(self.staged.site)
 
     def on_build_error(self, *, error: Exception) -> None:
-        if self.aside:
-            self.aside.drop()
+        if self.staged:
+            self.staged.discard()
 
     def page_context(self, page: Page, markdown: str) -> RenderContext:
-        """A page that is its own file: lines differ by the front matter above them."""
+        """Return the state for rendering an ordinary page.
+
+        Its lines are those of its file, offset by the front matter.
+        """
         if self.config.coverage and page.file.src_uri == self.coverage_uri:
-            return RenderContext(self.config.coverage, self.covered.lines)
+            return RenderContext(self.config.coverage, self.coverage_page.lines)
         path = page.file.abs_src_path
-        whole = page.file.content_string.replace("\r\n", "\n")
-        known = whole.endswith(markdown)
-        offset = whole.count("\n", 0, len(whole) - len(markdown)) if known else 0
+        content = page.file.content_string.replace("\r\n", "\n")
+        start = len(content) - len(markdown) if content.endswith(markdown) else 0
+        offset = content.count("\n", 0, start)
         name = display_path(Path(path), self.base) if path else page.file.src_uri
         return RenderContext(
-            name, line_offset=offset, resolve_link=linker(self.uris, page.file.src_uri, path)
+            name, line_offset=offset, resolve_link=link_resolver(self.uris, page.file.src_uri, path)
         )
 
 
-LEVELS = {"warn": logging.WARNING, "info": logging.INFO}
-
-
-def _stop(problems: Sequence[SourceError]) -> None:
-    """Ends the build with one mistake, after telling of all the others."""
-    if problems:
-        for problem in problems[1:]:
-            log.error(str(problem))
-        raise PluginError(str(problems[0]))
+def _raise_first(errors: Sequence[SourceError]) -> None:
+    """Raise the first mistake as `PluginError`, after logging all others."""
+    if errors:
+        for error in errors[1:]:
+            log.error(str(error))
+        raise PluginError(str(errors[0]))
 
 
 def _add(files: Files, taken: dict[str, str], file: File, origin: str) -> None:
-    """Two files for one address would silently lose one of them."""
+    """Add a file to the site.
+
+    Raises `PluginError` if its address is taken, since MkDocs would silently drop one of the files.
+    """
     if file.dest_uri in taken:
         other = taken[file.dest_uri]
         raise PluginError(f"{origin}:1: its address {file.dest_uri} is taken by {other}")

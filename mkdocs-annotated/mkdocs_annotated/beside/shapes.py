@@ -1,9 +1,10 @@
-r"""
-# Shapes as data
+r"""Store the traced shapes of each module in a JSON file, and read them back.
 
-What `mkdocs-annotated trace` found, one JSON file per module, kept with the sources. Each file says
-which text it was made from: a build that meets another text stops, so that no page shows the shape
-that a line had last week.
+# Stored shapes
+
+`mkdocs-annotated trace` writes one JSON file per module, which is committed with the sources. Each
+file contains the hashes of the module and the example that it was made from. If one of them has
+changed since, the build stops, so a page never shows an outdated shape.
 """
 
 from __future__ import annotations
@@ -21,43 +22,47 @@ from mkdocs_annotated.source.files import SourceFile, display_path
 from mkdocs_annotated.source.scan import read_source
 
 COMMAND = "mkdocs-annotated trace"
-# `# [B, n, c]` behind code: the author has said it, saying it again would be noise.
-SAID = re.compile(r"#\s*\[[^\]#]*\][^#]*$")
+# A line that ends in a comment such as `# [B, n, c]` already gives its shape and gets no note.
+SHAPE_COMMENT = re.compile(r"#\s*\[[^\]#]*\][^#]*$")
 
 
 @dataclass(frozen=True)
-class Traced:
-    """A module with an example, and the file of its shapes."""
+class TracedModule:
+    r"""A module with an example, and the file of its shapes.
+
+    * `example` is the script that calls the module, `data` the JSON file of its shapes
+    * `example_display_path` and `data_display_path` are their paths as error messages show them
+    """
 
     source: SourceFile
     example: Path
-    example_shown: str
+    example_display_path: str
     data: Path
-    data_shown: str
+    data_display_path: str
 
     def hashes(self) -> dict[str, str]:
-        """What the shapes were made from."""
+        """Return the SHA-256 of the module and of the example, by path."""
         texts = {
             self.source.display_path: read_source(self.source.path, self.source.display_path),
-            self.example_shown: read_source(self.example, self.example_shown),
+            self.example_display_path: read_source(self.example, self.example_display_path),
         }
-        # The text as Python reads it: a checkout with other line ends has the same shapes.
+        # `read` normalises line ends, so the hashes do not depend on the checkout.
         return {
             name: hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
             for name, text in texts.items()
         }
 
 
-def configured(
+def modules_with_examples(
     base: Path, data: str, examples: Mapping[str, str], sources: Mapping[str, SourceFile]
-) -> list[Traced]:
-    r"""
-    The modules that have an example, in the order of the configuration.
+) -> list[TracedModule]:
+    r"""Return the modules that have an example, in the order of the configuration.
 
+    * `data` is the folder of the shapes, relative to `base`
     * `examples` maps modules to scripts, both relative to `base`
-    * `sources` are all modules of the site, by the path they are shown with
+    * `sources` maps paths, relative to `base`, to all modules of the site
 
-    Raises `ValueError` for a module or script that does not exist.
+    Raises `ValueError` if a module or a script does not exist.
     """
     found = []
     for name, script in examples.items():
@@ -69,27 +74,31 @@ def configured(
             raise ValueError(f"no example {script!r} for {name}")
         file = base / data / f"{source.name}.json"
         found.append(
-            Traced(source, example, display_path(example, base), file, display_path(file, base))
+            TracedModule(
+                source, example, display_path(example, base), file, display_path(file, base)
+            )
         )
     return found
 
 
-def load(base: Path, data: str, modules: list[Traced]) -> dict[str, dict[int, str]]:
-    """
-    The notes of each module, by its address and by line.
+def load_notes(base: Path, data: str, modules: list[TracedModule]) -> dict[str, dict[int, str]]:
+    """Return the notes of each module, by the URI of its page and by line.
 
-    Raises `SourceError` for data that is missing, stale, unreadable, or of no module.
+    Raises `SourceError` if a file of shapes is missing, malformed, outdated, or belongs to no
+    module.
     """
     expected = {traced.data for traced in modules}
     folder = base / data
     for path in sorted(folder.glob("*.json")) if folder.is_dir() else ():
         if path not in expected:
-            raise SourceError(display_path(path, base), 1, "belongs to no module with an example")
+            raise SourceError(
+                display_path(path, base), 1, "belongs to no module that has an example"
+            )
     return {traced.source.uri: _notes(traced) for traced in modules}
 
 
-def _notes(traced: Traced) -> dict[int, str]:
-    name, module = traced.data_shown, traced.source.display_path
+def _notes(traced: TracedModule) -> dict[int, str]:
+    name, module = traced.data_display_path, traced.source.display_path
     try:
         values = json.loads(traced.data.read_text(encoding="utf-8"))
         hashes = values["sha256"]
@@ -100,26 +109,28 @@ def _notes(traced: Traced) -> dict[int, str]:
     except FileNotFoundError as error:
         raise SourceError(name, 1, f"is missing for {module}; run {COMMAND}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise SourceError(name, 1, f"is no shape data; run {COMMAND}") from error
+        raise SourceError(name, 1, f"is not valid shape data; run {COMMAND}") from error
     for path, digest in traced.hashes().items():
         if not isinstance(hashes, dict) or hashes.get(path) != digest:
-            raise SourceError(name, 1, f"is stale for {path}; run {COMMAND}")
+            raise SourceError(name, 1, f"is outdated, {path} has changed; run {COMMAND}")
     lines = read_source(traced.source.path, module).split("\n")
     return {
-        n: text for n, text in notes.items() if n <= len(lines) and not SAID.search(lines[n - 1])
+        n: text
+        for n, text in notes.items()
+        if n <= len(lines) and not SHAPE_COMMENT.search(lines[n - 1])
     }
 
 
-def write(traced: Traced, notes: Mapping[int, str]) -> None:
-    """Replaces the data of one module in one go."""
+def write_notes(traced: TracedModule, notes: Mapping[int, str]) -> None:
+    """Write the shapes of one module, atomically."""
     values = {
         "module": traced.source.display_path,
-        "example": traced.example_shown,
+        "example": traced.example_display_path,
         "command": f"{COMMAND} {traced.source.display_path}",
         "sha256": traced.hashes(),
         "notes": {str(line): text for line, text in sorted(notes.items())},
     }
     traced.data.parent.mkdir(parents=True, exist_ok=True)
-    aside = traced.data.with_name(f".{traced.data.name}.new")
-    aside.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    aside.replace(traced.data)
+    temporary = traced.data.with_name(f".{traced.data.name}.new")
+    temporary.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    temporary.replace(traced.data)

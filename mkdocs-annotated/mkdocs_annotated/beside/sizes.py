@@ -1,10 +1,11 @@
-r"""
-# Sizes in the paper's letters
+r"""Write traced shapes in the letters of the paper.
 
-A traced shape is a row of numbers, `[5, 7, 8]`; a reader wants `[B, n, d_ffn/2]`. An example gives
-each size of the paper a number of its own, and a number that follows from one or two of them is
-written that way. Where two readings are possible neither is shown: the example has to choose other
-numbers, or to name the size itself.
+# Sizes in the letters of the paper
+
+A traced shape is a list of numbers such as `[5, 7, 8]`; a reader wants `[B, n, d_ffn/2]`. An
+example therefore gives each size of the paper a distinct number. A number that is a half, double
+or triple of one size, or a product or quotient of two, is written as such. If two expressions give
+the same number, the example must choose other numbers or name that number itself.
 """
 
 from __future__ import annotations
@@ -13,41 +14,51 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 
 
-class Sizes:
-    r"""
-    * `names` are the sizes of an example, such as `{"B": 5, "n": 7}`; a name may be a whole
-      expression, such as `n + 1`
+class SizeNames:
+    r"""The names of the sizes of an example.
 
-    Raises `ValueError` for names or sizes of another type, and for two names of one size.
+    * `names` maps names to sizes, such as `{"B": 5, "n": 7}`; a name may be an expression, such as
+      `n + 1`
+
+    Raises `ValueError` if a name is not a string, a size is not a positive integer, or two names
+    have the same size.
+
+    ```python
+    SizeNames({"B": 5, "n": 7, "d_ffn": 16}).format_shape((5, 7, 8))  # "[B, n, d_ffn/2]"
+    ```
     """
 
     def __init__(self, names: Mapping[str, int]) -> None:
         self.by_size: dict[int, str] = {}
         for name, size in names.items():
             if not isinstance(name, str) or type(size) is not int or size < 1:
-                raise ValueError(f"SIZES must map names to positive whole numbers, got {name!r}")
+                raise ValueError(
+                    f"SIZES must map names to positive integers, got {name!r}: {size!r}"
+                )
             if size in self.by_size:
                 raise ValueError(f"{self.by_size[size]} and {name} are both {size} in SIZES")
             self.by_size[size] = name
         self.names = dict(names)
 
-    def shape(self, shape: Sequence[object]) -> str:
-        """Such as `[B, n, d_ffn/2]`."""
-        return f"[{', '.join(map(self.size, shape))}]"
+    def format_shape(self, shape: Sequence[object]) -> str:
+        """Return a shape as text, such as `[B, n, d_ffn/2]`.
 
-    def size(self, size: object) -> str:
+        Raises `ValueError` if two expressions give the same size.
         """
-        Its name, or what it is made of, or else the number.
+        return f"[{', '.join(map(self.format_size, shape))}]"
 
-        Raises `ValueError` for a size that reads in two ways.
+    def format_size(self, size: object) -> str:
+        """Return the name of a size, an expression for it, or else the number.
+
+        Raises `ValueError` if two expressions give the same size.
         """
         if not isinstance(size, int):
             return str(size)
         exact = self.by_size.get(size)
-        # Ones and zeros are axes that broadcast or are empty, nobody's half.
+        # 1 is a broadcast axis and 0 an empty one; neither is half of a size.
         if size < 2:
             return exact or str(size)
-        # Three times a batch is no reading that could compete with a name.
+        # A triple is considered only if the size has no name of its own.
         found = {exact: None} if exact else dict.fromkeys(self._tripled(size))
         found |= dict.fromkeys(self._derived(size))
         if len(found) > 1:
@@ -70,6 +81,6 @@ class Sizes:
             if value * factor == size:
                 yield f"{name} {other}"
         for (name, value), (other, factor) in itertools.permutations(self.names.items(), 2):
-            # Half of a size is no quotient by a batch of two.
+            # Division by 2 is already covered by the halves.
             if factor > 2 and value == size * factor:
                 yield f"{name}/{other}"

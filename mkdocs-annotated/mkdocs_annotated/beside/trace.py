@@ -1,12 +1,13 @@
-r"""
-# Shapes from a real run
+r"""Run an example and record the shapes of the arrays that each line of a module produces.
 
-An example is an ordinary script that calls a module with small inputs. It runs here under a line
-tracer that looks at one file only and notes, for each line, the shapes of the arrays that the line
-assigned or returned. Anything with a `shape` that is a tuple is an array, whatever made it.
+# Tracing shapes
 
-This is the only part that runs the code of others, and only the command does so: a build reads
-what the command [wrote](shapes.py).
+An example is an ordinary script that calls a module with small inputs. It runs under a line tracer
+that watches one file and records, for each line, the shapes of the arrays that the line assigned or
+returned. Every object whose `shape` is a tuple counts as an array, of any library.
+
+Only the command `mkdocs-annotated trace` runs user code. A build reads the [stored](shapes.py)
+result.
 """
 
 from __future__ import annotations
@@ -25,27 +26,29 @@ from pathlib import Path
 from types import CodeType, FrameType, TracebackType
 from typing import Any
 
-from mkdocs_annotated.beside.sizes import Sizes
+from mkdocs_annotated.beside.sizes import SizeNames
 from mkdocs_annotated.errors import SourceError
 
 RETURNED = "->"
-# Frames of their own inside a statement; what they bind is not what the statement assigns.
-INNER = frozenset(("<lambda>", "<genexpr>", "<listcomp>", "<setcomp>", "<dictcomp>"))
+# Code that runs in its own frame inside a statement; its variables are not those of the statement.
+NESTED_CODE = frozenset(("<lambda>", "<genexpr>", "<listcomp>", "<setcomp>", "<dictcomp>"))
 SUSPENDS = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 
-Shape = tuple[object, ...]
-Seen = dict[int, dict[str, list[tuple[Shape, ...]]]]
+ArrayShape = tuple[object, ...]
+# By line and name, the distinct shapes in the order in which they were recorded.
+ShapesByLine = dict[int, dict[str, list[tuple[ArrayShape, ...]]]]
 
 
 @dataclass(frozen=True)
-class Step:
-    r"""
-    One statement, or the header of a loop or `with`.
+class TracedStatement:
+    r"""A statement, or the header of a compound statement, and what it assigns.
 
-    * `line` is its last line, beside which its note stands
-    * `targets` are the names and attributes it assigns
-    * `body` are the lines behind a header: its targets are bound on the way into these only
-    * `returns`, `yields` and `suspends` say how it may leave the function
+    * `line` is its last line, where its note is shown
+    * `targets` are the names and attributes that it assigns
+    * `body` are the lines of the body of a loop or `with`; the targets are bound only when one of
+      these lines runs next
+    * `returns` is true for a `return` with a value, `yields` if it contains a `yield`, `suspends`
+      if it may suspend its function
     """
 
     line: int
@@ -55,9 +58,9 @@ class Step:
     yields: bool = False
     suspends: bool = False
 
-    def __or__(self, other: Step) -> Step:
-        """Two steps on one line."""
-        return Step(
+    def __or__(self, other: TracedStatement) -> TracedStatement:
+        """Join two statements on one line."""
+        return TracedStatement(
             max(self.line, other.line),
             self.targets + other.targets,
             None,
@@ -67,20 +70,19 @@ class Step:
         )
 
 
-def steps(source: str) -> dict[int, Step]:
-    """The step that each line belongs to."""
-    found: dict[int, Step] = {}
+def statements(source: str) -> dict[int, TracedStatement]:
+    """Return the statement that each line belongs to."""
+    found: dict[int, TracedStatement] = {}
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.stmt):
-            step = _step(node)
-            if step:
-                first = node.lineno
-                for line in range(first, step.line + 1):
-                    found[line] = found[line] | step if line in found else step
+            statement = _statement(node)
+            if statement:
+                for line in range(node.lineno, statement.line + 1):
+                    found[line] = found[line] | statement if line in found else statement
     return found
 
 
-def _step(node: ast.stmt) -> Step | None:
+def _statement(node: ast.stmt) -> TracedStatement | None:
     own: list[ast.expr]
     targets: list[ast.expr | None]
     body: list[ast.stmt] = []
@@ -105,7 +107,7 @@ def _step(node: ast.stmt) -> Step | None:
     inner = [each for expression in own for each in _inside(expression)]
     targets += [each.target for each in inner if isinstance(each, ast.NamedExpr)]
     end = body[-1].end_lineno if body else None
-    return Step(
+    return TracedStatement(
         line,
         tuple(flat for target in targets if target for flat in _flat(target)),
         range(line + 1, end + 1) if end and end > line else None,
@@ -117,7 +119,7 @@ def _step(node: ast.stmt) -> Step | None:
 
 
 def _inside(node: ast.AST) -> Iterator[ast.AST]:
-    """The parts of an expression that run in the frame of its statement."""
+    """Yield the parts of an expression that run in the frame of its statement."""
     yield node
     if not isinstance(node, ast.Lambda):
         for child in ast.iter_child_nodes(node):
@@ -134,23 +136,29 @@ def _flat(target: ast.expr) -> Iterator[ast.expr]:
         yield target
 
 
-class Tracer:
-    r"""
-    Watches the lines of one file while it is entered; other threads go unwatched.
+class ShapeTracer:
+    r"""A context manager that records the shapes of one file, in the current thread.
 
-    * `seen` holds the distinct shapes of each name by line, in the order they were met
+    * `path` and `source` are the file and its text
+    * `recorded` holds the shapes, `ran` whether any code of the file has run
+
+    ```python
+    with ShapeTracer(path, path.read_text()) as tracer:
+        runpy.run_path("example.py")
+    format_notes(tracer.recorded, SizeNames({"B": 5, "n": 7}))
+    ```
     """
 
     def __init__(self, path: Path, source: str) -> None:
         self.path = os.path.realpath(path)
-        self.steps = steps(source)
-        self.seen: Seen = {}
+        self.statements = statements(source)
+        self.recorded: ShapesByLine = {}
         self.ran = False
-        self._ours: dict[str, bool] = {}
-        self._before: Any = None
+        self._watched: dict[str, bool] = {}  # by file name
+        self._previous: Any = None
 
-    def __enter__(self) -> Tracer:
-        self._before = sys.gettrace()
+    def __enter__(self) -> ShapeTracer:
+        self._previous = sys.gettrace()
         sys.settrace(self._enter_frame)
         return self
 
@@ -160,75 +168,77 @@ class Tracer:
         error: BaseException | None,
         where: TracebackType | None,
     ) -> None:
-        sys.settrace(self._before)
+        sys.settrace(self._previous)
 
-    def _enter_frame(self, frame: FrameType, event: str, arg: Any) -> _Activation | None:
-        if not self._is_ours(frame.f_code):
+    def _enter_frame(self, frame: FrameType, event: str, arg: Any) -> _FrameTracer | None:
+        if not self._is_watched(frame.f_code):
             return None
         self.ran = True
-        return _Activation(self, frame)
+        return _FrameTracer(self, frame)
 
-    def _is_ours(self, code: CodeType) -> bool:
+    def _is_watched(self, code: CodeType) -> bool:
         name = code.co_filename
-        if name not in self._ours:
-            self._ours[name] = os.path.realpath(name) == self.path
-        return self._ours[name] and code.co_name not in INNER
+        if name not in self._watched:
+            self._watched[name] = os.path.realpath(name) == self.path
+        return self._watched[name] and code.co_name not in NESTED_CODE
 
-    def note(self, line: int, name: str, value: object) -> None:
+    def record(self, line: int, name: str, value: object) -> None:
+        """Record the shape of a value, unless it is no array or the shape is already known."""
         shapes = _shapes(value)
         if shapes:
-            known = self.seen.setdefault(line, {}).setdefault(name, [])
+            known = self.recorded.setdefault(line, {}).setdefault(name, [])
             if shapes not in known:
                 known.append(shapes)
 
 
-class _Activation:
-    """
-    What is known about one running function.
+class _FrameTracer:
+    """The local trace function of one frame.
 
-    It hangs on the frame itself and goes with it. A table by `id(frame)` would mix functions up,
-    as a new frame often gets the address of the last one.
+    It belongs to its frame and is freed with it. A table keyed by `id(frame)` would confuse frames,
+    because a new frame often gets the address of an old one.
     """
 
-    def __init__(self, tracer: Tracer, frame: FrameType) -> None:
+    def __init__(self, tracer: ShapeTracer, frame: FrameType) -> None:
         self.tracer = tracer
-        # A generator comes back in the middle of the statement it left.
-        step = tracer.steps.get(frame.f_lineno) if frame.f_code.co_flags & SUSPENDS else None
-        self.pending = step if step and step.suspends else None
-        self.returning = step if step and step.suspends and step.returns else None
+        # A generator resumes inside the statement that suspended it.
+        resumes = frame.f_code.co_flags & SUSPENDS
+        statement = tracer.statements.get(frame.f_lineno) if resumes else None
+        suspended = statement if statement and statement.suspends else None
+        self.pending = suspended  # the statement that is running
+        self.returning = suspended if suspended and suspended.returns else None
 
-    def __call__(self, frame: FrameType, event: str, arg: Any) -> _Activation:
+    def __call__(self, frame: FrameType, event: str, arg: Any) -> _FrameTracer:
         if event == "line":
-            step = self.tracer.steps.get(frame.f_lineno)
-            # A statement of several lines is visited more than once.
-            if step is not self.pending or step is None:
-                self.settle(frame, frame.f_lineno)
-            self.pending = step
-            if step and step.returns:
-                self.returning = step
+            statement = self.tracer.statements.get(frame.f_lineno)
+            # A statement of several lines gets several line events.
+            if statement is not self.pending or statement is None:
+                self.record_targets(frame, frame.f_lineno)
+            self.pending = statement
+            if statement and statement.returns:
+                self.returning = statement
         elif event == "exception":
-            # What was being assigned or returned has not been. Only what is waited for hands its
-            # result over in a `StopIteration`, and some versions of Python report that.
+            # The assignment or return did not happen. The exception is an awaited result, which
+            # arrives as a `StopIteration` that some versions of Python report.
             if not (self.pending and self.pending.suspends and arg[0] is StopIteration):
                 self.pending = self.returning = None
         elif event == "return":
             pending = self.pending
             if self.returning:
-                self.tracer.note(self.returning.line, RETURNED, arg)
+                self.tracer.record(self.returning.line, RETURNED, arg)
             elif pending and pending.yields:
-                self.tracer.note(pending.line, RETURNED, arg)
+                self.tracer.record(pending.line, RETURNED, arg)
             if not (pending and pending.suspends):
-                self.settle(frame, 0)
+                self.record_targets(frame, 0)
         return self
 
-    def settle(self, frame: FrameType, following: int) -> None:
-        """Notes what the last step assigned, now that it is over."""
-        step = self.pending
-        if step is None or (step.body and following not in step.body):
+    def record_targets(self, frame: FrameType, next_line: int) -> None:
+        """Record what the last statement assigned, now that it has finished."""
+        statement = self.pending
+        if statement is None or (statement.body and next_line not in statement.body):
             return
-        for target in step.targets:
+        for target in statement.targets:
             with contextlib.suppress(Exception):
-                self.tracer.note(step.line, ast.unparse(target), _value(target, frame))
+                self.tracer.record(statement.line, ast.unparse(target), _value(target, frame))
 
 
 def _value(target: ast.expr, frame: FrameType) -> object:
@@ -241,8 +251,8 @@ def _value(target: ast.expr, frame: FrameType) -> object:
     raise LookupError(ast.unparse(target))
 
 
-def _shapes(value: object) -> tuple[Shape, ...]:
-    """The shape of an array, the shapes of a few of them, or nothing."""
+def _shapes(value: object) -> tuple[ArrayShape, ...]:
+    """Return the shape of an array, the shapes of up to four arrays, or an empty tuple."""
     if isinstance(value, (tuple, list)) and 0 < len(value) <= 4:
         found = [shape for each in value for shape in [_shape(each)] if shape is not None]
         return tuple(found) if len(found) == len(value) else ()
@@ -250,7 +260,7 @@ def _shapes(value: object) -> tuple[Shape, ...]:
     return () if shape is None else (shape,)
 
 
-def _shape(value: object) -> Shape | None:
+def _shape(value: object) -> ArrayShape | None:
     try:
         shape = getattr(value, "shape", None)
     except Exception:
@@ -258,16 +268,15 @@ def _shape(value: object) -> Shape | None:
     return tuple(shape) if isinstance(shape, tuple) else None
 
 
-def notes(seen: Seen, sizes: Sizes) -> dict[int, str]:
-    """
-    The text beside each line, such as `z1, z2 [B, n, d_ffn/2]`.
+def format_notes(recorded: ShapesByLine, sizes: SizeNames) -> dict[int, str]:
+    """Return the text beside each line, such as `z1, z2 [B, n, d_ffn/2]`.
 
-    Raises `ValueError` for a size that reads in two ways, with the line.
+    Raises `ValueError` with the line if two expressions give the same size.
     """
     found = {}
-    for line, names in sorted(seen.items()):
+    for line, names in sorted(recorded.items()):
         groups: dict[str, list[str]] = {}
-        # What is returned stands by itself, behind what is assigned.
+        # The returned value comes last.
         for name, shapes in sorted(names.items(), key=lambda each: each[0] == RETURNED):
             try:
                 text = _alternatives(shapes, sizes)
@@ -282,26 +291,33 @@ def notes(seen: Seen, sizes: Sizes) -> dict[int, str]:
     return found
 
 
-def _alternatives(shapes: Sequence[tuple[Shape, ...]], sizes: Sizes) -> str:
-    """Two of the shapes that a line made; more would be a list and no note."""
-    texts = list(dict.fromkeys(", ".join(map(sizes.shape, each)) for each in shapes))
+def _alternatives(shapes: Sequence[tuple[ArrayShape, ...]], sizes: SizeNames) -> str:
+    """Return the first two shapes of a line, and `...` if there are more."""
+    texts = list(dict.fromkeys(", ".join(map(sizes.format_shape, each)) for each in shapes))
     return " or ".join([*texts[:2], *(["..."] if len(texts) > 2 else [])])
 
 
-def run(
-    module: Path, source: str, shown: str, example: Path, example_shown: str, roots: Sequence[Path]
+def trace_example(
+    module: Path,
+    source: str,
+    display_path: str,
+    example: Path,
+    example_display_path: str,
+    roots: Sequence[Path],
 ) -> dict[int, str]:
-    r"""
-    Runs an example and returns the notes of one module.
+    r"""Run an example and return the notes of one module, by line.
 
-    * `roots` are the folders of packages; they are imported afresh, so that the result does not
-      depend on what ran before
+    * `module` and `source` are the file of the module and its text
+    * `example` is the script to run
+    * `display_path` and `example_display_path` are the paths that error messages show
+    * `roots` are the folders of the packages; they are imported anew, so that the result does not
+      depend on earlier imports
 
-    Raises `SourceError`, at the line of the example, for an example that fails, that has no proper
-    `SIZES`, that runs nothing of the module, or whose sizes read in two ways.
+    Raises `SourceError` with the line of the example if the example fails, has no valid `SIZES`,
+    runs no code of the module, or if two expressions of its sizes give the same number.
     """
-    tracer = Tracer(module, source)
-    with _fresh(roots):
+    tracer = ShapeTracer(module, source)
+    with _imported_anew(roots):
         try:
             with tracer:
                 names = runpy.run_path(str(example))
@@ -311,17 +327,19 @@ def run(
             line = (lines[-1] if lines else getattr(error, "lineno", 0)) or 1
             message = " ".join(str(error).split())
             raise SourceError(
-                example_shown, line, f"failed: {type(error).__name__}: {message}"
+                example_display_path, line, f"the example failed: {type(error).__name__}: {message}"
             ) from error
     if not tracer.ran:
-        raise SourceError(example_shown, 1, f"runs nothing of {shown}")
+        raise SourceError(example_display_path, 1, f"the example runs no code of {display_path}")
     sizes = names.get("SIZES")
     if not isinstance(sizes, dict):
-        raise SourceError(example_shown, 1, 'must define SIZES, such as {"B": 5, "n": 7}')
+        raise SourceError(
+            example_display_path, 1, 'the example must define SIZES, such as {"B": 5, "n": 7}'
+        )
     try:
-        return notes(tracer.seen, Sizes(sizes))
+        return format_notes(tracer.recorded, SizeNames(sizes))
     except ValueError as error:
-        raise SourceError(example_shown, _line_of_sizes(example), str(error)) from error
+        raise SourceError(example_display_path, _line_of_sizes(example), str(error)) from error
 
 
 def _line_of_sizes(example: Path) -> int:
@@ -330,14 +348,14 @@ def _line_of_sizes(example: Path) -> int:
 
 
 @contextlib.contextmanager
-def _fresh(roots: Sequence[Path]) -> Iterator[None]:
-    """Imports come from `roots` first, and what was imported from them before is set aside."""
+def _imported_anew(roots: Sequence[Path]) -> Iterator[None]:
+    """Import the packages of `roots` anew, and restore the old modules on exit."""
     packages = {root.name for root in roots}
-    aside = {
+    replaced = {
         name: module for name, module in sys.modules.items() if name.partition(".")[0] in packages
     }
     path, bytecode = sys.path[:], sys.dont_write_bytecode
-    for name in aside:
+    for name in replaced:
         del sys.modules[name]
     sys.path[:0] = [str(root.parent) for root in roots]
     sys.dont_write_bytecode = True
@@ -347,5 +365,5 @@ def _fresh(roots: Sequence[Path]) -> Iterator[None]:
     finally:
         for name in [name for name in sys.modules if name.partition(".")[0] in packages]:
             del sys.modules[name]
-        sys.modules.update(aside)
+        sys.modules.update(replaced)
         sys.path[:], sys.dont_write_bytecode = path, bytecode

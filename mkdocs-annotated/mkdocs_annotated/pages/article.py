@@ -1,7 +1,6 @@
-r"""
-# A module on its way to its page
+r"""A module and its prose, before anything is rendered.
 
-Everything that is known of one source file before anything is rendered.
+# An article
 """
 
 from __future__ import annotations
@@ -22,20 +21,30 @@ from mkdocs_annotated.source.scan import read_source
 
 @dataclass(frozen=True)
 class Article:
-    """A module, its prose as a document, and the values of its front matter."""
+    r"""A source file, its parsed module, its prose as one document, and its front matter.
+
+    ```python
+    article = read_article(source)
+    article.document.markdown
+    ```
+    """
 
     source: SourceFile
     module: Module
     document: Document
-    front: dict[str, Any]
+    front_matter: dict[str, Any]
 
     @property
     def names(self) -> frozenset[str]:
-        """What the module defines."""
+        """The qualified names that the module defines."""
         return frozenset(anchor.name for row in self.module.rows for anchor in row.anchors)
 
     def context(self, *, trusted: bool, link: Callable[[str], str]) -> RenderContext:
-        """What is known while its document renders; `link` leads from file to page."""
+        """Return the state for rendering the document.
+
+        * `trusted` allows raw HTML
+        * `link` turns a link between files into a link between pages
+        """
         return RenderContext(
             path=self.source.display_path,
             source_lines=self.document.source_lines,
@@ -48,14 +57,19 @@ class Article:
 
 
 def read_article(source: SourceFile) -> Article:
-    """Raises `SourceError` for a file that is not Python, and for prose that cannot be joined."""
+    """Read and parse a source file.
+
+    Raises `SourceError` if the file cannot be decoded or is not valid Python, if its front matter
+    is not closed or is not a YAML mapping, if a code fence in its prose is not closed, or if its
+    lists and quotations are nested too deeply.
+    """
     module = parse(read_source(source.path, source.display_path), source.display_path)
-    doc = join_rows(module, source.name, source.display_path)
-    return Article(source, module, doc, _front(module, source.display_path))
+    prose = join_rows(module, source.name, source.display_path)
+    return Article(source, module, prose, _front_matter(module, source.display_path))
 
 
-def _front(module: Module, path: str) -> dict[str, Any]:
-    """The YAML at the head of a module docstring: `title`, `summary`, whatever a theme reads."""
+def _front_matter(module: Module, path: str) -> dict[str, Any]:
+    """Return the YAML at the head of a module docstring: `title`, `summary`, keys of the theme."""
     if not module.front_matter:
         return {}
     first = module.front_matter[0].number
@@ -64,7 +78,7 @@ def _front(module: Module, path: str) -> dict[str, Any]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = first + (mark.line if mark else 0)
-        raise SourceError(path, line, "the front matter is not YAML") from error
+        raise SourceError(path, line, "the front matter is not valid YAML") from error
     if not isinstance(values, dict):
         raise SourceError(path, first, "the front matter must be `key: value` lines")
     return values

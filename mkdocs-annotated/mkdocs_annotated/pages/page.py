@@ -1,8 +1,9 @@
-r"""
+r"""Build the HTML of a source page: prose on the left, code on the right.
+
 # Prose and code side by side
 
-The one place where the HTML of a source page is put together. The style sheet decides about
-columns; without it the page still reads from top to bottom, prose before its code.
+Only this module writes the HTML of source pages. The style sheet makes the columns. Without it the
+page reads from top to bottom, with prose above its code.
 """
 
 from __future__ import annotations
@@ -15,21 +16,20 @@ from mkdocs_annotated.markdown.prose import RenderedRows
 from mkdocs_annotated.source.code import Mark, highlight, to_html
 from mkdocs_annotated.source.parse import Module, Row
 
-# Code of this many lines may stick under the header while its prose scrolls by. Longer code would
-# keep its end below the edge of a small screen.
+# Code of up to this many lines stays below the header while its prose scrolls. Longer code would
+# not fit on a small screen.
 STICKY_LINES = 24
 
 
 @dataclass(frozen=True)
 class Extras:
-    r"""
-    What other parts know about a page.
+    r"""What a page shows in addition to its prose and code.
 
-    * `marks` are the names in the code that link somewhere or stand for a symbol, by line
-    * `notes` are texts that stand beside a line of code, by line; they are shown by the style sheet
-      and are no part of the text, so that whatever copies or searches code finds code alone
-    * `exhibits` is HTML that stands below the code of a row, or below its prose if the code is
-      long, by the index of the row
+    * `marks` are the linked names and the symbols in the code, by line
+    * `notes` are short texts beside a line of code, by line; the style sheet draws them, so they
+      are not part of copied or searched text
+    * `exhibits` is HTML below the code of a row, or below its prose if the code is long, by the
+      index of the row
     """
 
     marks: Mapping[int, Sequence[Mark]] = field(default_factory=dict)
@@ -37,68 +37,75 @@ class Extras:
     exhibits: Mapping[int, str] = field(default_factory=dict)
 
 
-NOTHING = Extras()
+NO_EXTRAS = Extras()
 
 
-def assemble(module: Module, pieces: RenderedRows, extras: Extras = NOTHING) -> str:
-    r"""
-    The HTML of all rows.
+def assemble(module: Module, rendered: RenderedRows, extras: Extras = NO_EXTRAS) -> str:
+    r"""Return the HTML of all rows.
 
-    * line 81 has the address `#L81`, and a definition that of its qualified name
-    * line numbers are drawn by the style sheet, so that whatever copies or reads code finds code
-      alone; it counts, and hears of a number only where a row begins or leaves lines out
+    Line 81 has the anchor `#L81`, and a definition has its qualified name as anchor. The style
+    sheet draws the line numbers, so they are not part of copied text. It counts lines itself; the
+    HTML gives a number only at the start of a row and after a gap.
+
+    * `module` is the parsed module
+    * `rendered` is the rendered prose of its rows
+    * `extras` are links, symbols, notes and exhibits
     """
     tokens = highlight(module.source)
     lines = [to_html(line, extras.marks.get(n, ())) for n, line in enumerate(tokens, start=1)]
     out = ['<div class="annotated">']
-    for i, (row, prose) in enumerate(zip(module.rows, pieces.rows, strict=True)):
+    for i, (row, prose) in enumerate(zip(module.rows, rendered.rows, strict=True)):
         out.append(_row(row, prose, lines, extras.notes, extras.exhibits.get(i, "")))
-    if pieces.footnotes:
-        out.append(f'<div class="row tail"><div class="prose">{pieces.footnotes}</div></div>')
+    if rendered.footnotes:
+        out.append(f'<div class="row tail"><div class="prose">{rendered.footnotes}</div></div>')
     out.append("</div>")
     return "\n".join(out)
 
 
-def addresses(module: Module) -> set[str]:
-    """Every `id` that the code of a page brings along."""
+def anchor_ids(module: Module) -> set[str]:
+    """Return every `id` that `assemble` gives to lines and definitions."""
     found = {f"L{n}" for row in module.rows for n in row.lines}
     return found | {anchor.name for row in module.rows for anchor in row.anchors}
 
 
 def _row(row: Row, prose: str, lines: list[str], notes: Mapping[int, str], exhibit: str) -> str:
     names = {anchor.line: escape(anchor.name, quote=True) for anchor in row.anchors}
-    # Whoever follows a link to a name wants to see its prose too: the row carries the first one.
+    # A link to a definition should show its prose too, so the first anchor is on the row.
     first = row.anchors[0].line if row.anchors and prose else None
-    own = f' id="{names.pop(first)}"' if first else ""
-    # Lines that became prose, or white space, are addresses as well.
-    coded = {line.number for line in row.code}
-    hidden = [f"L{n}" for n in row.lines if n not in coded]
-    if hidden and not own:
-        own = f' id="{hidden.pop(0)}"'
-    bare = "" if prose else " bare"
-    head = f'<div class="row{bare}"{own}>'
+    row_id = f' id="{names.pop(first)}"' if first else ""
+    # Lines that became prose, and blank lines, have anchors as well.
+    code_lines = {line.number for line in row.code}
+    other_ids = [f"L{n}" for n in row.lines if n not in code_lines]
+    if other_ids and not row_id:
+        row_id = f' id="{other_ids.pop(0)}"'
+    anchors = "".join(f'<wbr id="{each}">' for each in other_ids)
+    head = f'<div class="row{"" if prose else " bare"}"{row_id}>' + (
+        f"<i>{anchors}</i>" if anchors else ""
+    )
     tall = len(row.code) > STICKY_LINES
-    # Below long code a figure would be far from the words about it, and the room is on the left.
+    # Below long code a figure would be far from its prose, and the left column is empty there.
     if prose and tall:
         prose, exhibit = prose + exhibit, ""
-    if hidden:
-        head += "<i>" + "".join(f'<wbr id="{each}">' for each in hidden) + "</i>"
     left = f'<div class="prose">{prose}</div>' if prose else ""
     if not row.code:
         return f"{head}{left}{exhibit}</div>"
-    classes = "code tall" if tall else "code"
+    right = _code(row, names, lines, notes, "code tall" if tall else "code")
+    if exhibit:
+        right = f'<div class="beside">{right}{exhibit}</div>'
+    return f"{head}{left}{right}</div>"
+
+
+def _code(
+    row: Row, names: Mapping[int, str], lines: list[str], notes: Mapping[int, str], classes: str
+) -> str:
     indent = f' style="--d:{row.indent}"' if row.indent else ""
-    shown = []
+    out = []
     expected = None
     for line in row.code:
         n = line.number
         number = "" if n == expected else f' style="--n:{n}"'
         expected = n + 1
-        name = f'<wbr id="{names[n]}">' if n in names else ""
+        anchor = f'<wbr id="{names[n]}">' if n in names else ""
         note = f'<i class="note" data-note="{escape(notes[n])}"></i>' if n in notes else ""
-        shown.append(f'<b id="L{n}"{number}>{name}{lines[n - 1]}{note}\n</b>')
-    code = "".join(shown)
-    block = f'<pre class="{classes}"{indent}><code>{code}</code></pre>'
-    if exhibit:
-        block = f'<div class="beside">{block}{exhibit}</div>'
-    return f"{head}{left}{block}</div>"
+        out.append(f'<b id="L{n}"{number}>{anchor}{lines[n - 1]}{note}\n</b>')
+    return f'<pre class="{classes}"{indent}><code>{"".join(out)}</code></pre>'

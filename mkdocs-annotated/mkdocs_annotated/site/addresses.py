@@ -1,7 +1,6 @@
-r"""
-# From files to addresses
+r"""Turn links between files into links between pages, and file paths into URLs on a code host.
 
-Links as an author writes them, between files, and as a reader needs them, between pages.
+# Addresses
 """
 
 from __future__ import annotations
@@ -13,25 +12,25 @@ from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 FOLDER_PAGES = ("index.md", "README.md", "__init__.py")
-# On both, HEAD is the branch that a visitor sees first.
+# `HEAD` is the default branch on both.
 FILE_ON_HOST = {
     "github.com": "/blob/HEAD/{path}",
     "gitlab.com": "/-/blob/HEAD/{path}",
 }
 
 
-def linker(uris: Mapping[str, str], uri: str, path: str | None) -> Callable[[str], str]:
+def link_resolver(uris: Mapping[str, str], uri: str, path: str | None) -> Callable[[str], str]:
+    """Return a function that turns a link between files into a link between pages.
+
+    `[encoder](encoder.py)` and `[results](../results/digits.md)` work in an editor and on a code
+    host. The returned function makes them work on the site. It leaves all other links unchanged.
+
+    * `uris` maps the absolute path of a file to the URI of its page
+    * `uri` is the page that contains the links
+    * `path` is the file of that page, or `None` if it was generated
     """
-    Turns links between files on disk into links between pages.
 
-    `[encoder](encoder.py)` and `[results](../results/digits.md)` are right where
-    the file is read in an editor or on a code host; here the same words lead to the page.
-
-    * `uris` are the pages by the absolute path of their file
-    * `uri` is the page with the links, and `path` its file, if it has one
-    """
-
-    def link(url: str) -> str:
+    def resolve(url: str) -> str:
         parts = urlsplit(url)
         if path is None or parts.scheme or parts.netloc or not parts.path:
             return url
@@ -45,14 +44,14 @@ def linker(uris: Mapping[str, str], uri: str, path: str | None) -> Callable[[str
         relative = posixpath.relpath(found, posixpath.dirname(uri) or ".")
         return urlunsplit(("", "", quote(relative), parts.query, parts.fragment))
 
-    return link
+    return resolve
 
 
-def on_code_host(pattern: str, repository: str, path: str) -> str:
-    """
-    Where a file stands on a code host; empty if that is not known.
+def code_host_url(pattern: str, repository: str, path: str) -> str:
+    """Return the URL of a file on a code host, or an empty string if it is unknown.
 
-    * `pattern` has `{path}` and `{line}` in it; empty takes that of the host of `repository`
+    * `pattern` contains `{path}` and `{line}`; if empty, the pattern of GitHub or GitLab is used
+    * `repository` is the URL of the repository
     """
     repository = repository.removesuffix("/")
     if not pattern and repository:

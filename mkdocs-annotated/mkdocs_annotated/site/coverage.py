@@ -1,10 +1,11 @@
-r"""
-# What of a paper is here, and what is not
+r"""Read the coverage map of a paper and render its page.
 
-A map in YAML lists the numbered equations, the pseudo-code, the claims and the tables of a paper,
-each with the code that implements it and the tests that check it. Names that do not exist are
-mistakes with their line, so the map cannot promise what has since been renamed; what is missing
-is said with the reason. The page is ordinary Markdown, made from the map.
+# The coverage of a paper
+
+A YAML file lists the numbered equations, the pseudo-code, the claims and the tables of a paper,
+each with the code that implements it and the tests that check it. A name that does not exist is an
+error with its line, so the map stays true when code is renamed. What is not reproduced needs a
+reason. The page is ordinary Markdown, generated from the map.
 
 ```yaml
 title: Coverage of the paper
@@ -17,7 +18,7 @@ entries:
     status: reproduced          # reproduced, implemented, not reproduced
     code: [package/gate.py#Gate.forward]
     tests: [tests/test_gate.py::test_equals_the_loop]
-    why: what a reader should know; required where nothing is reproduced
+    why: what a reader should know; required if the status is `not reproduced`
 ```
 
 *Reproduced* needs code and a test, *implemented* needs code.
@@ -27,14 +28,15 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
 from mkdocs_annotated.errors import SourceError
 from mkdocs_annotated.source.scan import read_source
+from mkdocs_annotated.source.yaml_file import line_of, read_yaml
 
 KINDS = {
     "equation": "Equations",
@@ -49,21 +51,21 @@ REQUIRED = ("id", "kind", "where", "says", "status")
 
 
 @dataclass(frozen=True)
-class Text:
-    """A value of the map, and the line of the file it begins on."""
+class LocatedText:
+    """A text of the map and the line on which it begins."""
 
     text: str
     line: int
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One thing that the paper says; `line` is where the map speaks of it."""
+class CoverageEntry:
+    """One statement of the paper; `line` is the line of its entry in the map."""
 
     line: int
-    texts: Mapping[str, Text]
-    code: tuple[Text, ...] = ()
-    tests: tuple[Text, ...] = ()
+    texts: Mapping[str, LocatedText]
+    code: tuple[LocatedText, ...] = ()
+    tests: tuple[LocatedText, ...] = ()
 
     def __getitem__(self, key: str) -> str:
         return self.texts[key].text if key in self.texts else ""
@@ -74,70 +76,50 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Coverage:
+class CoverageMap:
+    r"""The entries of a coverage map, with the title and the summary of its page.
+
+    * `path` is the map, as error messages show it
+
+    ```python
+    coverage, errors = read_coverage(Path("docs/coverage.yml"), "docs/coverage.yml")
+    page = render(coverage, lambda anchor: anchor)
+    ```
+    """
+
     path: str
     title: str
-    summary: Text
-    entries: tuple[Entry, ...]
+    summary: LocatedText
+    entries: tuple[CoverageEntry, ...]
 
 
 @dataclass(frozen=True)
-class Rendered:
-    """Markdown, and for each of its lines the line of the map behind it."""
+class CoveragePage:
+    """The Markdown of the page, and for each of its lines the line of the map behind it."""
 
     markdown: str
     lines: tuple[int, ...]
 
 
-@dataclass
-class _Reader:
-    path: str
-    problems: list[SourceError] = field(default_factory=list)
+def read_coverage(path: Path, display_path: str) -> tuple[CoverageMap, list[SourceError]]:
+    """Read a map and return it with all mistakes in its entries.
 
-    def report(self, line: int, message: str) -> None:
-        self.problems.append(SourceError(self.path, line, message))
+    * `display_path` is the path that error messages show
 
-
-def load(text: str, path: str) -> tuple[Coverage, list[SourceError]]:
-    """Reads a map; all its mistakes at once, none of them fatal to the rest."""
-    reader = _Reader(path)
-    try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        reader.report(mark.line + 1 if mark else 1, "not YAML")
-        root = None
-    head: dict[str, yaml.Node] = {}
-    if isinstance(root, yaml.MappingNode):
-        head = {key.value: value for key, value in root.value}
-    elif not reader.problems:
-        reader.report(1, "the map must be `key: value` lines with a list of `entries`")
-    for key, node in head.items():
-        if key not in ("title", "summary", "entries"):
-            reader.report(_line(node), f"unknown key {key!r}; known are title, summary, entries")
-    listed = head.get("entries")
-    nodes = listed.value if isinstance(listed, yaml.SequenceNode) else []
-    if head and not nodes:
-        reader.report(1, "there is no list of `entries`")
-    entries = tuple(_entry(reader, node) for node in nodes)
-    seen: dict[str, Entry] = {}
-    for entry in entries:
-        other = seen.setdefault(entry.anchor, entry)
-        if other is not entry and entry["id"]:
-            reader.report(entry.line, f"the id {entry['id']!r} is that of line {other.line}")
-    title = _text(reader, "title", head["title"]).text if "title" in head else "Coverage"
-    summary = _text(reader, "summary", head["summary"]) if "summary" in head else Text("", 1)
-    return Coverage(path, title, summary, entries), reader.problems
+    Raises `SourceError` if the file cannot be read, is not UTF-8 or is not a YAML mapping.
+    """
+    expected = "`key: value` lines with a list of `entries`"
+    root = read_yaml(path, display_path, yaml.MappingNode, expected)
+    return _MapReader(display_path).read(root.value if root else ())
 
 
 def check(
-    coverage: Coverage, names: Callable[[str], frozenset[str] | None], base: Path
+    coverage: CoverageMap, names: Callable[[str], frozenset[str] | None], base: Path
 ) -> Iterator[SourceError]:
-    """
-    Anchors and tests that do not exist.
+    """Yield an error for each code anchor and each test that does not exist.
 
-    * `names` gives the qualified names of a source file that has a page, or `None`
-    * `base` is the folder that the paths of tests start from
+    * `names` returns the qualified names that a source file defines, or `None` if it has no page
+    * `base` is the folder that the paths of tests are relative to
     """
     tests: dict[str, frozenset[str] | None] = {}
     for entry in coverage.entries:
@@ -145,7 +127,7 @@ def check(
             path, _, name = each.text.partition("#")
             known = names(path)
             if known is None:
-                yield SourceError(coverage.path, each.line, f"{path} has no page")
+                yield SourceError(coverage.path, each.line, f"{path} has no page on the site")
             elif name and name not in known:
                 yield SourceError(coverage.path, each.line, f"{path} defines no {name!r}")
         for each in entry.tests:
@@ -154,30 +136,34 @@ def check(
                 tests[path] = find_tests(base / path, path)
             found = tests[path]
             if found is None:
-                yield SourceError(coverage.path, each.line, f"there is no test file {path}")
+                yield SourceError(coverage.path, each.line, f"no test file {path}")
             elif name not in found:
                 yield SourceError(coverage.path, each.line, f"{path} has no test {name!r}")
 
 
-def find_tests(path: Path, shown: str) -> frozenset[str] | None:
-    """The tests in a file, those of classes as `TestGate::test_name`; `None` without a file."""
+def find_tests(path: Path, display_path: str) -> frozenset[str] | None:
+    """Return the tests of a file, or `None` if there is no file.
+
+    The name of a method is `TestGate::test_name`.
+    """
     if not path.is_file():
         return None
     try:
-        tree = ast.parse(read_source(path, shown))
+        tree = ast.parse(read_source(path, display_path))
     except (SourceError, SyntaxError, ValueError):
         return frozenset()
     return frozenset(_tests(tree.body, ""))
 
 
 def render(
-    coverage: Coverage, page: Callable[[str], str], test_url: Callable[[str], str] = lambda _: ""
-) -> Rendered:
-    """
-    The page of a map.
+    coverage: CoverageMap,
+    code_url: Callable[[str], str],
+    test_url: Callable[[str], str] = lambda _: "",
+) -> CoveragePage:
+    """Return the page of a map.
 
-    * `page` turns `package/gate.py#Gate` into the address of its page
-    * `test_url` turns `tests/test_gate.py` into an address, if it has one
+    * `code_url` turns `package/gate.py#Gate` into the address of its page
+    * `test_url` turns `tests/test_gate.py` into a URL, or into an empty string if it has none
     """
     out: list[tuple[str, int]] = [(f"# {coverage.title}", 1), ("", 1)]
     out += _lines(coverage.summary)
@@ -187,11 +173,11 @@ def render(
         out += [("", 1), (f"## {KINDS[kind]}", 1)]
         for entry in coverage.entries:
             if entry["kind"] == kind:
-                out += _section(entry, page, test_url)
-    return Rendered("\n".join(text for text, _ in out) + "\n", tuple(line for _, line in out))
+                out += _section(entry, code_url, test_url)
+    return CoveragePage("\n".join(text for text, _ in out) + "\n", tuple(line for _, line in out))
 
 
-def _counts(coverage: Coverage, kinds: list[str]) -> Iterator[str]:
+def _counts(coverage: CoverageMap, kinds: list[str]) -> Iterator[str]:
     yield "| Part | " + " | ".join(status.capitalize() for status in STATUSES) + " |"
     yield "| --- |" + " --: |" * len(STATUSES)
     for kind in (*kinds, ""):
@@ -202,7 +188,7 @@ def _counts(coverage: Coverage, kinds: list[str]) -> Iterator[str]:
 
 
 def _section(
-    entry: Entry, page: Callable[[str], str], test_url: Callable[[str], str]
+    entry: CoverageEntry, code_url: Callable[[str], str], test_url: Callable[[str], str]
 ) -> Iterator[tuple[str, int]]:
     n = entry.line
     yield "", n
@@ -217,75 +203,107 @@ def _section(
     yield "", n
     for each in entry.code:
         path, _, name = each.text.partition("#")
-        yield f"* Code: [`{name or path}`]({page(each.text)})", each.line
+        yield f"* Code: [`{name or path}`]({code_url(each.text)})", each.line
     for each in entry.tests:
         path, _, name = each.text.partition("::")
         url = test_url(path)
-        # A test's name is a sentence.
-        words = name.rpartition("::")[2].removeprefix("test_").replace("_", " ")
-        shown = f"[`{path}`]({url})" if url else f"`{path}`"
-        yield f"* Test: {words}, in {shown}", each.line
+        # The name of a test is a sentence with underscores.
+        sentence = name.rpartition("::")[2].removeprefix("test_").replace("_", " ")
+        file = f"[`{path}`]({url})" if url else f"`{path}`"
+        yield f"* Test: {sentence}, in {file}", each.line
 
 
-def _lines(value: Text) -> list[tuple[str, int]]:
+def _lines(value: LocatedText) -> list[tuple[str, int]]:
     return [(text, value.line + i) for i, text in enumerate(value.text.strip("\n").split("\n"))]
 
 
-def _entry(reader: _Reader, node: yaml.Node) -> Entry:
-    line = _line(node)
-    if not isinstance(node, yaml.MappingNode):
-        reader.report(line, "an entry must be `key: value` lines")
-        return Entry(line, {"says": Text("", line)})
-    texts: dict[str, Text] = {"says": Text("", line)}
-    lists: dict[str, tuple[Text, ...]] = {}
-    for key_node, value in node.value:
-        key = key_node.value
-        if key in TEXTS:
-            texts[key] = _text(reader, key, value)
-        elif key in LISTS:
-            lists[key] = _list(reader, key, value)
-        else:
-            known = ", ".join((*TEXTS, *LISTS))
-            reader.report(_line(key_node), f"unknown key {key!r}; known are {known}")
-    entry = Entry(line, texts, lists.get("code", ()), lists.get("tests", ()))
-    _check_entry(reader, entry)
-    return entry
+class _MapReader:
+    """Turn the YAML nodes of a map into entries and collect the mistakes."""
 
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.errors: list[SourceError] = []
 
-def _check_entry(reader: _Reader, entry: Entry) -> None:
-    for key in REQUIRED:
-        if not entry[key].strip():
-            reader.report(entry.line, f"this entry has no `{key}`")
-    for key, known in (("kind", tuple(KINDS)), ("status", STATUSES)):
-        value = entry.texts.get(key)
-        if value and value.text not in known:
-            reader.report(value.line, f"{key} must be one of {', '.join(known)}, not {value.text}")
-    status = entry["status"]
-    if status in ("reproduced", "implemented") and not entry.code:
-        reader.report(entry.line, f"{entry['id']} is {status}, but names no code")
-    if status == "reproduced" and not entry.tests:
-        reader.report(entry.line, f"{entry['id']} is reproduced, but names no test")
-    if status == "not reproduced" and not entry["why"]:
-        reader.report(entry.line, f"{entry['id']} is not reproduced, but says no `why`")
+    def report(self, line: int, message: str) -> None:
+        self.errors.append(SourceError(self.path, line, message))
 
+    def read(
+        self, pairs: Iterable[tuple[yaml.Node, yaml.Node]]
+    ) -> tuple[CoverageMap, list[SourceError]]:
+        head = {str(key.value): value for key, value in pairs}
+        for key, node in head.items():
+            if key not in ("title", "summary", "entries"):
+                message = f"unknown key {key!r}; choose title, summary or entries"
+                self.report(line_of(node), message)
+        listed = head.get("entries")
+        nodes = listed.value if isinstance(listed, yaml.SequenceNode) else []
+        if not nodes:
+            self.report(1, "the map needs a list of `entries`")
+        entries = tuple(map(self.entry, nodes))
+        self.check_ids(entries)
+        title = self.text("title", head["title"]).text if "title" in head else "Coverage"
+        summary = LocatedText("", 1)
+        if "summary" in head:
+            summary = self.text("summary", head["summary"])
+        return CoverageMap(self.path, title, summary, entries), self.errors
 
-def _text(reader: _Reader, key: str, node: yaml.Node) -> Text:
-    if not isinstance(node, yaml.ScalarNode):
-        reader.report(_line(node), f"`{key}` must be text")
-        return Text("", _line(node))
-    # The text of a block begins on the line after its `|`.
-    return Text(node.value, _line(node) + (node.style in ("|", ">")))
+    def check_ids(self, entries: tuple[CoverageEntry, ...]) -> None:
+        seen: dict[str, CoverageEntry] = {}
+        for entry in entries:
+            other = seen.setdefault(entry.anchor, entry)
+            if other is not entry and entry["id"]:
+                message = f"the id {entry['id']!r} is already used on line {other.line}"
+                self.report(entry.line, message)
 
+    def entry(self, node: yaml.Node) -> CoverageEntry:
+        line = line_of(node)
+        texts = {"says": LocatedText("", line)}
+        if not isinstance(node, yaml.MappingNode):
+            self.report(line, "an entry must be `key: value` lines")
+            return CoverageEntry(line, texts)
+        lists: dict[str, tuple[LocatedText, ...]] = {}
+        for key_node, value in node.value:
+            key = key_node.value
+            if key in TEXTS:
+                texts[key] = self.text(key, value)
+            elif key in LISTS:
+                lists[key] = self.text_list(key, value)
+            else:
+                known = ", ".join((*TEXTS, *LISTS))
+                self.report(line_of(key_node), f"unknown key {key!r}; choose one of {known}")
+        entry = CoverageEntry(line, texts, lists.get("code", ()), lists.get("tests", ()))
+        self.check_entry(entry)
+        return entry
 
-def _list(reader: _Reader, key: str, node: yaml.Node) -> tuple[Text, ...]:
-    if not isinstance(node, yaml.SequenceNode):
-        reader.report(_line(node), f"`{key}` must be a list")
-        return ()
-    return tuple(_text(reader, key, each) for each in node.value)
+    def check_entry(self, entry: CoverageEntry) -> None:
+        for key in REQUIRED:
+            if not entry[key].strip():
+                self.report(entry.line, f"this entry has no `{key}`")
+        for key, known in (("kind", tuple(KINDS)), ("status", STATUSES)):
+            value = entry.texts.get(key)
+            if value and value.text not in known:
+                message = f"{key} must be one of {', '.join(known)}, got {value.text!r}"
+                self.report(value.line, message)
+        status, name = entry["status"], entry["id"]
+        if status in ("reproduced", "implemented") and not entry.code:
+            self.report(entry.line, f"{name} is {status}, but names no code")
+        if status == "reproduced" and not entry.tests:
+            self.report(entry.line, f"{name} is reproduced, but names no test")
+        if status == "not reproduced" and not entry["why"]:
+            self.report(entry.line, f"{name} is not reproduced, but gives no reason in `why`")
 
+    def text(self, key: str, node: yaml.Node) -> LocatedText:
+        if not isinstance(node, yaml.ScalarNode):
+            self.report(line_of(node), f"`{key}` must be text")
+            return LocatedText("", line_of(node))
+        # The text of a block scalar begins on the line after its `|` or `>`.
+        return LocatedText(node.value, line_of(node) + (node.style in ("|", ">")))
 
-def _line(node: yaml.Node) -> int:
-    return int(node.start_mark.line) + 1
+    def text_list(self, key: str, node: yaml.Node) -> tuple[LocatedText, ...]:
+        if not isinstance(node, yaml.SequenceNode):
+            self.report(line_of(node), f"`{key}` must be a list")
+            return ()
+        return tuple(self.text(key, each) for each in node.value)
 
 
 def _tests(body: list[ast.stmt], outer: str) -> Iterator[str]:

@@ -1,8 +1,9 @@
-r"""
-# What ties a page to the rest of the site
+r"""Apply the links and symbols of a site to its pages.
 
-Links from names to definitions, and the symbols that equations and code share, need all modules at
-once. An `Apparatus` is made when all of them are read, and asked while each page is put together.
+# Cross-references
+
+Links from names to definitions, and symbols shared by equations and code, need all modules at
+once. `CrossReferences` is built after all of them have been read and then used for each page.
 """
 
 from __future__ import annotations
@@ -15,65 +16,73 @@ from dataclasses import dataclass
 
 from mkdocs_annotated.markdown.equations import mark_symbols
 from mkdocs_annotated.markdown.prose import RenderedRows
-from mkdocs_annotated.site.links import Entry, Index, Target
-from mkdocs_annotated.site.symbols import Symbols
+from mkdocs_annotated.site.links import DefinitionIndex, IndexedModule, LinkTarget
+from mkdocs_annotated.site.symbols import SymbolTable
 from mkdocs_annotated.source.code import Mark
-from mkdocs_annotated.source.names import find_names
 from mkdocs_annotated.source.parse import Module
 
 LATEX = re.compile(r' data-latex="[^"]*"')
 
 
 @dataclass(frozen=True)
-class Legend:
-    """A symbol of a page: its MathML, and what it means."""
+class LegendItem:
+    """A symbol in the legend of a page: its MathML and its meaning."""
 
     id: str
     mathml: str
     text: str
 
 
-def entry(module: Module, name: str, uri: str, path: str) -> Entry:
-    """What other modules must know of one."""
-    anchors = frozenset(anchor.name for row in module.rows for anchor in row.anchors)
-    package = path.rpartition("/")[2] == "__init__.py"
-    return Entry(name, uri, find_names(module.source), anchors, package, path)
+class CrossReferences:
+    r"""The links and symbols of all pages of a site.
 
+    * `modules` are the modules of the site
+    * `index` resolves names, `symbols` holds the symbols of the paper
 
-class Apparatus:
-    def __init__(self, entries: Sequence[Entry], index: Index, symbols: Symbols) -> None:
-        self.entries = {entry.uri: entry for entry in entries}
+    ```python
+    references = CrossReferences(modules, DefinitionIndex(modules, {}), SymbolTable(""))
+    references.prose_linker("gate.md", module)("Gate.forward", 0)  # "#Gate.forward"
+    ```
+    """
+
+    def __init__(
+        self, modules: Sequence[IndexedModule], index: DefinitionIndex, symbols: SymbolTable
+    ) -> None:
+        self.modules = {module.uri: module for module in modules}
         self.index = index
         self.symbols = symbols
-        self.seen: dict[str, set[str]] = {}  # the symbols of each page
+        self.shown_symbols: dict[str, set[str]] = {}  # the symbols on each page
 
-    def marks(self, uri: str, address: Callable[[Target], str]) -> dict[int, list[Mark]]:
-        """The names of a module's code that lead somewhere or stand for a symbol, by line."""
-        entry = self.entries[uri]
-        symbols = self.symbols.code.get(entry.path, {})
+    def code_marks(self, uri: str, address: Callable[[LinkTarget], str]) -> dict[int, list[Mark]]:
+        """Return the linked names and the symbols in the code of a module, by line."""
+        module = self.modules[uri]
+        symbols = self.symbols.code.get(module.path, {})
         found: dict[tuple[int, int], Mark] = {}
-        for name in entry.names.occurrences:
+        for name in module.names.occurrences:
             symbol = symbols.get((name.line, name.column))
             if symbol:
                 found[name.line, name.column] = Mark(name.column, name.end, symbol=symbol)
-                self.seen.setdefault(uri, set()).add(symbol)
-        for name, target in self.index.code(entry):
-            place = (name.line, name.column)
-            held = found.get(place, Mark(name.column, name.end))
-            found[place] = dataclasses.replace(held, href=address(target))
+                self.shown_symbols.setdefault(uri, set()).add(symbol)
+        for name, target in self.index.code_links(module):
+            position = (name.line, name.column)
+            existing = found.get(position, Mark(name.column, name.end))
+            found[position] = dataclasses.replace(existing, href=address(target))
         lines: dict[int, list[Mark]] = {}
         for (line, _), each in sorted(found.items()):
             lines.setdefault(line, []).append(each)
         return lines
 
-    def refer(self, uri: str, module: Module | None) -> Callable[[str, int], str]:
-        """The address of a name in the prose of a page, as a link between Markdown files."""
-        entry = self.entries.get(uri)
-        scopes = _scopes(entry, module)
+    def prose_linker(self, uri: str, module: Module | None) -> Callable[[str, int], str]:
+        """Return a function from a name in the prose of a page and its row to a Markdown link.
+
+        The function returns an empty string for a name without a link.
+        """
+        indexed = self.modules.get(uri)
+        scopes = _row_scopes(indexed, module)
 
         def address(text: str, row: int) -> str:
             within = scopes[row] if row < len(scopes) else ""
-            target = self.index.prose(text, entry, within)
+            target = self.index.resolve_prose(text, indexed, within)
             if target is None or target.url:
                 return target.url if target else ""
             fragment = f"#{target.fragment}" if target.fragment else ""
@@ -83,36 +92,42 @@ class Apparatus:
 
         return address
 
-    def rows(self, uri: str, module: Module, pieces: RenderedRows) -> RenderedRows:
-        """The prose of a module with the symbols in its equations marked."""
-        entry = self.entries[uri]
-        scopes = _scopes(entry, module)
+    def mark_rows(self, uri: str, module: Module, rendered: RenderedRows) -> RenderedRows:
+        """Mark the symbols in the equations of a module."""
+        indexed = self.modules[uri]
+        scopes = _row_scopes(indexed, module)
         rows = [
-            self.page(uri, entry.path, html, scope)
-            for html, scope in zip(pieces.rows, scopes, strict=True)
+            self.mark_symbols(uri, indexed.path, html, scope)
+            for html, scope in zip(rendered.rows, scopes, strict=True)
         ]
-        return RenderedRows(tuple(rows), self.page(uri, entry.path, pieces.footnotes))
+        return RenderedRows(tuple(rows), self.mark_symbols(uri, indexed.path, rendered.footnotes))
 
-    def page(self, uri: str, path: str, html: str, scope: str = "") -> str:
+    def mark_symbols(self, uri: str, path: str, html: str, scope: str = "") -> str:
+        """Mark the symbols in the equations of HTML that describes the definition `scope`."""
+
         def seen(symbol: str) -> None:
-            self.seen.setdefault(uri, set()).add(symbol)
-            self.symbols.met.add(symbol)
+            self.shown_symbols.setdefault(uri, set()).add(symbol)
+            self.symbols.in_equations.add(symbol)
 
-        return mark_symbols(html, self.symbols.at(path, scope), seen) if "<math" in html else html
+        return (
+            mark_symbols(html, self.symbols.in_scope(path, scope), seen)
+            if "<math" in html
+            else html
+        )
 
-    def legend(self, uri: str) -> list[Legend]:
-        """The symbols of a page in the order of the file."""
-        here = self.seen.get(uri, set())
+    def legend(self, uri: str) -> list[LegendItem]:
+        """Return the symbols of a page in the order of the file of symbols."""
+        shown = self.shown_symbols.get(uri, set())
         return [
-            Legend(each.id, LATEX.sub("", each.tex[0].mathml), each.text)
-            for each in self.symbols.found
-            if each.id in here and each.tex
+            LegendItem(each.id, LATEX.sub("", each.tex[0].mathml), each.text)
+            for each in self.symbols.symbols
+            if each.id in shown and each.tex
         ]
 
 
-def _scopes(entry: Entry | None, module: Module | None) -> list[str]:
-    """The class or function that the prose of each row speaks of."""
-    if entry is None or module is None:
+def _row_scopes(indexed: IndexedModule | None, module: Module | None) -> list[str]:
+    """Return the qualified name of the class or function that the prose of each row describes."""
+    if indexed is None or module is None:
         return []
     found = []
     for row in module.rows:
@@ -120,5 +135,5 @@ def _scopes(entry: Entry | None, module: Module | None) -> list[str]:
             found.append(row.anchors[0].name)
         else:
             line = row.code[0].number if row.code else row.lines[0] if row.lines else 0
-            found.append(entry.scope_at(line).name)
+            found.append(indexed.scope_at(line).name)
     return found

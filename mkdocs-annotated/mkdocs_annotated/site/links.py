@@ -1,10 +1,11 @@
-r"""
-# Where names are defined
+r"""Find out where each name in the code and the prose of a site is defined.
 
-An index over all modules of a site. A name is followed the way Python would: through the module's
-own imports, through what a package's `__init__` hands on, to members of a class and of its bases.
-What ends outside of the site may have an address in the inventory. What cannot be known without
-running the code, such as the class of a local variable, has no link.
+# Links to definitions
+
+An index of all modules of a site. A name is resolved as Python would: through the imports of its
+module, through what a package's `__init__` re-exports, to members of a class and of its bases.
+The inventory gives URLs for names of other projects. A name whose meaning is known only when the
+code runs, such as an attribute of a local variable, gets no link.
 """
 
 from __future__ import annotations
@@ -17,17 +18,18 @@ from pathlib import Path
 import yaml
 
 from mkdocs_annotated.errors import SourceError
-from mkdocs_annotated.source.names import ModuleNames, Name
+from mkdocs_annotated.source.names import ModuleNames, Name, find_names
+from mkdocs_annotated.source.parse import Module
 from mkdocs_annotated.source.scopes import Scope
-from mkdocs_annotated.source.yaml_file import compose
+from mkdocs_annotated.source.yaml_file import line_of, read_yaml
 
 DOTTED = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*")
-DEPTH = 20  # imports in a circle end somewhere
+MAX_DEPTH = 20  # ends circular imports
 
 
 @dataclass(frozen=True)
-class Target:
-    """A place on the site, or the `url` of another one."""
+class LinkTarget:
+    """A page of the site with a fragment on it, or the `url` of another site."""
 
     uri: str = ""
     fragment: str = ""
@@ -35,217 +37,258 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a name is defined; `open` means that prose may name it without its class."""
+class DefinitionAnchor:
+    """The fragment of a definition; `unqualified` allows prose to omit its class."""
 
     fragment: str
-    open: bool
+    unqualified: bool
 
 
 @dataclass(frozen=True)
-class Entry:
-    r"""
-    One module.
+class IndexedModule:
+    r"""A module with its names and the definitions that other pages may link to.
 
-    * `name` is its dotted name, `uri` its page, `path` its file as the author would type it
-    * `anchors` are the qualified names that the page has an address for
+    * `name` is its dotted name, `uri` its page, `path` its file as error messages show it
+    * `anchors` are the qualified names that have an anchor on the page
+    * `is_package` is true for an `__init__.py`
     """
 
     name: str
     uri: str
     names: ModuleNames
     anchors: frozenset[str]
-    package: bool = False
+    is_package: bool = False
     path: str = ""
-    places: dict[str, Place] = field(default_factory=dict)
+    definitions: dict[str, DefinitionAnchor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for kind in ("definition", "variable", "attribute"):
             for name in self.names.occurrences:
                 if name.kind == kind and name.stores:
-                    qualified = self.defines(name)
+                    qualified = self.qualified_name(name)
                     if qualified:
                         fragment = qualified if qualified in self.anchors else f"L{name.line}"
-                        free = kind == "definition" or (kind == "variable" and not name.scope)
-                        self.places.setdefault(qualified, Place(fragment, free))
+                        unqualified = kind == "definition" or (
+                            kind == "variable" and not name.scope
+                        )
+                        self.definitions.setdefault(
+                            qualified, DefinitionAnchor(fragment, unqualified)
+                        )
 
-    def defines(self, name: Name) -> str:
-        """The qualified name that a binding makes reachable from outside, if any."""
+    def qualified_name(self, name: Name) -> str:
+        """Return the qualified name of a binding, or an empty string if it is local."""
         scope = self.names.scopes.get(name.scope)
         if scope is None:
             return ""
         if name.kind == "attribute":
-            mine = scope.self_name and name.dotted == f"{scope.self_name}.{name.text}"
-            return f"{scope.method_of}.{name.text}" if mine and name.bound_in == scope.name else ""
+            of_self = scope.self_name and name.dotted == f"{scope.self_name}.{name.text}"
+            return (
+                f"{scope.method_of}.{name.text}" if of_self and name.bound_in == scope.name else ""
+            )
         if name.bound_in != name.scope:
             return ""
-        # The variables of a function are its own, the functions inside it have an address.
+        # The variables of a function are local; the functions inside it have anchors.
         if scope.kind == "function" and name.kind != "definition":
             return ""
         return f"{name.scope}.{name.text}" if name.scope else name.text
 
     def scope_at(self, line: int) -> Scope:
-        """The innermost class or function around a line."""
+        """Return the innermost class or function around a line."""
         found = self.names.scopes[""]
         for scope in self.names.scopes.values():
             if scope.first_line <= line <= scope.last_line and scope.first_line >= found.first_line:
                 found = scope
         return found
 
-    def absolute(self, dotted: str) -> str:
-        """A path of an import with its leading dots resolved, as seen from this module."""
+    def absolute_name(self, dotted: str) -> str:
+        """Return the absolute form of a name from an import, which may have leading dots."""
         level = len(dotted) - len(dotted.lstrip("."))
         if not level:
             return dotted
         parts = self.name.split(".")
-        keep = len(parts) - level + (1 if self.package else 0)
+        keep = len(parts) - level + (1 if self.is_package else 0)
         return ".".join([*parts[: max(0, keep)], *filter(None, [dotted.lstrip(".")])])
 
 
-class Index:
-    def __init__(self, entries: Sequence[Entry], inventory: Mapping[str, str]) -> None:
-        self.entries = {entry.name: entry for entry in entries}
-        self.inventory = inventory
-        self.owners: dict[str, list[Entry]] = {}
-        for entry in entries:
-            for qualified, place in entry.places.items():
-                if place.open or "." in qualified:
-                    self.owners.setdefault(qualified, []).append(entry)
+def index_module(module: Module, name: str, uri: str, path: str) -> IndexedModule:
+    """Return the index entry of a parsed module; the arguments are those of `IndexedModule`."""
+    anchors = frozenset(anchor.name for row in module.rows for anchor in row.anchors)
+    is_package = path.rpartition("/")[2] == "__init__.py"
+    return IndexedModule(name, uri, find_names(module.source), anchors, is_package, path)
 
-    def absolute(self, dotted: str, depth: int = 0) -> Target | None:
-        """What a full dotted name means, in the site or in the inventory."""
+
+class DefinitionIndex:
+    r"""The definitions of all modules of a site.
+
+    * `modules` are the modules of the site
+    * `inventory` maps dotted names of other projects to URLs
+
+    ```python
+    index = DefinitionIndex([index_module(module, "gate", "gate.md", "gate.py")], {})
+    index.resolve_prose("Gate.forward")  # LinkTarget(uri="gate.md", fragment="Gate.forward")
+    ```
+    """
+
+    def __init__(self, modules: Sequence[IndexedModule], inventory: Mapping[str, str]) -> None:
+        self.modules = {module.name: module for module in modules}
+        self.inventory = inventory
+        self.defining_modules: dict[str, list[IndexedModule]] = {}  # by qualified name
+        for module in modules:
+            for qualified, definition in module.definitions.items():
+                if definition.unqualified or "." in qualified:
+                    self.defining_modules.setdefault(qualified, []).append(module)
+
+    def resolve(self, dotted: str, depth: int = 0) -> LinkTarget | None:
+        """Resolve an absolute dotted name on the site, or else in the inventory."""
         parts = dotted.split(".")
         for n in range(len(parts), 0, -1):
-            entry = self.entries.get(".".join(parts[:n]))
-            if entry is not None:
+            module = self.modules.get(".".join(parts[:n]))
+            if module is not None:
                 if n == len(parts):
-                    return Target(entry.uri)
-                return self.member(entry, parts[n:], depth + 1)
+                    return LinkTarget(module.uri)
+                return self.resolve_global(module, parts[n:], depth + 1)
         url = self.inventory.get(dotted)
-        return Target(url=url) if url else None
+        return LinkTarget(url=url) if url else None
 
-    def member(self, entry: Entry, parts: Sequence[str], depth: int = 0) -> Target | None:
-        """What a dotted name means at the top level of a module."""
-        if depth > DEPTH:
+    def resolve_global(
+        self, module: IndexedModule, parts: Sequence[str], depth: int = 0
+    ) -> LinkTarget | None:
+        """Resolve a dotted name in the global scope of a module."""
+        if depth > MAX_DEPTH:
             return None
-        place = entry.places.get(".".join(parts))
-        top = entry.names.scopes[""]
-        binding = top.imports.get(parts[0])
+        binding = module.names.scopes[""].imports.get(parts[0])
         if binding is not None:
-            path = entry.absolute("." * binding.level + binding.path)
-            return self.absolute(".".join([path, *parts[1:]]), depth + 1)
-        if place is not None:
-            return Target(entry.uri, place.fragment)
+            path = module.absolute_name("." * binding.level + binding.path)
+            return self.resolve(".".join([path, *parts[1:]]), depth + 1)
+        definition = module.definitions.get(".".join(parts))
+        if definition is not None:
+            return LinkTarget(module.uri, definition.fragment)
         if len(parts) > 1:
-            return self.inherited(entry, ".".join(parts[:-1]), parts[-1], depth)
+            return self.resolve_inherited(module, ".".join(parts[:-1]), parts[-1], depth)
         return None
 
-    def inherited(self, entry: Entry, owner: str, name: str, depth: int) -> Target | None:
-        scope = entry.names.scopes.get(owner)
+    def resolve_inherited(
+        self, module: IndexedModule, owner: str, name: str, depth: int
+    ) -> LinkTarget | None:
+        """Resolve a member of the class `owner` in its base classes."""
+        scope = module.names.scopes.get(owner)
         for base in scope.bases if scope and scope.kind == "class" else ():
-            # Only a base of the site has members here; those of torch are too many to list.
-            found = self.member(entry, [*base.split("."), name], depth + 1)
+            # Only bases on the site have members here; the inventory does not list inherited ones.
+            found = self.resolve_global(module, [*base.split("."), name], depth + 1)
             if found:
                 return found
         return None
 
-    def code(self, entry: Entry) -> Iterator[tuple[Name, Target]]:
-        """
-        The names of a module that lead somewhere else.
+    def code_links(self, module: IndexedModule) -> Iterator[tuple[Name, LinkTarget]]:
+        """Yield the names in the code of a module that link to another place.
 
-        An address outside of the site is given once in each class and function: it is long, and
-        the third `Tensor` of a signature tells nobody anything new.
+        Each external URL is linked once per class and function, because it is long and the third
+        `Tensor` of a signature needs no link.
         """
         given: set[tuple[str, str]] = set()
-        for name in entry.names.occurrences:
-            target = self.of(entry, name)
-            if target is None or target == Target(entry.uri):
+        for name in module.names.occurrences:
+            target = self.resolve_name(module, name)
+            if target is None or target == LinkTarget(module.uri):
                 continue
-            if target == Target(entry.uri, f"L{name.line}"):
+            if target == LinkTarget(module.uri, f"L{name.line}"):
                 continue
             if target.url and (name.scope, target.url) in given:
                 continue
             given.add((name.scope, target.url))
             yield name, target
 
-    def of(self, entry: Entry, name: Name) -> Target | None:
+    def resolve_name(self, module: IndexedModule, name: Name) -> LinkTarget | None:
+        """Resolve a name in the code of a module."""
         if name.kind in ("keyword", "parameter", "definition"):
             return None
         if name.kind == "import":
-            return self.absolute(entry.absolute(name.dotted))
+            return self.resolve(module.absolute_name(name.dotted))
         if name.stores and name.kind == "variable":
             return None
         parts = name.dotted.split(".")
-        scope = entry.names.scopes.get(name.bound_in)
+        scope = module.names.scopes.get(name.bound_in)
         if scope is None:
             return None
         if name.bound_in == "":
-            return self.member(entry, parts)
+            return self.resolve_global(module, parts)
         if scope.kind == "function" and scope.self_name == parts[0] and len(parts) > 1:
-            return self.member(entry, [*scope.method_of.split("."), *parts[1:]])
+            return self.resolve_global(module, [*scope.method_of.split("."), *parts[1:]])
         binding = scope.imports.get(parts[0])
         if binding is not None:
-            path = entry.absolute("." * binding.level + binding.path)
-            return self.absolute(".".join([path, *parts[1:]]))
-        return self.member(entry, [*scope.name.split("."), *parts])
+            path = module.absolute_name("." * binding.level + binding.path)
+            return self.resolve(".".join([path, *parts[1:]]))
+        return self.resolve_global(module, [*scope.name.split("."), *parts])
 
-    def prose(self, text: str, entry: Entry | None = None, within: str = "") -> Target | None:
-        r"""
-        What a name in backticks means: first in its class and module, then in the whole site.
+    def resolve_prose(
+        self, text: str, module: IndexedModule | None = None, within: str = ""
+    ) -> LinkTarget | None:
+        r"""Resolve a name in backticks: in its class and module, then on the whole site.
 
-        * `within` is the qualified name of the definition that the prose belongs to
+        * `module` is the module of the page, or `None` on an ordinary page
+        * `within` is the qualified name of the definition that the prose describes
         """
         called = text.endswith("()")
         text = text.removesuffix("()")
         if not DOTTED.fullmatch(text):
             return None
-        if entry is not None:
-            known, found = self.nearby(entry, within, text.split("."))
+        if module is not None:
+            known, found = self.resolve_nearby(module, within, text.split("."))
             if known:
-                own = Target(entry.uri, within)
-                return None if found in (own, Target(entry.uri)) else found
-        found = self.absolute(text) if "." in text else None
+                own = LinkTarget(module.uri, within)
+                return None if found in (own, LinkTarget(module.uri)) else found
+        found = self.resolve(text) if "." in text else None
         if found:
-            return None if entry and found == Target(entry.uri) else found
-        # `gmlp` or `train` on another page is more often a word than that one function.
-        owners = self.owners.get(text, []) if called or not text.islower() or "_" in text else []
-        if len(owners) != 1:
+            return None if module and found == LinkTarget(module.uri) else found
+        # On another page, `gmlp` or `train` is usually a plain word, not a function.
+        linked = called or not text.islower() or "_" in text
+        candidates = self.defining_modules.get(text, []) if linked else []
+        if len(candidates) != 1:
             return None
-        return Target(owners[0].uri, owners[0].places[text].fragment)
+        return LinkTarget(candidates[0].uri, candidates[0].definitions[text].fragment)
 
-    def nearby(self, entry: Entry, within: str, parts: Sequence[str]) -> tuple[bool, Target | None]:
-        """True if the module knows the name, be it as an argument that stays plain."""
-        scope: Scope | None = entry.names.scopes.get(within)
+    def resolve_nearby(
+        self, module: IndexedModule, within: str, parts: Sequence[str]
+    ) -> tuple[bool, LinkTarget | None]:
+        """Resolve a name in the module, from the scope `within` outwards.
+
+        Returns whether the module knows the name, and its target. An argument is known and has no
+        target.
+        """
+        scope: Scope | None = module.names.scopes.get(within)
         while scope is not None and scope.kind != "module":
-            first = entry.names.scopes.get(f"{scope.name}.__init__", scope)
+            first = module.names.scopes.get(f"{scope.name}.__init__", scope)
             if parts[0] == (scope.self_name or first.self_name) and len(parts) > 1:
-                return True, self.member(entry, [*first.method_of.split("."), *parts[1:]])
+                return True, self.resolve_global(module, [*first.method_of.split("."), *parts[1:]])
             if parts[0] in scope.parameters | first.parameters:
                 return True, None
-            qualified = ".".join([scope.name, *parts])
-            if qualified in entry.places:
-                place = entry.places[qualified]
-                return True, Target(entry.uri, place.fragment) if place.open else None
+            definition = module.definitions.get(".".join([scope.name, *parts]))
+            if definition is not None:
+                target = LinkTarget(module.uri, definition.fragment)
+                return True, target if definition.unqualified else None
             scope = scope.parent
-        found = self.member(entry, parts)
+        found = self.resolve_global(module, parts)
         return found is not None, found
 
 
-def read_inventory(path: Path, shown: str) -> dict[str, str]:
-    """A YAML file of `dotted.name: address` lines, with the place of each mistake."""
-    root = compose(path, shown, "inventory")
-    if root is None:
-        return {}
-    if not isinstance(root, yaml.MappingNode):
-        raise SourceError(shown, 1, "an inventory holds `dotted.name: address` lines")
+def read_inventory(path: Path, display_path: str) -> dict[str, str]:
+    """Read a YAML file of `dotted.name: URL` lines.
+
+    * `display_path` is the path that error messages show
+
+    Raises `SourceError` if the file cannot be read, is not UTF-8 or is not a YAML mapping, or if a
+    line has a key that is no dotted name, a value that is no URL, or a name that is given twice.
+    """
+    root = read_yaml(path, display_path, yaml.MappingNode, "`dotted.name: address` lines")
     found: dict[str, str] = {}
-    for key, value in root.value:
-        line = key.start_mark.line + 1
+    for key, value in root.value if root else ():
+        line = line_of(key)
         if not isinstance(key, yaml.ScalarNode) or not DOTTED.fullmatch(key.value):
-            raise SourceError(shown, line, f"{key.value!r} is no dotted name")
+            raise SourceError(display_path, line, f"{key.value!r} is not a dotted name")
         if not isinstance(value, yaml.ScalarNode) or not re.match(r"https?://\S+$", value.value):
-            raise SourceError(shown, line, f"the address of {key.value} must begin with https://")
+            raise SourceError(
+                display_path, line, f"the address of {key.value} must begin with https://"
+            )
         if key.value in found:
-            raise SourceError(shown, line, f"{key.value} stands here twice")
+            raise SourceError(display_path, line, f"{key.value} is given twice")
         found[key.value] = value.value
     return found

@@ -1,14 +1,15 @@
-r"""
-# What the search looks through
+r"""Build the search index of the site.
 
-A reader of code looks for `nn.einsum(`, for half of a name, for a sign in an equation. So the index
-holds the text of each row as it is, and the browser looks for substrings in it: nothing is stemmed,
-split into words or left out. It is a script that sets one global, because a page opened from disk
-may load a script but not data, and pages ask for it only when the search is opened.
+# The search index
+
+A reader of code searches for `nn.einsum(`, for part of a name or for a sign in an equation. The
+index therefore stores the text of each row unchanged and the browser searches it for substrings,
+without stemming or tokenising. It is a script that sets one global variable, because a page opened
+from disk may load a script but no data. Pages load it when the search is first opened.
 
     annotatedIndex = [[address, title, [[anchor, prose, [[line, code], ...]], ...]], ...]
 
-A heading's section of an ordinary page is a row without code.
+On an ordinary page each section under a heading is a row without code.
 """
 
 from __future__ import annotations
@@ -26,15 +27,16 @@ from mkdocs_annotated.source.scan import Line
 
 ADDRESS = "search/index.js"
 HEADINGS = frozenset(("h1", "h2", "h3", "h4", "h5", "h6"))
-# Neighbours of these are neighbours in a sentence.
+# Inline elements do not separate words; all other elements do.
 INLINE = frozenset(("a", "abbr", "b", "code", "del", "em", "i", "kbd", "mark", "s", "small"))
 INLINE |= frozenset(("span", "strong", "sub", "sup", "u"))
-SILENT = frozenset(("script", "style", "math", "svg"))
+# The text of these elements is not indexed. Formulas are indexed as LaTeX.
+SKIPPED = frozenset(("script", "style", "math", "svg"))
 
 
 @dataclass(frozen=True)
-class Entry:
-    """What one result can be: a row of a source page, or a section of an ordinary one."""
+class SearchEntry:
+    """One possible search result: a row of a source page or a section of an ordinary page."""
 
     anchor: str
     prose: str
@@ -42,64 +44,64 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Indexed:
-    """One page, by its address on the site."""
+class SearchPage:
+    """The search entries of one page, with its address on the site and its title."""
 
     address: str
     title: str
-    entries: tuple[Entry, ...]
+    entries: tuple[SearchEntry, ...]
 
 
-def rows(module: Module, pieces: RenderedRows) -> tuple[Entry, ...]:
-    """The rows of a source page; the anchor is a line number."""
+def row_entries(module: Module, rendered: RenderedRows) -> tuple[SearchEntry, ...]:
+    """Return one entry per row of a source page; its anchor is a line number."""
     found = []
-    for row, html in zip(module.rows, pieces.rows, strict=True):
+    for row, html in zip(module.rows, rendered.rows, strict=True):
         first = [*row.prose, *row.code][0].number if row.prose or row.code else row.lines[0]
-        found.append(Entry(f"L{first}", text(html), row.code))
-    note = re.search(r'id="([^"]+)"', pieces.footnotes)
+        found.append(SearchEntry(f"L{first}", plain_text(html), row.code))
+    note = re.search(r'id="([^"]+)"', rendered.footnotes)
     if note:  # footnotes belong to no row
-        found.append(Entry(note[1], text(pieces.footnotes)))
+        found.append(SearchEntry(note[1], plain_text(rendered.footnotes)))
     return tuple(found)
 
 
-def sections(html: str) -> tuple[Entry, ...]:
-    """The text of an ordinary page, cut at its headings; the anchor is that of the heading."""
-    return tuple(Entry(anchor, prose) for anchor, prose in _read(html) if prose)
+def section_entries(html: str) -> tuple[SearchEntry, ...]:
+    """Return one entry per section of an ordinary page; its anchor is that of the heading."""
+    return tuple(SearchEntry(anchor, prose) for anchor, prose in _sections(html) if prose)
 
 
-def text(html: str) -> str:
-    """The text of a piece of HTML in one line, its formulas as LaTeX."""
-    return " ".join(prose for _, prose in _read(html)).strip()
+def plain_text(html: str) -> str:
+    """Return the text of HTML in one line, with formulas as LaTeX."""
+    return " ".join(prose for _, prose in _sections(html)).strip()
 
 
-def script(pages: Iterable[Indexed]) -> str:
-    """The index as the browser loads it."""
+def index_script(pages: Iterable[SearchPage]) -> str:
+    """Return the index as JavaScript."""
     data = [[page.address, page.title, [_packed(e) for e in page.entries]] for page in pages]
-    # Lone surrogates may stand in a source file, but not in UTF-8.
     packed = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    # A source file may contain lone surrogates, which UTF-8 cannot encode.
     packed = packed.encode("utf-8", "replace").decode("utf-8")
     return f"annotatedIndex={packed}\n"
 
 
-def _packed(entry: Entry) -> list[Any]:
+def _packed(entry: SearchEntry) -> list[Any]:
     lines = [[line.number, line.text] for line in entry.code if line.text.strip()]
     return [entry.anchor, entry.prose, lines]
 
 
-def _read(html: str) -> list[tuple[str, str]]:
-    reader = _Reader()
-    reader.feed(html)
-    reader.close()
-    return reader.sections()
+def _sections(html: str) -> list[tuple[str, str]]:
+    extractor = _TextExtractor()
+    extractor.feed(html)
+    extractor.close()
+    return extractor.sections()
 
 
-class _Reader(HTMLParser):
-    """Collects text, and begins anew at each heading."""
+class _TextExtractor(HTMLParser):
+    """Collect the text of HTML, with a new section at each heading."""
 
     def __init__(self) -> None:
         super().__init__()
         self.found: list[tuple[str, list[str]]] = [("", [])]
-        self.silent: list[str] = []
+        self.skipped: list[str] = []  # the open elements whose text is not indexed
 
     def sections(self) -> list[tuple[str, str]]:
         return [(anchor, " ".join("".join(parts).split())) for anchor, parts in self.found]
@@ -108,23 +110,23 @@ class _Reader(HTMLParser):
         values = dict(attrs)
         if tag in HEADINGS:
             self.found.append((values.get("id") or "", []))
-        if not self.silent and tag not in INLINE and tag not in SILENT:
+        if not self.skipped and tag not in INLINE and tag not in SKIPPED:
             self.add(" ")
-        if tag == "math" and not self.silent:
+        if tag == "math" and not self.skipped:
             mark = "$$" if values.get("display") == "block" else "$"
             self.add(f"{mark}{values.get('data-latex') or ''}{mark}")
-        if tag in SILENT:
-            self.silent.append(tag)
+        if tag in SKIPPED:
+            self.skipped.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
-        if self.silent:
-            if self.silent[-1] == tag:
-                self.silent.pop()
+        if self.skipped:
+            if self.skipped[-1] == tag:
+                self.skipped.pop()
         elif tag not in INLINE:
             self.add(" ")
 
     def handle_data(self, data: str) -> None:
-        if not self.silent:
+        if not self.skipped:
             self.add(data)
 
     def add(self, part: str) -> None:

@@ -1,7 +1,8 @@
-r"""
+r"""Read which names in the code stand for which symbols of the paper.
+
 # The symbols of the paper
 
-A YAML file says, for each symbol, how LaTeX spells it and which names of the code stand for it:
+A YAML file gives each symbol its spelling in LaTeX and the names in the code that stand for it:
 
 ```yaml
 W:
@@ -9,13 +10,13 @@ W:
   text: the spatial weights    # for the legend
   code:
     SpatialProjection: [self.weight, weight]
-  equations: labml_gmlp/       # only there; left out, everywhere
+  equations: labml_gmlp/       # only in these equations; all if left out
 ```
 
-A scope is a class or function (`SpatialGatingUnit.forward`, if one file of the site has it), a
-file or folder (`labml_gmlp/blocks/gmlp.py`, `labml_gmlp/`), or both, as in
-`labml_gmlp/blocks/gmlp.py::SpatialGatingUnit.forward`. It includes what is inside of it. Where
-two symbols share a letter or a name, the narrower scope wins.
+A scope is a class or function (`SpatialGatingUnit.forward`, if only one file defines it), a file or
+folder (`labml_gmlp/blocks/gmlp.py`, `labml_gmlp/`), or both
+(`labml_gmlp/blocks/gmlp.py::SpatialGatingUnit.forward`). It includes everything inside it. If two
+symbols claim the same letter or name, the narrower scope wins.
 """
 
 from __future__ import annotations
@@ -30,17 +31,17 @@ import yaml
 from mkdocs_annotated.errors import SourceError
 from mkdocs_annotated.markdown.equations import Structure, symbol_structure
 from mkdocs_annotated.markdown.math import to_mathml
-from mkdocs_annotated.site.links import Entry
+from mkdocs_annotated.site.links import IndexedModule
 from mkdocs_annotated.source.names import Name
-from mkdocs_annotated.source.yaml_file import compose
+from mkdocs_annotated.source.yaml_file import line_of, read_yaml
 
 KEYS = ("tex", "text", "code", "equations")
 ID = re.compile(r"[A-Za-z][\w-]*")
 
 
 @dataclass(frozen=True)
-class Scope:
-    """A place as the author wrote it: a path, a qualified name, or both."""
+class SymbolScope:
+    """The part of the site that a symbol applies to: a path, a qualified name, or both."""
 
     path: str
     name: str
@@ -49,176 +50,205 @@ class Scope:
     def __str__(self) -> str:
         return "::".join(filter(None, (self.path, self.name)))
 
-    def __contains__(self, place: tuple[str, str]) -> bool:
-        path, name = place
+    def __contains__(self, location: tuple[str, str]) -> bool:
+        """Return whether a path and a qualified name are inside the scope."""
+        path, name = location
         inside = not self.path or f"{path}/".startswith(f"{self.path}/")
         return inside and (not self.name or f"{name}.".startswith(f"{self.name}."))
 
     @property
     def narrowness(self) -> tuple[int, int]:
+        """The sort key by which the narrower of two scopes wins."""
         return (self.name.count(".") + 1 if self.name else 0, self.path.count("/"))
 
 
 @dataclass(frozen=True)
 class Spelling:
+    """One LaTeX spelling of a symbol, as MathML and as the tree that equations are searched for."""
+
     latex: str
     mathml: str
-    shape: Structure
+    structure: Structure
     line: int
 
 
 @dataclass(frozen=True)
-class Code:
-    """A name of the code, alone or behind its object, in a scope."""
+class CodeName:
+    """A variable, or an attribute with its object, that stands for a symbol in a scope."""
 
-    scope: Scope
+    scope: SymbolScope
     name: str
     line: int
 
-    def fits(self, name: Name) -> bool:
+    def matches(self, name: Name) -> bool:
         return name.dotted == self.name and name.kind not in ("keyword", "import")
 
 
 @dataclass(frozen=True)
 class Symbol:
+    r"""One symbol of the paper.
+
+    * `line` is its line in the file of symbols
+    * `text` is its meaning, for the legend
+    * `tex` are its spellings, `code` the names that stand for it
+    * `equations` are the scopes whose equations contain it; empty means all
+    """
+
     id: str
     line: int
     text: str
     tex: tuple[Spelling, ...]
-    code: tuple[Code, ...]
-    equations: tuple[Scope, ...]
+    code: tuple[CodeName, ...]
+    equations: tuple[SymbolScope, ...]
 
 
 @dataclass
-class Symbols:
-    r"""
-    The symbols of a site while it is built.
+class SymbolTable:
+    r"""The symbols of a site, and where they occur.
 
-    * `problems` are the mistakes of the file
-    * `code` holds the symbol of each name of the code, by file, line and column
-    * `met` are the symbols that an equation of the site has shown
+    * `path` is the file of symbols, as error messages show it
+    * `symbols` are the symbols in the order of the file
+    * `errors` are the mistakes of the file
+    * `code` maps a file, and a line and column in it, to the id of the symbol there
+    * `in_equations` are the ids of the symbols that an equation of the site contains
+
+    ```python
+    table = read_symbols(Path("docs/symbols.yml"), "docs/symbols.yml")
+    table.find_in_code(modules, pages)
+    ```
     """
 
     path: str
-    found: tuple[Symbol, ...] = ()
-    problems: list[SourceError] = field(default_factory=list)
+    symbols: tuple[Symbol, ...] = ()
+    errors: list[SourceError] = field(default_factory=list)
     code: dict[str, dict[tuple[int, int], str]] = field(default_factory=dict)
-    met: set[str] = field(default_factory=set)
+    in_equations: set[str] = field(default_factory=set)
 
     def report(self, line: int, message: str) -> None:
-        if all((each.line, each.message) != (line, message) for each in self.problems):
-            self.problems.append(SourceError(self.path, line, message))
+        """Record a mistake, unless it has been recorded already."""
+        if all((each.line, each.message) != (line, message) for each in self.errors):
+            self.errors.append(SourceError(self.path, line, message))
 
-    def connect(self, entries: Sequence[Entry], pages: Iterable[str]) -> None:
-        """Finds the names of the code; `pages` are the files of all pages."""
-        paths = {entry.path for entry in entries} | set(pages)
-        claims: dict[tuple[str, int, int], list[tuple[Symbol, Code]]] = {}
-        for symbol in self.found:
+    def find_in_code(self, modules: Sequence[IndexedModule], pages: Iterable[str]) -> None:
+        """Fill `code` with the names of all modules; `pages` are the files of all pages."""
+        sources = {module.path for module in modules}
+        paths = sources | set(pages)
+        claims: dict[tuple[str, int, int], list[tuple[Symbol, CodeName]]] = {}
+        for symbol in self.symbols:
             for scope in symbol.equations:
-                self.check(scope, entries, paths)
+                self.scope_exists(scope, modules, paths)
             for code in symbol.code:
-                if not self.check(code.scope, entries, {entry.path for entry in entries}):
+                if not self.scope_exists(code.scope, modules, sources):
                     continue
-                places = list(_places(code, entries))
-                if not places:
-                    self.report(code.line, f"there is no name {code.name} in {code.scope}")
-                for place in places:
-                    claims.setdefault(place, []).append((symbol, code))
+                positions = list(_positions(code, modules))
+                if not positions:
+                    self.report(code.line, f"no name {code.name} in {code.scope}")
+                for position in positions:
+                    claims.setdefault(position, []).append((symbol, code))
         for (path, line, column), claim in claims.items():
             claim.sort(key=lambda each: each[1].scope.narrowness, reverse=True)
             first, *rest = claim
             for symbol, code in rest:
                 same = code.scope.narrowness == first[1].scope.narrowness
                 if same and symbol.id != first[0].id:
-                    self.report(code.line, f"{code.name} in {code.scope} is {first[0].id} already")
+                    message = f"{code.name} in {code.scope} already stands for {first[0].id}"
+                    self.report(code.line, message)
             self.code.setdefault(path, {})[line, column] = first[0].id
 
-    def check(self, scope: Scope, entries: Sequence[Entry], paths: set[str]) -> bool:
-        """True if the scope exists, and only once."""
-        inside = [path for path in sorted(paths) if (path, "") in Scope(scope.path, "", 0)]
+    def scope_exists(
+        self, scope: SymbolScope, modules: Sequence[IndexedModule], paths: set[str]
+    ) -> bool:
+        """Return whether exactly one place of the site matches the scope; report if not."""
+        inside = [path for path in sorted(paths) if (path, "") in SymbolScope(scope.path, "", 0)]
         if not inside:
-            self.report(scope.line, f"there is no file or folder {scope.path} on the site")
+            self.report(scope.line, f"no file or folder {scope.path} on the site")
             return False
         if not scope.name:
             return True
-        owners = [e.path for e in entries if e.path in inside and scope.name in e.names.scopes]
+        owners = [m.path for m in modules if m.path in inside and scope.name in m.names.scopes]
         if not owners:
-            self.report(scope.line, f"there is no class or function {scope}")
+            self.report(scope.line, f"no class or function {scope}")
         elif len(owners) > 1:
-            which = " or ".join(f"{path}::{scope.name}" for path in owners)
-            self.report(scope.line, f"{scope} stands in {len(owners)} files; write {which}")
+            choices = " or ".join(f"{path}::{scope.name}" for path in owners)
+            self.report(scope.line, f"{len(owners)} files define {scope}; write {choices}")
         return len(owners) == 1
 
-    def at(self, path: str, scope: str = "") -> dict[Structure, str]:
-        """The symbol of each shape in the prose of a page, within a class or function."""
+    def in_scope(self, path: str, scope: str = "") -> dict[Structure, str]:
+        """Return the symbols that equations may contain on a page, within a class or function."""
         best: dict[Structure, tuple[tuple[int, int], str]] = {}
-        for symbol in self.found:
-            fitting = [limit.narrowness for limit in symbol.equations if (path, scope) in limit]
-            if symbol.equations and not fitting:
+        for symbol in self.symbols:
+            limits = [limit.narrowness for limit in symbol.equations if (path, scope) in limit]
+            if symbol.equations and not limits:
                 continue
-            rank = max(fitting, default=(-1, 0))
+            rank = max(limits, default=(-1, 0))
             for spelling in symbol.tex:
-                held = best.get(spelling.shape)
+                held = best.get(spelling.structure)
                 if held and held[0] == rank:
                     self.report(
                         spelling.line,
-                        f"{spelling.latex} is {held[1]} already in {path}; say with "
-                        f"`equations` where it is which",
+                        f"{spelling.latex} already stands for {held[1]} in {path}; "
+                        f"limit one of them with `equations`",
                     )
                 elif held is None or rank > held[0]:
-                    best[spelling.shape] = (rank, symbol.id)
-        return {shape: symbol for shape, (_, symbol) in best.items()}
+                    best[spelling.structure] = (rank, symbol.id)
+        return {structure: symbol for structure, (_, symbol) in best.items()}
 
-    def finish(self) -> list[SourceError]:
-        """All mistakes, once every page is rendered."""
-        written = {symbol for names in self.code.values() for symbol in names.values()}
-        for symbol in self.found:
-            if symbol.tex and symbol.id not in self.met:
-                self.report(symbol.line, f"no equation of the site has the symbol {symbol.id}")
-            # A name that was not found has been reported by itself.
-            if symbol.id not in written and not any(
+    def all_errors(self) -> list[SourceError]:
+        """Return all mistakes by line; call it after every page has been rendered."""
+        in_code = {symbol for names in self.code.values() for symbol in names.values()}
+        for symbol in self.symbols:
+            if symbol.tex and symbol.id not in self.in_equations:
+                self.report(symbol.line, f"no equation of the site contains the symbol {symbol.id}")
+            # A name that was not found has already been reported.
+            if symbol.id not in in_code and not any(
                 each.line in {part for code in symbol.code for part in (code.line, code.scope.line)}
-                for each in self.problems
+                for each in self.errors
             ):
-                self.report(symbol.line, f"no code of the site has the symbol {symbol.id}")
-        return sorted(self.problems, key=lambda problem: problem.line)
+                self.report(symbol.line, f"no code of the site contains the symbol {symbol.id}")
+        return sorted(self.errors, key=lambda error: error.line)
 
 
-def _places(code: Code, entries: Sequence[Entry]) -> Iterator[tuple[str, int, int]]:
-    for entry in entries:
-        if (entry.path, code.scope.name) in code.scope and (
-            not code.scope.name or code.scope.name in entry.names.scopes
+def _positions(code: CodeName, modules: Sequence[IndexedModule]) -> Iterator[tuple[str, int, int]]:
+    """Yield path, line and column of each occurrence of a name."""
+    for module in modules:
+        if (module.path, code.scope.name) in code.scope and (
+            not code.scope.name or code.scope.name in module.names.scopes
         ):
-            for name in entry.names.occurrences:
-                if (entry.path, name.scope) in code.scope and code.fits(name):
-                    yield entry.path, name.line, name.column
+            for name in module.names.occurrences:
+                if (module.path, name.scope) in code.scope and code.matches(name):
+                    yield module.path, name.line, name.column
 
 
-def read_symbols(path: Path, shown: str) -> Symbols:
-    """Raises `SourceError` for a file that is not YAML; all else becomes a problem of its line."""
-    root = compose(path, shown, "file of symbols")
-    symbols = Symbols(shown)
-    if root is None:
-        return symbols
-    if not isinstance(root, yaml.MappingNode):
-        raise SourceError(shown, 1, "a file of symbols holds one `id:` after another")
-    reader = _Reader(symbols)
-    symbols.found = tuple(filter(None, map(reader.symbol, *zip(*root.value, strict=True))))
-    return symbols
+def read_symbols(path: Path, display_path: str) -> SymbolTable:
+    """Read a file of symbols.
+
+    * `display_path` is the path that error messages show
+
+    Mistakes in a symbol become `errors` of the table. Raises `SourceError` if the file cannot be
+    read, is not UTF-8 or is not a YAML mapping.
+    """
+    root = read_yaml(path, display_path, yaml.MappingNode, "one `id:` for each symbol")
+    table = SymbolTable(display_path)
+    reader = _SymbolReader(table)
+    found = [reader.symbol(key, value) for key, value in (root.value if root else ())]
+    table.symbols = tuple(symbol for symbol in found if symbol)
+    return table
 
 
-class _Reader:
-    def __init__(self, symbols: Symbols) -> None:
-        self.report = symbols.report
+class _SymbolReader:
+    """Turn YAML nodes into symbols and report mistakes to the table."""
+
+    def __init__(self, table: SymbolTable) -> None:
+        self.report = table.report
         self.ids: set[str] = set()
 
     def symbol(self, key: yaml.Node, value: yaml.Node) -> Symbol | None:
-        line = key.start_mark.line + 1
+        line = line_of(key)
         if not isinstance(key, yaml.ScalarNode) or not ID.fullmatch(key.value):
-            self.report(line, "the id of a symbol must be a letter, then letters, digits, - or _")
+            self.report(line, "a symbol's id must be a letter, then letters, digits, - or _")
             return None
         if key.value in self.ids:
-            self.report(line, f"the symbol {key.value} stands here twice")
+            self.report(line, f"the symbol {key.value} is given twice")
             return None
         self.ids.add(key.value)
         if not isinstance(value, yaml.MappingNode):
@@ -227,8 +257,8 @@ class _Reader:
         parts: dict[str, yaml.Node] = {}
         for name, part in value.value:
             if name.value not in KEYS:
-                known = ", ".join(KEYS)
-                self.report(name.start_mark.line + 1, f"the key {name.value} is not one of {known}")
+                message = f"unknown key {name.value}; choose one of {', '.join(KEYS)}"
+                self.report(line_of(name), message)
             parts[str(name.value)] = part
         for needed in ("tex", "code"):
             if needed not in parts:
@@ -243,47 +273,47 @@ class _Reader:
         )
 
     def texts(self, node: yaml.Node | None) -> list[tuple[str, int]]:
-        """A text, or a list of them, with their lines."""
+        """Return a text or a list of texts, each with its line."""
         if node is None:
             return []
         parts = node.value if isinstance(node, yaml.SequenceNode) else [node]
         found = []
         for part in parts:
             if isinstance(part, yaml.ScalarNode) and part.value.strip():
-                found.append((part.value.strip(), part.start_mark.line + 1))
+                found.append((part.value.strip(), line_of(part)))
             else:
-                self.report(part.start_mark.line + 1, "here must be a text or a list of texts")
+                self.report(line_of(part), "expected a text or a list of texts")
         return found
 
     def spelling(self, latex: str, line: int) -> Spelling | None:
         try:
             mathml = to_mathml(latex, display=False)
-            shape = symbol_structure(mathml)
+            structure = symbol_structure(mathml)
         except ValueError as error:
             self.report(line, f"LaTeX cannot be rendered: {error}")
             return None
-        if shape is None:
+        if structure is None:
             self.report(line, f"{latex} is more than one symbol")
             return None
-        return Spelling(latex, mathml, shape, line)
+        return Spelling(latex, mathml, structure, line)
 
-    def code(self, node: yaml.Node | None) -> Iterator[Code]:
+    def code(self, node: yaml.Node | None) -> Iterator[CodeName]:
         if node is None:
             return
         if not isinstance(node, yaml.MappingNode):
-            self.report(node.start_mark.line + 1, "code is `scope: name` or `scope: [names]`")
+            self.report(line_of(node), "code must be `scope: name` or `scope: [names]`")
             return
         for key, value in node.value:
-            scope = _scope(str(key.value), key.start_mark.line + 1)
+            scope = _scope(str(key.value), line_of(key))
             for name, line in self.texts(value):
-                yield Code(scope, name, line)
+                yield CodeName(scope, name, line)
 
 
-def _scope(text: str, line: int) -> Scope:
-    path, both, name = text.partition("::")
-    if both:
-        return Scope(path.strip("/"), name, line)
-    # A class has no slash and no file name's end; a folder at the top is written `shapes/`.
+def _scope(text: str, line: int) -> SymbolScope:
+    path, separator, name = text.partition("::")
+    if separator:
+        return SymbolScope(path.strip("/"), name, line)
+    # A slash or a file suffix makes a path; a top-level folder is written `shapes/`.
     if "/" in text or text.endswith((".py", ".md")):
-        return Scope(text.strip("/"), "", line)
-    return Scope("", text, line)
+        return SymbolScope(text.strip("/"), "", line)
+    return SymbolScope("", text, line)

@@ -1,6 +1,4 @@
-r"""
-# The theme
+r"""The theme: templates, one style sheet, one script and one font.
 
-Templates, one style sheet, one script and one font. This module only marks the folder as a
-package, which is how MkDocs finds themes.
+This module only makes the folder a package, so that MkDocs finds the theme.
 """

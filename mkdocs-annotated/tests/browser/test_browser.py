@@ -139,12 +139,6 @@ def test_copied_formulas_are_latex(visit):
     assert r"$$A = \frac12 \left| \sum_{i=1}^{n} x_i y_{i+1} - x_{i+1} y_i \right|$$" in text
 
 
-def test_a_copied_letter_is_latex_though_the_page_has_it_once(visit):
-    page = visit("shapes/circle.html").page
-    assert page.locator("main math:not([data-latex])").count() >= 2
-    assert "All points at the distance $r$ from one point." in copied(page, ".prose")
-
-
 def test_copied_code_has_no_line_numbers(visit):
     text = copied(visit("shapes/polygon.html").page, ".code")
     lines = (EXAMPLE / "shapes" / "polygon.py").read_text().split("\n")

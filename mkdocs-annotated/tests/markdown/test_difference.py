@@ -53,7 +53,7 @@ def two(project):
 def table(two, block: str = BOTH) -> str:
     two.write("docs/deep/pair.md", page(block))
     html = (two.build() / "deep/pair.html").read_text()
-    found = re.search(r"<table class=diff>.*?</table>", html, re.DOTALL)
+    found = re.search(r'<table class="diff">.*?</table>', html, re.DOTALL)
     assert found
     assert "<p>End." in html
     return found[0]
@@ -91,16 +91,18 @@ def test_changed_lines_have_a_sign_and_marked_words(two):
         [("6", "+")],
         [("11", " "), ("7", " ")],
     ]
-    assert [row.startswith(" class=x>") for row in rows] == [True, True, True, True, False]
+    assert [row.startswith(' class="x">') for row in rows] == [True, True, True, True, False]
     assert re.findall(r"<mark>(.*?)</mark>", rows[1]) == ["self", "x", "x", "y"]
     assert re.findall(r"<mark>(.*?)</mark>", rows[2]) == ["self.one", "y"]
 
 
 def test_headers_and_line_numbers_link_to_the_pages(two):
     html = table(two)
-    assert "<th>- <a href=../shapes/left.html#Left.add><code>Left.add</code> shapes/left.py" in html
-    assert "<th>+ <a href=../shapes/right.html#add>" in html
-    assert "<a href=../shapes/left.html#L9>   9 -</a>" in html
+    assert (
+        '<th>- <a href="../shapes/left.html#Left.add"><code>Left.add</code> shapes/left.py' in html
+    )
+    assert '<th>+ <a href="../shapes/right.html#add">' in html
+    assert '<a href="../shapes/left.html#L9">   9 -</a>' in html
 
 
 def test_whole_files_and_prose_can_be_compared(two):
@@ -115,7 +117,7 @@ def test_whole_files_and_prose_can_be_compared(two):
 
 def test_a_source_compared_with_itself_has_no_changed_line(two):
     html = table(two, "shapes/left.py#Left\nshapes/left.py#Left")
-    assert "class=x" not in html
+    assert 'class="x"' not in html
     assert "<mark>" not in html
     assert all(left == right for left, right in display_path(html))
 
@@ -164,7 +166,7 @@ def test_a_block_in_a_module_is_an_error(two, caplog):
 def test_a_block_inside_another_fence_is_text(two):
     two.write("docs/pair.md", f"# A\n\n````\n{page('nothing')}````\n\n    ```difference\n    ```\n")
     html = (two.build() / "pair.html").read_text()
-    assert "class=diff" not in html
+    assert 'class="diff"' not in html
     assert html.count("```difference") == 2
 
 

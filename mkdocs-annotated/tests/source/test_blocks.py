@@ -89,8 +89,8 @@ def test_the_script_contains_lines_and_spans():
 
 def test_a_site_has_one_script_for_each_module(example_site: Path):
     circle = (example_site / "shapes" / "circle.html").read_text()
-    assert "data-blocks=circle.blocks.js" in circle
+    assert 'data-blocks="circle.blocks.js"' in circle
     assert (example_site / "shapes" / "circle.blocks.js").read_text().startswith("annotatedBlocks")
     start = (example_site / "shapes" / "index.html").read_text()
-    assert "data-blocks=__init__.blocks.js" in start
+    assert 'data-blocks="__init__.blocks.js"' in start
     assert (example_site / "shapes" / "__init__.blocks.js").is_file()
