@@ -1,13 +1,19 @@
-r"""
+r"""Image data: files, decoding, augmentation, mixing, distillation and validation.
+
 # Images
 
-What the [ImageNet experiment](../imagenet.py) does to images, in the order of their way:
+The [ImageNet experiment](../imagenet.py) uses these modules, in this order:
 
-* [folders.py](folders.py): which images there are, and the class of each
-* [decode.py](decode.py): files to pixels of one size
-* [reading.py](reading.py): that in worker processes, and the order in which images are read
-* [augment.py](augment.py) and [policies.py](policies.py): random changes, on the device
-* [mixing.py](mixing.py): mixup, cutmix, and the losses of mixed labels
-* [distillation.py](distillation.py): learning from a teacher
-* [validation.py](validation.py): how many of the answers are right
+* [settings.py](settings.py): the settings of a run, and the paper's three sizes
+* [folders.py](folders.py): find the image files and their classes
+* [decode.py](decode.py): decode and crop one file
+* [reading.py](reading.py): decode in worker processes, in a random order
+* [augment.py](augment.py), [policies.py](policies.py): augment a batch on the device
+* [mixing.py](mixing.py): mixup, CutMix, label smoothing and their loss
+* [distillation.py](distillation.py): learn from a teacher
+* [classifier.py](classifier.py): build, load and save the model
+* [validation.py](validation.py): top-1 and top-5 accuracy
+* [validate_command.py](validate_command.py): validate a trained model from the command line
+
+The [digits experiment](../digits.py) reads its images from [digits.py](digits.py).
 """

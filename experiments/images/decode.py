@@ -1,15 +1,16 @@
-r"""
-# From files to pixels
+r"""Decode image files and crop them to one size, with Pillow.
 
-Pillow opens, decodes, crops and resizes, in [worker processes](reading.py), and what comes out are
-whole numbers from 0 to 255 of one size: a quarter of what floats would take on the way. All else is
-done [on the device](augment.py), for a whole batch at once.
+# Decoding and cropping
 
-The crop is drawn here and not there. Most of the time goes into decoding, and whoever knows the
-crop beforehand can decode less: a JPEG is stored in blocks of 8 x 8 pixels, and its decoder makes
-a half, a quarter or an eighth of each side for less than the price of all pixels. That is allowed
-as long as the crop is still larger than what it is resized to. Photographs of ImageNet's usual
-500 x 375 pixels are mostly too small for it; of larger ones, it saves most of the time.
+[Worker processes](reading.py) open, decode, crop and resize each file, and return 8-bit pixels.
+Those are a quarter of the size of floats, and so cheaper to send. Everything else happens
+[on the device](augment.py), for a whole batch at once.
+
+The crop box is drawn before decoding because decoding takes most of the time, and a JPEG decoder
+can scale each side down to a half, a quarter or an eighth while it decodes, which is much cheaper
+than decoding all pixels. We use it as long as the decoded crop is at least as large as the output.
+At ImageNet's usual 500 x 375 pixels it rarely applies; for larger photographs it saves most of the
+time.
 """
 
 import math
@@ -24,39 +25,39 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-MODES = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
-# That of our own runs, in training and in validation.
-MODE = "bicubic"
+INTERPOLATIONS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+# The interpolation of our own runs, in training and in validation.
+INTERPOLATION = "bicubic"
 
 
-# ## Opening
+# ## Opening and decoding
 @contextmanager
-def opened(path: Path) -> Iterator[Image.Image]:
-    """An image of which only the header is read. Refuses what asks for gigabytes, with an error."""
+def open_image(path: Path) -> Iterator[Image.Image]:
+    """Opens an image and reads only its header; a decompression bomb is an error."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        # Pillow warns of it before it decodes.
+        # For moderately large bombs Pillow only warns.
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         with Image.open(path) as image:
             yield image
 
 
-def decoded(image: Image.Image, at_least: tuple[int, int] | None = None) -> Image.Image:
-    r"""
-    Any kind that Pillow knows, in three colours: grey, palettes, CMYK, 16 bits. Transparency is
-    dropped. The orientation in EXIF is not looked at, as in the usual recipes: ImageNet's labels
-    were given without it.
+def decode_image(image: Image.Image, min_size: tuple[int, int] | None = None) -> Image.Image:
+    r"""Decodes an image of any Pillow mode (grey, palette, CMYK, 16-bit) as RGB.
 
-    * `image` is one that was opened
-    * `at_least` is (width, height) that the decoder of a JPEG must not fall below; `None` decodes
-      all pixels
+    An alpha channel is dropped. The EXIF orientation is ignored, as in the usual recipes:
+    ImageNet was labelled without it.
 
-    Raises what Pillow raises for a damaged file, which can be nearly anything.
+    * `image` is an opened image
+    * `min_size` is the (width, height) below which the JPEG decoder must not scale down; `None`
+      decodes all pixels
+
+    Raises whatever Pillow raises for a damaged file, which can be almost any exception.
     """
-    if at_least is not None:
-        image.draft(image.mode, at_least)
+    if min_size is not None:
+        image.draft(image.mode, min_size)
     if image.mode.startswith("I;16"):
-        # Pillow would cut off all above 255.
+        # Pillow would clip values above 255 instead of scaling them.
         grey = np.asarray(image).astype(np.uint16) >> 8
         return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
     if "transparency" in image.info:
@@ -64,92 +65,101 @@ def decoded(image: Image.Image, at_least: tuple[int, int] | None = None) -> Imag
     return image.convert("RGB")
 
 
-def pixels_of(image: Image.Image) -> Tensor:
-    """Whole numbers from 0 to 255, `[3, height, width]`."""
+def to_tensor(image: Image.Image) -> Tensor:
+    """Returns the pixels of an RGB image in `torch.uint8`, `[3, height, width]`."""
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
 
 
-# ## The random crop
-class Crop(NamedTuple):
-    r"""
-    * `share` is the smallest and the largest area of a crop, as a share of the image
-    * `aspect` is the smallest and the largest width for a height of 1
+# ## Random resized crop
+class CropRange(NamedTuple):
+    r"""The range of areas and aspect ratios that a random crop is drawn from.
+
+    * `scale` is the smallest and the largest area of the crop, as a fraction of the image
+    * `ratio` is the smallest and the largest aspect ratio, width / height
     """
 
-    share: tuple[float, float] = (0.08, 1.0)
-    aspect: tuple[float, float] = (3 / 4, 4 / 3)
+    scale: tuple[float, float] = (0.08, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
 
 
 def crop_box(
-    size: tuple[int, int], crop: Crop, generator: np.random.Generator
+    size: tuple[int, int], crop: CropRange, generator: np.random.Generator
 ) -> tuple[int, int, int, int]:
-    r"""
-    ## Where the crop lies
+    r"""Draws the box of a random crop.
+
+    ## The crop box
 
     $$A \sim \mathcal{U}(s_0, s_1) \cdot \mathrm{area}, \qquad
       \log r \sim \mathcal{U}(\log r_0, \log r_1), \qquad
       w = \sqrt{A r}, \quad h = \sqrt{A / r}$$
 
-    at a random place (Szegedy et al., 2014, section 6). Where ten draws do not fit into the image,
-    the largest part from its middle whose sides are of an allowed ratio is taken.
+    at a uniformly random position (Szegedy et al., 2014, section 6). If ten draws do not fit into
+    the image, the box is the largest centred one with an allowed aspect ratio.
 
-    * `size` is (width, height) of the image in pixels
+    * `size` is the (width, height) of the image in pixels
 
     Returns (left, top, right, bottom).
     """
     width, height = size
     for _ in range(10):
-        area = generator.uniform(*crop.share) * width * height
-        low, high = map(math.log, crop.aspect)
+        area = generator.uniform(*crop.scale) * width * height
+        low, high = map(math.log, crop.ratio)
         ratio = math.exp(generator.uniform(low, high))
         w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
         if 0 < w <= width and 0 < h <= height:
             left = int(generator.integers(width - w + 1))
             top = int(generator.integers(height - h + 1))
             return left, top, left + w, top + h
-    w = max(1, min(width, round(height * crop.aspect[1])))
-    h = max(1, min(height, round(width / crop.aspect[0])))
+    w = max(1, min(width, round(height * crop.ratio[1])))
+    h = max(1, min(height, round(width / crop.ratio[0])))
     left, top = (width - w) // 2, (height - h) // 2
     return left, top, left + w, top + h
 
 
-def random_crop(path: Path, size: int, crop: Crop, generator: np.random.Generator) -> Tensor:
-    r"""
-    ## A crop of an image
+def random_resized_crop(
+    path: Path, size: int, crop: CropRange, generator: np.random.Generator
+) -> Tensor:
+    r"""Decodes a random crop of a file and resizes it.
 
-    Returns `[3, size, size]`, resized with bicubic weights and smoothed where it shrinks.
+    Returns `[3, size, size]`, with bicubic interpolation and antialiasing.
     """
-    with opened(path) as file:
-        whole = file.size
-        box = crop_box(whole, crop, generator)
-        across, down = box[2] - box[0], box[3] - box[1]
-        # The whole image is as much larger than what is needed of it as the crop is.
-        needed = math.ceil(whole[0] * size / across), math.ceil(whole[1] * size / down)
-        image = decoded(file, needed)
-    # The decoder divides by 1, 2, 4 or 8 and rounds the size up.
-    divisor = next(d for d in (1, 2, 4, 8) if d * max(image.size) >= max(whole))
+    with open_image(path) as file:
+        full_size = file.size
+        box = crop_box(full_size, crop, generator)
+        crop_width, crop_height = box[2] - box[0], box[3] - box[1]
+        # The smallest decoded image whose crop is still `size` pixels wide and high.
+        min_size = (
+            math.ceil(full_size[0] * size / crop_width),
+            math.ceil(full_size[1] * size / crop_height),
+        )
+        image = decode_image(file, min_size)
+    # The decoder divides by 1, 2, 4 or 8 and rounds up.
+    divisor = next(d for d in (1, 2, 4, 8) if d * max(image.size) >= max(full_size))
     left, top, right, bottom = (side / divisor for side in box)
-    cut = image.resize((size, size), MODES[MODE], (left, top, right, bottom))
-    return pixels_of(cut)
+    resized = image.resize((size, size), INTERPOLATIONS[INTERPOLATION], (left, top, right, bottom))
+    return to_tensor(resized)
 
 
-def centre_crop(path: Path, size: int, share: float, mode: str) -> Tensor:
-    r"""
-    ## The middle of an image
+def centre_crop(path: Path, size: int, crop: float, interpolation: str) -> Tensor:
+    r"""Resizes the shorter side of an image to `size / crop` and keeps the central square.
 
-    The shorter side is resized to `size / share`, and the middle of `size` x `size` is kept. All
-    pixels are decoded: results are compared with those of others, who do the same.
+    ## Centre crop
+
+    All pixels are decoded, as in the implementations whose results we compare with.
+
+    * `crop` is the fraction of the shorter side to keep
+    * `interpolation` is a key of `INTERPOLATIONS`
 
     Returns `[3, size, size]`.
     """
-    with opened(path) as file:
-        image = decoded(file)
-    shorter = math.floor(size / share)
-    # In whole numbers: a factor is rounded, and 512 pixels can become 511.
+    with open_image(path) as file:
+        image = decode_image(file)
+    shorter = math.floor(size / crop)
+    # Integer arithmetic, because a rounded scale factor can make 511 pixels of 512.
     width, height = (shorter * side // min(image.size) for side in image.size)
     left, top = round((width - size) / 2), round((height - size) / 2)
-    # Only what is kept is resized. A filter reads over the edges of its box, so that the pixels are
-    # those of the whole image resized, which may be a thousand times wider than high.
+    # Resize only the box that is kept: an image may be a thousand times wider than high. Pillow's
+    # filter reads beyond the box, so the pixels equal those of the whole image resized.
     x, y = image.width / width, image.height / height
     box = (left * x, top * y, (left + size) * x, (top + size) * y)
-    return pixels_of(image.resize((size, size), MODES[mode], box))
+    return to_tensor(image.resize((size, size), INTERPOLATIONS[interpolation], box))

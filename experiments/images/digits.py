@@ -1,8 +1,6 @@
-r"""
-# Images of digits
+r"""Load images of digits from scikit-learn, MNIST or any pair of IDX files.
 
-Three sources of grey images with their labels: the small ones that scikit-learn brings along, the
-files of MNIST, and any other pair of files in MNIST's format, IDX.
+# Images of digits
 """
 
 import gzip
@@ -21,13 +19,13 @@ from experiments.engine.download import download
 
 Bytes = NDArray[np.uint8]
 
-NAMES = ("digits", "mnist", "t10k")
+DATASETS = ("digits", "mnist", "t10k")
 N_CLASSES = 10
-HELD_OUT_SHARE = 0.2
+HELD_OUT_FRACTION = 0.2
 
-MNIST = "https://storage.googleapis.com/cvdf-datasets/mnist/"
-# Of the files as they are downloaded. Several public projects give the same four, and torchvision's
-# prototypes among them; those of the test files were also computed from the files themselves.
+MNIST_URL = "https://storage.googleapis.com/cvdf-datasets/mnist/"
+# Checksums of the compressed files, as published by several projects, including torchvision's
+# prototypes. We also computed those of the two test files ourselves.
 MNIST_SHA256 = {
     "train-images-idx3-ubyte.gz": (
         "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"
@@ -45,15 +43,19 @@ MNIST_SHA256 = {
 
 
 @dataclass(frozen=True)
-class Images:
-    r"""
-    ## Images, cut in two
+class DigitImages:
+    r"""Grey images of digits with their labels, training images first.
 
-    * `name` is what was asked for
-    * `sha256` identifies images and labels together
-    * `pixels` are whole numbers from 0, the background, to 255, `[n, height, width]`
+    ## Images and labels
+
+        images = load_digit_images("digits", labels=None, n_train=None, data=Path("data"))
+        held_out = images.pixels[images.n_train :]
+
+    * `name` is the data set's name or path
+    * `sha256` is the checksum of images and labels together
+    * `pixels` are `torch.uint8`, 0 for the background, `[n, height, width]`
     * `labels` are the digits, `[n]`
-    * `n_train` is the number of images to train on, the first ones; the others are held out
+    * `n_train` is the number of training images; the rest are held out
     """
 
     name: str
@@ -63,18 +65,29 @@ class Images:
     n_train: int
 
 
-def load_images(images: str, labels: str | None, n_train: int | None, data: Path) -> Images:
-    r"""
+def load_digit_images(
+    images: str, labels: str | None, n_train: int | None, data: Path
+) -> DigitImages:
+    r"""Loads a data set and splits it.
+
     ## Loading
 
-    * `images` is digits, mnist, t10k (the 10,000 on which MNIST tests) or the path of an IDX file
-    * `labels` is the path of the IDX file with their labels, beside a path only
-    * `n_train` is the number of images to train on; `None` means four fifths. MNIST is cut already
-    * `data` is the folder that keeps what was downloaded
+    * `images` is `digits`, `mnist`, `t10k` (MNIST's 10,000 test images) or the path of an IDX file
+    * `labels` is the path of the IDX file of labels, if `images` is a path
+    * `n_train` is the number of training images; `None` means four fifths. MNIST has its own split
+    * `data` is the folder for downloads
 
-    Raises `ValueError` or `OSError` for what is missing, damaged or does not fit together.
+    Raises `ValueError` if
+
+    * a file is missing or damaged, or a downloaded one has another checksum
+    * `labels` is given with a data set's name, or missing with a path
+    * `n_train` is given with `mnist`, or leaves no image to train on or to hold out
+    * the labels differ in number from the images, or one is above 9
+    * scikit-learn is needed and not installed
+
+    Raises `OSError` if a download fails or cannot be written.
     """
-    if images in NAMES and labels is not None:
+    if images in DATASETS and labels is not None:
         raise ValueError(f"labels must be left out with images={images!r}, got {labels!r}")
     if images == "mnist":
         if n_train is not None:
@@ -82,7 +95,7 @@ def load_images(images: str, labels: str | None, n_train: int | None, data: Path
         train, train_labels = _mnist("train", data)
         test, test_labels = _mnist("t10k", data)
         pixels, digits = np.concatenate([train, test]), np.concatenate([train_labels, test_labels])
-        return _checked(images, pixels, digits, len(train))
+        return _split(images, pixels, digits, len(train))
     if images == "digits":
         pixels, digits = _scikit_learn()
     elif images == "t10k":
@@ -90,24 +103,22 @@ def load_images(images: str, labels: str | None, n_train: int | None, data: Path
     else:
         pixels = read_idx(Path(images), 3, "images")
         if labels is None:
-            raise ValueError(f"labels must be the path of an IDX file beside {images}, got none")
+            raise ValueError(f"labels must be the path of an IDX file for {images}, got None")
         digits = read_idx(Path(labels), 1, "labels")
     n = len(pixels)
-    n_train = round(n * (1 - HELD_OUT_SHARE)) if n_train is None else n_train
-    return _checked(images, pixels, digits, n_train)
+    n_train = round(n * (1 - HELD_OUT_FRACTION)) if n_train is None else n_train
+    return _split(images, pixels, digits, n_train)
 
 
-def _checked(name: str, pixels: Bytes, digits: Bytes, n_train: int) -> Images:
+def _split(name: str, pixels: Bytes, digits: Bytes, n_train: int) -> DigitImages:
     if len(pixels) != len(digits):
         raise ValueError(f"labels must be as many as the images, {len(pixels)}, got {len(digits)}")
     if len(digits) and digits.max() >= N_CLASSES:
         raise ValueError(f"labels must lie in [0, {N_CLASSES}), got {digits.max()}")
     if not 1 <= n_train < len(pixels):
-        raise ValueError(
-            f"train must leave images on both sides of {len(pixels)} in all, got {n_train}"
-        )
+        raise ValueError(f"train must lie in [1, {len(pixels)}), got {n_train}")
     digest = hashlib.sha256(f"{pixels.shape}".encode() + pixels.tobytes() + digits.tobytes())
-    return Images(
+    return DigitImages(
         name=name,
         sha256=digest.hexdigest(),
         pixels=torch.from_numpy(pixels.copy()),
@@ -117,47 +128,47 @@ def _checked(name: str, pixels: Bytes, digits: Bytes, n_train: int) -> Images:
 
 
 def _scikit_learn() -> tuple[Bytes, Bytes]:
-    """1,797 images of 8 x 8 pixels, in the package itself."""
+    """1,797 images of 8 x 8 pixels, included in scikit-learn."""
     try:
         from sklearn.datasets import load_digits  # type: ignore[import-untyped]
     except ImportError as e:
         raise ValueError(
-            f"images must be mnist, t10k or the path of a file where scikit-learn cannot be "
-            f"imported, got 'digits' ({str(e).splitlines()[0]}); to install it: "
-            f"pip install scikit-learn"
+            f"images must be mnist, t10k or the path of an IDX file without scikit-learn, got "
+            f"'digits' ({str(e).splitlines()[0]}); pip install scikit-learn"
         ) from e
     found = load_digits()
-    # From 0 to 16; 255 is not a multiple of it, and what is cut off is below a hundredth.
+    # Their values are from 0 to 16; scaling to 255 truncates less than 1 / 255.
     pixels = (found.images * 255 / 16).astype(np.uint8)
     return pixels, found.target.astype(np.uint8)
 
 
 def _mnist(part: str, data: Path) -> tuple[Bytes, Bytes]:
-    """Images of 28 x 28 pixels: 60,000 of `train`, or 10,000 of `t10k`."""
+    """Images of 28 x 28 pixels: the 60,000 of `train`, or the 10,000 of `t10k`."""
 
     def read(kind: str, n_axes: int) -> Bytes:
         name = f"{part}-{kind}-idx{n_axes}-ubyte.gz"
-        path = download(MNIST + name, MNIST_SHA256[name], data / name, "images")
+        path = download(MNIST_URL + name, MNIST_SHA256[name], data / name, "images")
         return read_idx(path, n_axes, "images")
 
     return read("images", 3), read("labels", 1)
 
 
 def read_idx(path: Path, n_axes: int, name: str) -> Bytes:
-    r"""
+    r"""Reads a file in MNIST's IDX format.
+
     ## The IDX format
 
-    Two zero bytes, the type of the numbers (8 for unsigned bytes), the number of axes; the length
-    of each axis as four bytes, the highest first; then the numbers. The file may be compressed with
-    gzip, which its first bytes tell, not its name.
+    Two zero bytes; the data type, 8 for unsigned bytes; the number of axes; the length of each axis
+    as a big-endian 32-bit integer; the values. The file may be compressed with gzip, which is
+    detected by its first bytes and not by its name.
 
-    * `path` is the file's
     * `n_axes` is 3 for images, 1 for labels
-    * `name` is the setting that an error is about
+    * `name` is the setting to name in error messages
 
-    Returns the numbers, with `n_axes` axes.
+    Returns the values as an array with `n_axes` axes.
 
-    Raises `ValueError` for a file that is missing, of another format, or cut short.
+    Raises `ValueError` if the file is missing, is not a complete gzip file, has another format, or
+    has another length than its header says.
     """
     try:
         content = path.read_bytes()
@@ -168,7 +179,7 @@ def read_idx(path: Path, n_axes: int, name: str) -> Bytes:
         try:
             content = gzip.decompress(content)
         except (OSError, EOFError, zlib.error) as e:
-            raise ValueError(f"{name} must be a whole gzip file, got {path} ({e})") from e
+            raise ValueError(f"{name} must be a complete gzip file, got {path} ({e})") from e
     magic = bytes([0, 0, 8, n_axes])
     if content[:4] != magic:
         raise ValueError(
@@ -183,7 +194,7 @@ def read_idx(path: Path, n_axes: int, name: str) -> Bytes:
     shape = tuple(int(k) for k in np.frombuffer(content[4:header], ">u4"))
     if len(content) - header != math.prod(shape):
         raise ValueError(
-            f"{name} must have {math.prod(shape)} bytes after the header, which says "
+            f"{name} must have {math.prod(shape)} bytes after the header, for the shape "
             f"{list(shape)}, got {len(content) - header} in {path}"
         )
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape)

@@ -1,12 +1,13 @@
-r"""
-# Mixed images and their labels
+r"""Mixup, CutMix, label smoothing, and the loss of soft targets.
+
+# Mixup and CutMix
 
 Mixup (Zhang, Cisse, Dauphin and Lopez-Paz, 2018, [arXiv
 1710.09412](https://arxiv.org/abs/1710.09412)) and CutMix (Yun, Han, Oh, Chun, Choe and Yoo, 2019,
-[arXiv 1905.04899](https://arxiv.org/abs/1905.04899)) train on two images at once, and ask for both
-classes. The paper uses both, with label smoothing (paper, appendix A.1, as reported).
+[arXiv 1905.04899](https://arxiv.org/abs/1905.04899)) combine two images and ask for both classes.
+The paper uses both, with label smoothing (appendix A.1, as reported).
 
-One mask says both: what share of each pixel stays.
+One mask $m$ describes both: the weight of the image at each pixel. The rest is its partner's.
 
 $$x' = m \odot x + (1 - m) \odot \tilde{x}, \qquad
   t' = \bar{m} \, t + (1 - \bar{m}) \, \tilde{t}, \qquad \bar{m} = \mathrm{mean}(m)$$
@@ -18,80 +19,89 @@ import torch
 from torch import Tensor, nn
 
 
-class Mixing(NamedTuple):
-    r"""
-    ## How much is mixed
+class MixupCutmix(NamedTuple):
+    r"""How often and how strongly images are mixed.
 
-    * `mixup` and `cutmix` are the $\alpha$ of each, 0 for never
-    * `switch` is the probability of cutmix where both are on
-    * `probability` is that of an image to be mixed at all
+    * `mixup_alpha` and `cutmix_alpha` are the $\alpha$ of each, 0 to disable it
+    * `switch_probability` is the probability of CutMix when both are enabled
+    * `probability` is the probability that an image is mixed at all
     """
 
-    mixup: float = 0.8
-    cutmix: float = 1.0
-    switch: float = 0.5
+    mixup_alpha: float = 0.8
+    cutmix_alpha: float = 1.0
+    switch_probability: float = 0.5
     probability: float = 1.0
 
 
-def masks(n: int, height: int, width: int, mixing: Mixing) -> Tensor:
-    r"""
+def mixing_masks(n: int, height: int, width: int, mixing: MixupCutmix) -> Tensor:
+    r"""Draws a mask for each image.
+
     ## Masks
 
     $$\lambda \sim \mathrm{Beta}(\alpha, \alpha), \qquad
       m = \begin{cases}
-        \lambda \text{ at each pixel} & \text{mixup} \\
-        0 \text{ in a box of the area } 1 - \lambda, \; 1 \text{ outside} & \text{cutmix}
+        \lambda \text{ everywhere} & \text{mixup} \\
+        0 \text{ in a box of area } 1 - \lambda, \; 1 \text{ outside} & \text{CutMix}
       \end{cases}$$
 
-    Each image draws its own $\lambda$, and whether to mix or to cut; implementations that draw once
-    for a batch get a noisier gradient for the same mean. (Our choice. The paper does not say.)
+    Each image draws its own $\lambda$ and its own choice between the two. Drawing once per batch,
+    as other implementations do, has the same mean and a noisier gradient. (Our choice. The paper
+    does not say.)
 
-    * `n`, `height` and `width` are the number and the size of the images, in pixels
+    * `n`, `height` and `width` are the number of images and their size in pixels
 
     Returns $m$, `[n, 1, height, width]`, on the CPU.
     """
     mask = torch.ones(n, 1, height, width)
-    if mixing.mixup == mixing.cutmix == 0:
+    if mixing.mixup_alpha == mixing.cutmix_alpha == 0:
         return mask
-    switch = mixing.switch if mixing.mixup and mixing.cutmix else float(mixing.mixup == 0)
-    cuts = torch.rand(n) < switch
+    both = mixing.mixup_alpha and mixing.cutmix_alpha
+    switch = mixing.switch_probability if both else float(mixing.mixup_alpha == 0)
+    cut = torch.rand(n) < switch
     mixed = torch.rand(n) < mixing.probability
-    if mixing.mixup:
-        alpha = torch.tensor(mixing.mixup)
-        share = torch.distributions.Beta(alpha, alpha).sample((n,))
-        mask = torch.where((mixed & ~cuts)[:, None, None, None], share[:, None, None, None], mask)
-    if mixing.cutmix:
-        alpha = torch.tensor(mixing.cutmix)
-        share = torch.distributions.Beta(alpha, alpha).sample((n,))
-        inside = boxes(share, torch.rand(n, 2), height, width)
-        mask = torch.where((mixed & cuts)[:, None, None] & inside, 0.0, mask[:, 0])[:, None]
+    if mixing.mixup_alpha:
+        lam = _beta(mixing.mixup_alpha, n)
+        mask = torch.where((mixed & ~cut)[:, None, None, None], lam[:, None, None, None], mask)
+    if mixing.cutmix_alpha:
+        lam = _beta(mixing.cutmix_alpha, n)
+        inside = cutmix_boxes(lam, torch.rand(n, 2), height, width)
+        mask = torch.where((mixed & cut)[:, None, None] & inside, 0.0, mask[:, 0])[:, None]
     return mask
 
 
-def boxes(share: Tensor, centre: Tensor, height: int, width: int) -> Tensor:
-    r"""
-    ## Boxes of cutmix
+def _beta(alpha: float, n: int) -> Tensor:
+    concentration = torch.tensor(alpha)
+    return torch.distributions.Beta(concentration, concentration).sample((n,))
 
-    A box with the sides $\sqrt{1 - \lambda}$ of the image's, whose centre lies anywhere. What hangs
-    over the edge is cut off, so that the area is at most $1 - \lambda$; the labels follow the area
-    that was really cut, since $\bar{m}$ is measured on the mask.
 
-    * `share` is $\lambda$, `[n]`
-    * `centre` is from 0 to 1, down and across, `[n, 2]`
+def cutmix_boxes(lam: Tensor, centre: Tensor, height: int, width: int) -> Tensor:
+    r"""Computes the box that CutMix replaces in each image.
+
+    ## CutMix boxes
+
+    Each side of the box is $\sqrt{1 - \lambda}$ of the image's, and its centre is anywhere in the
+    image. The box is clipped at the edges, so its area is at most $1 - \lambda$. The labels use the
+    area that was actually replaced, because $\bar{m}$ is measured on the mask.
+
+    * `lam` is $\lambda$, `[n]`
+    * `centre` is the vertical and the horizontal centre, from 0 to 1, `[n, 2]`
 
     Returns true inside the box, `[n, height, width]`.
     """
     inside = []
     for axis, size in enumerate((height, width)):
-        side = (size * (1 - share).sqrt()).round()  # [n]
+        side = (size * (1 - lam).sqrt()).round()  # [n]
         first = (centre[:, axis] * size - side / 2).round()
-        place = torch.arange(size)
-        inside.append((place >= first[:, None]) & (place < (first + side)[:, None]))  # [n, size]
+        position = torch.arange(size)
+        inside.append(
+            (position >= first[:, None]) & (position < (first + side)[:, None])  # [n, size]
+        )
     return inside[0][:, :, None] & inside[1][:, None, :]
 
 
-def smooth(labels: Tensor, n_classes: int, smoothing: float) -> Tensor:
-    r"""
+def smooth_labels(labels: Tensor, n_classes: int, smoothing: float) -> Tensor:
+    r"""Turns labels into smoothed target distributions.
+
     ## Label smoothing
 
     $$t_c = (1 - \varepsilon) [c = y] + \varepsilon / C$$
@@ -104,33 +114,35 @@ def smooth(labels: Tensor, n_classes: int, smoothing: float) -> Tensor:
     return (1 - smoothing) * targets + smoothing / n_classes
 
 
-def mix(images: Tensor, targets: Tensor, mixing: Mixing) -> tuple[Tensor, Tensor]:
-    r"""
-    ## Mixing
+def mix_batch(images: Tensor, targets: Tensor, mixing: MixupCutmix) -> tuple[Tensor, Tensor]:
+    r"""Mixes each image and its target with the previous one of the micro-batch.
 
-    The partner $\tilde{x}$ is the image before in the micro-batch, and that of the first the last.
-    In implementations that turn the batch around, the middle one of an odd number meets itself. A
-    single image would too: the [experiment](../imagenet.py) refuses micro-batches of one.
+    ## Mixing a batch
+
+    The first image's partner $\tilde{x}$ is the last. Implementations that reverse the batch mix
+    the middle image of an odd number with itself. A single image has no other partner, so the
+    [experiment](../imagenet.py) rejects micro-batches of one.
 
     * `images` are $x$, `[B, c, height, width]`, and `targets` $t$, `[B, n_classes]`
 
-    Returns $x'$ and $t'$ of the same shapes.
+    Returns $x'$ and $t'$ in the same shapes.
     """
     n, _, height, width = images.shape
-    m = masks(n, height, width, mixing).to(images.device)
+    m = mixing_masks(n, height, width, mixing).to(images.device)
     images = m * images + (1 - m) * images.roll(1, 0)
-    share = m.mean(dim=(1, 2, 3))[:, None]  # [B, 1]
-    return images, share * targets + (1 - share) * targets.roll(1, 0)
+    mean = m.mean(dim=(1, 2, 3))[:, None]  # [B, 1]
+    return images, mean * targets + (1 - mean) * targets.roll(1, 0)
 
 
-def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    r"""
-    ## Cross entropy with targets that share
+def soft_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    r"""The cross-entropy of target distributions, averaged over the batch.
+
+    ## Cross-entropy of soft targets
 
     $$-\frac{1}{B} \sum_b \sum_c t_{bc} \log \mathrm{softmax}(z_b)_c$$
 
     * `logits` are $z$ and `targets` $t$, `[B, n_classes]`
 
-    Returns a number. In float32, whatever the model computes in.
+    Returns a scalar, computed in float32 for logits of any precision.
     """
     return -(targets * logits.float().log_softmax(dim=-1)).sum(dim=-1).mean()

@@ -1,18 +1,19 @@
-r"""
-# Policies of changes
+r"""Augmentation policies: RandAugment and AutoAugment, with the operations they draw from.
+
+# RandAugment and AutoAugment
 
 RandAugment (Cubuk, Zoph, Shlens and Le, 2019, [arXiv 1909.13719](https://arxiv.org/abs/1909.13719))
 and AutoAugment (Cubuk, Zoph, Mane, Vasudevan and Le, 2018, [arXiv
-1805.09501](https://arxiv.org/abs/1805.09501)) change an image by a few operations drawn from a
-table. The paper uses AutoAugment (appendix A.1, as reported).
+1805.09501](https://arxiv.org/abs/1805.09501)) apply a few random operations to each image. The
+paper uses AutoAugment (appendix A.1, as reported).
 
-The operations are Kornia's, on the device. Its own two policies are not used: they draw once for a
-whole batch, so that all images of a step are, say, inverted together. Here each image draws its
-own, and the images of one operation are changed at once.
+The operations are Kornia's and run on the device. Kornia's own policies draw once per batch, so
+that a step might invert all of its images; here each image draws its own operations, and the
+images that drew the same one are processed together.
 
-What a level means differs between implementations. Here it is what timm calls "original" and "inc",
-which most recipes of this family used; for Pillow's operations on single images, timm's file is the
-parallel.
+Implementations differ in how a level sets the strength of an operation. RandAugment uses the
+levels that timm calls "increasing", as most recipes of this family do, and AutoAugment those that
+timm calls "original".
 """
 
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from kornia import enhance
 from kornia.geometry import transform
 from torch import Tensor
 
-# What comes in over the edge is grey.
+# Fills the pixels that a geometric operation leaves empty.
 GREY = 128 / 255
 
 Operation = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -30,10 +31,10 @@ Operation = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 # ## Operations
 #
-# Each takes images from 0 to 1, `[B, 3, height, width]`, a `level` from 0 to 1 and a `sign`, `[B]`
-# each.
+# Each takes images with values from 0 to 1, `[B, 3, height, width]`, and per image a `level` from
+# 0 to 1 and a `sign`, 1 or -1, both `[B]`.
 def auto_contrast(x: Tensor, level: Tensor, sign: Tensor) -> Tensor:
-    """Each channel from its darkest to its brightest; one without contrast stays."""
+    """Stretches each channel to the range 0 to 1; a constant channel is unchanged."""
     low, high = x.amin(dim=(2, 3), keepdim=True), x.amax(dim=(2, 3), keepdim=True)
     return torch.where(high > low, (x - low) / (high - low).clamp(min=1e-6), x)
 
@@ -47,12 +48,12 @@ def invert(x: Tensor, level: Tensor, sign: Tensor) -> Tensor:
 
 
 def rotate(x: Tensor, level: Tensor, sign: Tensor) -> Tensor:
-    """Up to 30 degrees, to either side."""
+    """Rotates by up to 30 degrees in either direction."""
     return transform.rotate(x - GREY, sign * level * 30) + GREY
 
 
 def shear_x(x: Tensor, level: Tensor, sign: Tensor) -> Tensor:
-    """Each row moved by up to 0.3 of its distance from the first."""
+    """Shifts each row by up to 0.3 of its distance from the first row."""
     amount = sign * level * 0.3
     return _shear(x, torch.stack([amount, torch.zeros_like(amount)], dim=-1))
 
@@ -67,7 +68,7 @@ def _shear(x: Tensor, amount: Tensor) -> Tensor:
 
 
 def translate_x(x: Tensor, level: Tensor, sign: Tensor) -> Tensor:
-    """By up to 0.45 of the width."""
+    """Shifts by up to 0.45 of the width."""
     amount = sign * level * 0.45 * x.shape[3]
     return _translate(x, torch.stack([amount, torch.zeros_like(amount)], dim=-1))
 
@@ -82,44 +83,44 @@ def _translate(x: Tensor, amount: Tensor) -> Tensor:
 
 
 def _keep_bits(x: Tensor, bits: Tensor) -> Tensor:
-    # Whole numbers come as fractions of 255, and some of them a little too low.
+    # The small offset restores integers that earlier float operations made a little too low.
     step = (2.0 ** (8 - bits))[:, None, None, None]
     return (255 * x + 1e-3).div(step, rounding_mode="floor") * step / 255
 
 
-def posterize(x: Tensor, level: Tensor, sign: Tensor) -> Tensor:
-    """4 bits of each number are kept at level 0, none at 1."""
+def posterize_increasing(x: Tensor, level: Tensor, sign: Tensor) -> Tensor:
+    """Keeps 4 bits of each value at level 0 and none at level 1."""
     return _keep_bits(x, 4 - (4 * level).floor())
 
 
-def posterize_softly(x: Tensor, level: Tensor, sign: Tensor) -> Tensor:
-    """As AutoAugment is written: 4 bits at level 0, and all 8 at level 1."""
+def posterize_original(x: Tensor, level: Tensor, sign: Tensor) -> Tensor:
+    """Keeps 4 bits of each value at level 0 and all 8 at level 1, as in AutoAugment."""
     return _keep_bits(x, 4 + (4 * level).floor())
 
 
-def solarize(x: Tensor, level: Tensor, sign: Tensor) -> Tensor:
-    """Inverts what is bright: nothing at level 0, all at 1."""
+def solarize_increasing(x: Tensor, level: Tensor, sign: Tensor) -> Tensor:
+    """Inverts bright values: none at level 0, all at level 1."""
     return _solarize(x, 1 - level)
 
 
-def solarize_softly(x: Tensor, level: Tensor, sign: Tensor) -> Tensor:
-    """As AutoAugment is written: all at level 0, nothing at 1."""
+def solarize_original(x: Tensor, level: Tensor, sign: Tensor) -> Tensor:
+    """Inverts bright values: all at level 0, none at level 1, as in AutoAugment."""
     return _solarize(x, level)
 
 
 def _solarize(x: Tensor, threshold: Tensor) -> Tensor:
-    # Thresholds count to 256, which no number reaches.
+    # A threshold of 256 is above every pixel, so it inverts none.
     return torch.where(255 * x < (256 * threshold).floor()[:, None, None, None], x, 1 - x)
 
 
 def solarize_add(x: Tensor, level: Tensor, sign: Tensor) -> Tensor:
-    """Makes what is dark brighter, by up to 110 of 255."""
+    """Brightens values below 128 by up to 110."""
     amount = ((110 * level).floor() / 255)[:, None, None, None]
     return torch.where(255 * x < 128, (x + amount).clamp(max=1), x)
 
 
-# Factors move away from 1, which changes nothing, to either side; AutoAugment is written from 0.1
-# at level 0 to 1.9.
+# The next four apply a factor of $1 + 0.9 \, \mathrm{sign} \cdot \mathrm{level}$, so level 0
+# changes nothing.
 def color(x: Tensor, level: Tensor, sign: Tensor) -> Tensor:
     return enhance.adjust_saturation_with_gray_subtraction(x, _factor(level, sign))
 
@@ -133,7 +134,7 @@ def brightness(x: Tensor, level: Tensor, sign: Tensor) -> Tensor:
 
 
 def sharpness(x: Tensor, level: Tensor, sign: Tensor) -> Tensor:
-    # Only here does Kornia need a place for its filter.
+    # Kornia's 3 x 3 filter needs at least three pixels per side.
     return enhance.sharpness(x, _factor(level, sign)) if min(x.shape[2:]) > 2 else x
 
 
@@ -141,53 +142,56 @@ def _factor(level: Tensor, sign: Tensor) -> Tensor:
     return 1 + sign * 0.9 * level
 
 
-def _from_a_tenth(operation: Operation) -> Operation:
+def _original_factor(operation: Operation) -> Operation:
+    r"""Applies a factor of $0.1 + 1.8 \, \mathrm{level}$, as in AutoAugment."""
     return lambda x, level, sign: operation(x, 2 * level - 1, torch.ones_like(sign))
 
 
 # ## RandAugment
-RAND: tuple[Operation, ...] = (
-    *(auto_contrast, equalize, invert, rotate, posterize, solarize, solarize_add),
+RAND_OPERATIONS: tuple[Operation, ...] = (
+    *(auto_contrast, equalize, invert, rotate),
+    *(posterize_increasing, solarize_increasing, solarize_add),
     *(color, contrast, brightness, sharpness, shear_x, shear_y, translate_x, translate_y),
 )
 
 
-def rand_augment(images: Tensor, layers: int, magnitude: float) -> Tensor:
-    r"""
-    Each image is changed `layers` times by one of fifteen operations. Each time it is spared with
-    probability 1/2, and the level is drawn around `magnitude` with a deviation of 0.5: both are
-    timm's, whose recipes this serves.
+def rand_augment(images: Tensor, n_operations: int, magnitude: float) -> Tensor:
+    r"""Applies `n_operations` random operations of fifteen to each image.
 
-    * `images` are from 0 to 1, `[B, 3, height, width]`
+    As in timm, each one is skipped with probability 1/2, and its level is drawn from a normal
+    distribution around `magnitude` with standard deviation 0.5.
+
+    * `images` have values from 0 to 1, `[B, 3, height, width]`
     * `magnitude` is from 0 to 10
 
-    Returns images of the same kind.
+    Returns `[B, 3, height, width]`.
     """
     n = len(images)
-    for _ in range(layers):
-        drawn = torch.randint(len(RAND), (n,))
-        drawn = torch.where(torch.rand(n) < 0.5, drawn, -1)
+    for _ in range(n_operations):
+        choice = torch.randint(len(RAND_OPERATIONS), (n,))
+        choice = torch.where(torch.rand(n) < 0.5, choice, -1)
         level = (magnitude + 0.5 * torch.randn(n)).clamp(0, 10) / 10
-        images = _change(images, RAND, drawn, level)
+        images = _apply(images, RAND_OPERATIONS, choice, level)
     return images
 
 
 # ## AutoAugment
 #
-# The 25 pairs of table 9 for ImageNet: an operation, its probability, and its level in tenths.
-_SOFT: dict[str, Operation] = {
+# The 25 sub-policies for ImageNet (table 9): two operations each, with probability and level from
+# 0 to 10.
+AUTO_OPERATIONS: dict[str, Operation] = {
     "auto_contrast": auto_contrast,
-    "color": _from_a_tenth(color),
-    "contrast": _from_a_tenth(contrast),
+    "color": _original_factor(color),
+    "contrast": _original_factor(contrast),
     "equalize": equalize,
     "invert": invert,
-    "posterize": posterize_softly,
+    "posterize": posterize_original,
     "rotate": rotate,
-    "sharpness": _from_a_tenth(sharpness),
+    "sharpness": _original_factor(sharpness),
     "shear_x": shear_x,
-    "solarize": solarize_softly,
+    "solarize": solarize_original,
 }
-AUTO = (
+AUTO_POLICY = (
     (("posterize", 0.4, 8), ("rotate", 0.6, 9)),
     (("solarize", 0.6, 5), ("auto_contrast", 0.6, 5)),
     (("equalize", 0.8, 8), ("equalize", 0.6, 3)),
@@ -217,28 +221,28 @@ AUTO = (
 
 
 def auto_augment(images: Tensor) -> Tensor:
-    """Each image draws one of the pairs; `images` are as in `rand_augment`."""
-    operations, names = tuple(_SOFT.values()), list(_SOFT)
+    """Applies a random sub-policy to each image; `images` are as in `rand_augment`."""
+    operations, names = tuple(AUTO_OPERATIONS.values()), list(AUTO_OPERATIONS)
     n = len(images)
-    pairs = torch.randint(len(AUTO), (n,)).tolist()
+    policies = torch.randint(len(AUTO_POLICY), (n,)).tolist()
     for position in range(2):
-        entries = [AUTO[pair][position] for pair in pairs]
-        drawn = torch.tensor([names.index(name) for name, _, _ in entries])
-        happens = torch.rand(n) < torch.tensor([probability for _, probability, _ in entries])
-        level = torch.tensor([tenths / 10 for _, _, tenths in entries])
-        images = _change(images, operations, torch.where(happens, drawn, -1), level)
+        entries = [AUTO_POLICY[policy][position] for policy in policies]
+        choice = torch.tensor([names.index(name) for name, _, _ in entries])
+        applied = torch.rand(n) < torch.tensor([probability for _, probability, _ in entries])
+        level = torch.tensor([level / 10 for _, _, level in entries])
+        images = _apply(images, operations, torch.where(applied, choice, -1), level)
     return images
 
 
-def _change(
-    images: Tensor, operations: tuple[Operation, ...], drawn: Tensor, level: Tensor
+def _apply(
+    images: Tensor, operations: tuple[Operation, ...], choice: Tensor, level: Tensor
 ) -> Tensor:
-    """* `drawn` says which operation changes an image, below 0 none; on the CPU, `[B]`"""
+    """* `choice` is the index of each image's operation, -1 for none; on the CPU, `[B]`"""
     sign = 2.0 * torch.randint(2, (len(images),)) - 1
     changed = images.clone()
-    for k in sorted(set(drawn.tolist()) - {-1}):
-        rows = (drawn == k).nonzero()[:, 0]
-        there = rows.to(images.device)
-        amounts = (level[rows].to(images.device), sign[rows].to(images.device))
-        changed[there] = operations[k](images[there], *amounts)
+    for k in sorted(set(choice.tolist()) - {-1}):
+        rows = (choice == k).nonzero()[:, 0]
+        on_device = rows.to(images.device)
+        arguments = (level[rows].to(images.device), sign[rows].to(images.device))
+        changed[on_device] = operations[k](images[on_device], *arguments)
     return changed

@@ -1,12 +1,12 @@
-r"""
-# Reading in worker processes
+r"""Read and decode images in worker processes, for training and validation.
 
-What a step reads follows from the seed, the step and the row in the batch alone: which image, and
-what is drawn for its crop. So it does not matter which process reads it, and a resumed run needs no
-state.
+# Reading images
 
-A million photographs hold some that are damaged. Each is named once and counted; in training
-another image takes its place, in validation it is left out.
+The seed, the step and the row in the batch alone determine which image is read and how it is
+cropped. Any worker can therefore read any row, and a resumed run needs no saved state.
+
+Damaged files are reported once and counted. In training another image replaces them; in validation
+they are left out.
 """
 
 import multiprocessing
@@ -15,20 +15,22 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from experiments.engine.devices import BatchSplit
 from experiments.engine.settings.errors import UserError
-from experiments.images.decode import Crop, centre_crop, random_crop
-from experiments.images.folders import Images
+from experiments.images.decode import CropRange, centre_crop, random_resized_crop
+from experiments.images.folders import ImageFiles
 
-# How often another image is tried in the place of a damaged one.
-TRIES = 20
-# What a worker imports, because the command does: loaded once, in the process that they fork from.
+# How many images in a row may be damaged before training stops.
+MAX_TRIES = 20
+# A worker imports the main module of the command. The fork server imports these once, before it
+# forks.
 PRELOADED = [
     "experiments.engine.command",
     "experiments.reporting.run_page",
@@ -36,22 +38,16 @@ PRELOADED = [
 ]
 
 
-class Reads(Protocol):
-    """Which rows of a step's batch a process reads, one range for each micro-batch."""
-
-    def rows(self, batch: int) -> list[range]: ...
-
-
-class Place(NamedTuple):
-    """Where an image stands: its number among the files, and the `row` of the batch of a `step`."""
+class Position(NamedTuple):
+    """The index of an image among the files, and its step and row in the batch of that step."""
 
     image: int
     step: int
     row: int
 
 
-class Read(NamedTuple):
-    """One image, `[3, size, size]`, and the files that could not be read in its place."""
+class Sample(NamedTuple):
+    """One decoded image, `[3, size, size]`, its label, and the damaged files tried before it."""
 
     pixels: Tensor | None
     label: int
@@ -60,219 +56,236 @@ class Read(NamedTuple):
 
 # ## Damaged files
 @dataclass
-class Damaged:
-    """The files that could not be read so far: each is named once, on stderr."""
+class DamagedFiles:
+    """The damaged files found so far; each is reported once on stderr."""
 
-    names: set[Path] = field(default_factory=set)
+    paths: set[Path] = field(default_factory=set)
 
-    def note(self, path: Path, reason: str) -> None:
-        if path not in self.names:
-            self.names.add(path)
-            print(f"skipped {path}: {reason} ({len(self.names)} so far)", file=sys.stderr)
+    def report(self, path: Path, reason: str) -> None:
+        if path not in self.paths:
+            self.paths.add(path)
+            print(f"skipped {path}: {reason} ({len(self.paths)} so far)", file=sys.stderr)
 
 
 def _reason(error: Exception) -> str:
     return (str(error).splitlines() or [""])[0] or type(error).__name__
 
 
-# ## What a worker runs
-class TrainingImages(Dataset[Read]):
-    r"""
-    * `size` is the side of a crop in pixels, `seed` decides all crops
+# ## Datasets
+class TrainingDataset(Dataset[Sample]):
+    r"""Random crops of the training images, indexed by `Position`.
 
-    An image that cannot be read gives its place to another one, which follows from its place: so
-    all processes, and a resumed run, take the same.
+    * `size` is the side of a crop in pixels
+    * `seed` determines all crops, with the step and the row
+
+    The replacement of a damaged image is drawn from the same generator, so all processes, and a
+    resumed run, choose the same one.
     """
 
-    def __init__(self, images: Images, size: int, crop: Crop, seed: int) -> None:
+    def __init__(self, images: ImageFiles, size: int, crop: CropRange, seed: int) -> None:
         self.images, self.size, self.crop, self.seed = images, size, crop, seed
 
-    def __getitem__(self, place: Any) -> Read:
-        index, step, row = place
+    def __getitem__(self, position: Any) -> Sample:
+        index, step, row = position
         damaged: list[tuple[int, str]] = []
-        # A generator of its own: neither numpy's nor torch's nor Python's global one is touched.
+        # A separate generator leaves the global ones of numpy, torch and Python untouched.
         generator = np.random.default_rng((self.seed, step, row))
-        for _ in range(TRIES):
+        for _ in range(MAX_TRIES):
             try:
-                pixels = random_crop(self.images.path(index), self.size, self.crop, generator)
-                return Read(pixels, int(self.images.labels[index]), damaged)
-            except Exception as e:  # a damaged file can make Pillow raise nearly anything
+                path = self.images.path(index)
+                pixels = random_resized_crop(path, self.size, self.crop, generator)
+                return Sample(pixels, int(self.images.labels[index]), damaged)
+            except Exception as e:  # a damaged file can make Pillow raise almost anything
                 damaged.append((index, _reason(e)))
                 index = int(generator.integers(len(self.images)))
-        return Read(None, 0, damaged)
+        return Sample(None, 0, damaged)
 
 
-class ValidationImages(Dataset[Read]):
-    """* `share` and `mode` are those of `centre_crop`; an `index` below 0 is filling"""
+class ValidationDataset(Dataset[Sample]):
+    r"""Centre crops of the validation images; index -1 is padding.
 
-    def __init__(self, images: Images, size: int, share: float, mode: str) -> None:
-        self.images, self.size, self.share, self.mode = images, size, share, mode
+    * `crop` and `interpolation` are those of `centre_crop`
+    """
 
-    def __getitem__(self, index: int) -> Read:
+    def __init__(self, images: ImageFiles, size: int, crop: float, interpolation: str) -> None:
+        self.images, self.size = images, size
+        self.crop, self.interpolation = crop, interpolation
+
+    def __getitem__(self, index: int) -> Sample:
         if index < 0:
-            return Read(None, 0, [])
+            return Sample(None, 0, [])
         try:
-            pixels = centre_crop(self.images.path(index), self.size, self.share, self.mode)
-            return Read(pixels, int(self.images.labels[index]), [])
+            pixels = centre_crop(self.images.path(index), self.size, self.crop, self.interpolation)
+            return Sample(pixels, int(self.images.labels[index]), [])
         except Exception as e:  # as above
-            return Read(None, 0, [(index, _reason(e))])
+            return Sample(None, 0, [(index, _reason(e))])
 
 
-class Stack(NamedTuple):
-    """Images `[B, 3, size, size]`, labels `[B]`, which of them are there `[B]`, and the damaged."""
+class SampleBatch(NamedTuple):
+    """Images `[B, 3, size, size]`, labels `[B]`, whether each was read `[B]`, and damaged files."""
 
     pixels: Tensor
     labels: Tensor
-    there: Tensor
+    was_read: Tensor
     damaged: list[tuple[int, str]]
 
 
 @dataclass(frozen=True)
-class _Stacking:
+class _Collate:
     size: int
 
-    def __call__(self, reads: list[Read]) -> Stack:
-        pixels = torch.zeros(len(reads), 3, self.size, self.size, dtype=torch.uint8)
-        for place, read in zip(pixels, reads, strict=True):
-            if read.pixels is not None:
-                place.copy_(read.pixels)
-        return Stack(
+    def __call__(self, samples: list[Sample]) -> SampleBatch:
+        pixels = torch.zeros(len(samples), 3, self.size, self.size, dtype=torch.uint8)
+        for image, sample in zip(pixels, samples, strict=True):
+            if sample.pixels is not None:
+                image.copy_(sample.pixels)
+        return SampleBatch(
             pixels,
-            torch.tensor([read.label for read in reads]),
-            torch.tensor([read.pixels is not None for read in reads]),
-            [name for read in reads for name in read.damaged],
+            torch.tensor([sample.label for sample in samples]),
+            torch.tensor([sample.pixels is not None for sample in samples]),
+            [file for sample in samples for file in sample.damaged],
         )
 
 
-def _loader(dataset: Any, order: Iterable[list[Any]], workers: int, size: int) -> Iterator[Stack]:
-    # A process that is forked from one with threads or a GPU can hang, so a fresh one forks.
+def _load(
+    dataset: Any, sampler: Iterable[list[Any]], workers: int, size: int
+) -> Iterator[SampleBatch]:
+    # Forking a process with threads or a GPU can deadlock; the fork server has neither.
     context: Any = None
     if workers:
-        fresh = "forkserver" in multiprocessing.get_all_start_methods()
-        context = multiprocessing.get_context("forkserver" if fresh else "spawn")
-        if fresh:
+        has_forkserver = "forkserver" in multiprocessing.get_all_start_methods()
+        context = multiprocessing.get_context("forkserver" if has_forkserver else "spawn")
+        if has_forkserver:
             context.set_forkserver_preload(PRELOADED)
-    loader: DataLoader[Read] = DataLoader(
+    loader: DataLoader[Sample] = DataLoader(
         dataset,
-        batch_sampler=order,
+        batch_sampler=sampler,
         num_workers=workers,
-        collate_fn=_Stacking(size),
+        collate_fn=_Collate(size),
         multiprocessing_context=context,
-        # Otherwise a number would be drawn from the global one.
+        # Without its own generator the loader would advance torch's global one.
         generator=torch.Generator(),
     )
     try:
         yield from loader
     except (RuntimeError, OSError, EOFError) as e:
-        # torch finds the worker gone, or the socket that its pixels should come through.
+        # torch reports either the dead worker or its closed socket.
         if isinstance(e, RuntimeError) and "DataLoader worker (pid" not in str(e):
             raise
         raise UserError(
-            f"workers must live as long as the run, got one that died; fewer than {workers} need "
-            f"less memory, and --resume goes on from the last checkpoint"
+            f"workers must stay alive, got one that died, perhaps for lack of memory; use fewer "
+            f"than {workers} and continue from the last checkpoint with --resume"
         ) from e
 
 
-# ## Reading for training
-class Order:
-    r"""
-    ## The order of reading
+# ## Training
+class TrainingOrder:
+    r"""The order in which training reads its images.
 
-    Each pass reads each image once, in an order that follows from the seed and the number of the
-    pass. A batch may end one pass and begin the next.
+    ## The order of training images
 
-    * `n` is the number of images, `batch` that of a step over all processes
-    * `step` is the first one to read; it goes on for ever
+    Each epoch reads each image once, in an order that depends only on the seed and the epoch. A
+    batch may span two epochs.
+
+    * `n` is the number of images
+    * `batch` is the number of images per step, over all processes
+    * `step` is the first step; iteration never ends
+    * `split` selects the rows of this process
     """
 
-    def __init__(self, n: int, batch: int, seed: int, step: int, share: Reads) -> None:
+    def __init__(self, n: int, batch: int, seed: int, step: int, split: BatchSplit) -> None:
         self.n, self.batch, self.seed = n, batch, seed
-        self.step, self.share = step, share
-        self._of_pass = lru_cache(maxsize=2)(self._permutation)
+        self.step, self.split = step, split
+        self._epoch = lru_cache(maxsize=2)(self._permutation)
 
-    def _permutation(self, number: int) -> np.ndarray:
-        # numpy fills a short key up with zeros. A crop's has two numbers behind the seed, and so a
-        # zero where this one ends: no stream is used twice.
-        return np.random.default_rng((self.seed, number, 0, 1)).permutation(self.n)
+    def _permutation(self, epoch: int) -> np.ndarray:
+        # numpy pads a short key with zeros. A crop's key has two numbers after the seed; the 1 in
+        # the third place keeps the two streams apart.
+        return np.random.default_rng((self.seed, epoch, 0, 1)).permutation(self.n)
 
-    def __iter__(self) -> Iterator[list[Place]]:
+    def __iter__(self) -> Iterator[list[Position]]:
         step = self.step
         while True:
-            for rows in self.share.rows(self.batch):
-                yield [self.place(step, row) for row in rows]
+            for rows in self.split.rows(self.batch):
+                yield [self.position(step, row) for row in rows]
             step += 1
 
-    def place(self, step: int, row: int) -> Place:
-        number, k = divmod(step * self.batch + row, self.n)
-        return Place(int(self._of_pass(number)[k]), step, row)
+    def position(self, step: int, row: int) -> Position:
+        epoch, k = divmod(step * self.batch + row, self.n)
+        return Position(int(self._epoch(epoch)[k]), step, row)
 
 
 def training_batches(
-    images: Images,
+    images: ImageFiles,
     *,
     size: int,
-    crop: Crop,
+    crop: CropRange,
     batch: int,
     seed: int,
     step: int,
-    share: Reads,
+    split: BatchSplit,
     workers: int,
-    damaged: Damaged,
+    damaged: DamagedFiles,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    r"""
-    ## Batches for training
+    r"""Yields the micro-batches of this process, without end.
 
-    * `workers` is the number of processes that decode, 0 for none but this one
-    * the others are those of `TrainingImages`, `Order` and `Damaged`
+    ## Training batches
 
-    Returns, micro-batch after micro-batch and for ever, images `[B, 3, size, size]` in
-    `torch.uint8` and labels `[B]`.
+    * `workers` is the number of worker processes; 0 decodes in this one
+    * the others are the arguments of `TrainingDataset`, `TrainingOrder` and `DamagedFiles`
 
-    Raises `UserError` where too many files in a row are damaged: then all of them are.
+    Yields images `[B, 3, size, size]` in `torch.uint8` and labels `[B]`.
+
+    Raises `UserError` if a worker dies, or if `MAX_TRIES` images in a row are damaged.
     """
-    dataset = TrainingImages(images, size, crop, seed)
-    order = Order(len(images), batch, seed, step, share)
-    for stack in _loader(dataset, order, workers, size):
-        for index, reason in stack.damaged:
-            damaged.note(images.path(index), reason)
-        if not bool(stack.there.all()):
-            index, reason = stack.damaged[-1]
+    dataset = TrainingDataset(images, size, crop, seed)
+    order = TrainingOrder(len(images), batch, seed, step, split)
+    for samples in _load(dataset, order, workers, size):
+        for index, reason in samples.damaged:
+            damaged.report(images.path(index), reason)
+        if not bool(samples.was_read.all()):
+            index, reason = samples.damaged[-1]
             raise UserError(
-                f"data must have images that can be read, got {TRIES} in a row that cannot, such "
-                f"as {images.path(index)}: {reason}"
+                f"data must have images that can be read, got {MAX_TRIES} damaged ones in a row, "
+                f"such as {images.path(index)}: {reason}"
             )
-        yield stack.pixels, stack.labels
+        yield samples.pixels, samples.labels
 
 
+# ## Validation
 def validation_batches(
-    images: Images,
+    images: ImageFiles,
     *,
     size: int,
-    share: float,
-    mode: str,
+    crop: float,
+    interpolation: str,
     batch: int,
     rank: int,
     world: int,
     workers: int,
-    damaged: Damaged,
+    damaged: DamagedFiles,
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    r"""
-    ## Batches for validation
+    r"""Yields the validation batches of one process.
 
-    Process `rank` of `world` reads every `world`-th image, and all of them the same number of
-    batches of the same size: they wait for each other. What is missing in the last is filled up.
+    ## Validation batches
 
-    * `batch` is the number of images that a process reads at once
+    Process `rank` of `world` reads every `world`-th image. All processes yield the same number of
+    batches of the same size, because they wait for each other; the last ones are padded.
 
-    Returns images `[B, 3, size, size]` in `torch.uint8`, labels `[B]`, and weights `[B]`: 0 for
-    filling and for damaged files, else 1.
+    * `crop` and `interpolation` are those of `centre_crop`
+    * `batch` is the number of images per process and batch
+
+    Yields images `[B, 3, size, size]` in `torch.uint8`, labels `[B]`, and weights `[B]`: 0 for
+    padding and damaged files, 1 otherwise.
+
+    Raises `UserError` if a worker dies.
     """
     n_batches = -(-len(images) // (batch * world))
     own = range(rank, n_batches * batch * world, world)
     indices = [index if index < len(images) else -1 for index in own]
     order = [indices[first : first + batch] for first in range(0, len(indices), batch)]
-    dataset = ValidationImages(images, size, share, mode)
-    for stack in _loader(dataset, order, workers, size):
-        for index, reason in stack.damaged:
-            damaged.note(images.path(index), reason)
-        yield stack.pixels, stack.labels, stack.there.float()
+    dataset = ValidationDataset(images, size, crop, interpolation)
+    for samples in _load(dataset, order, workers, size):
+        for index, reason in samples.damaged:
+            damaged.report(images.path(index), reason)
+        yield samples.pixels, samples.labels, samples.was_read.float()

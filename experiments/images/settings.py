@@ -1,91 +1,94 @@
-r"""
-# Settings of images
+r"""The settings of an ImageNet run, with the defaults of the paper's three sizes.
 
-What a run of the [ImageNet experiment](../imagenet.py) depends on, and the defaults of the paper's
-three sizes.
+# ImageNet settings
+
+The sizes are gMLP-Ti, S and B, and the recipe is that of appendix A.1, as reported.
 """
 
+import math
 from dataclasses import dataclass
+from typing import Literal
 
 from experiments.engine.experiment import Training
-from experiments.engine.settings.errors import check_choice, check_positive
-from experiments.images.augment import FILLS, POLICIES, Augmentation, Normalisation
-from experiments.images.distillation import KINDS
-from experiments.images.mixing import Mixing
+from experiments.engine.settings.errors import check_positive
+from experiments.images.augment import Augmentation, Fill, Normalisation, Policy
+from experiments.images.distillation import Distillation
+from experiments.images.mixing import MixupCutmix
 from labml_gmlp.models.sizes import GMLP_B, GMLP_S, GMLP_TI
 
 SIZES = {"ti": GMLP_TI, "s": GMLP_S, "b": GMLP_B}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
-    r"""
+class ImageNetSettings:
+    r"""The model, the data augmentation and the loss of an ImageNet run.
+
     ## Settings
 
-    * `size` is ti, s or b; the other defaults follow it
-    * `d_model` is the number of channels between layers
-    * `d_ffn` is the number of channels inside a layer
-    * `n_layers` is the number of layers
-    * `patch` is the side of a patch in pixels
-    * `image_size` is the side of an image in pixels
-    * `survival` is the chance of the last layer to be kept in a step; it is better for earlier ones
-    * `pretrained` is a folder or a name on the hub to start from, whose sizes count then
-    * `mean` and `std` are those of the pixels, for all channels; pretrained weights bring their own
-    * `smallest_crop` is the smallest share of an image that training looks at
-    * `crop` is the share of the shorter side that validation looks at
-    * `flip` is the probability that left and right change places
-    * `policy` is none, rand for RandAugment or auto for AutoAugment
-    * `rand_layers` is the number of operations of RandAugment
-    * `rand_magnitude` is how strong they are, from 0 to 10
-    * `jitter` is the largest change of brightness, contrast and colour
-    * `erasing` is the probability of random erasing
-    * `erasing_fill` is noise or mean
-    * `mixup` and `cutmix` are the numbers alpha of mixup and cutmix, 0 for never
-    * `switch` is the probability of cutmix where both are on
-    * `mixing` is the probability of an image to be mixed at all
-    * `smoothing` is the share of a label that goes to all classes
-    * `distil` is none, soft or hard
-    * `teacher` is the pretrained model to learn from, a folder or a name on the hub
-    * `distil_share` is the share of the teacher in the loss
-    * `temperature` is that of soft distillation
-    * `validation_batch` is the number of images that a process validates at once
+        settings = ImageNetSettings(size="s", d_model=256, d_ffn=1536, survival=0.95)
+        settings.augmentation, settings.normalisation, settings.mixup_cutmix
     """
 
-    size: str = "ti"
-    d_model: int = 128
-    d_ffn: int = 768
+    # Size of the paper; the other defaults follow it.
+    size: Literal["ti", "s", "b"] = "ti"
+    # Width of the model.
+    d_model: int = 128  # channels
+    # Width of the hidden layer in each block.
+    d_ffn: int = 768  # channels
+    # Number of blocks.
     n_layers: int = 30
-    patch: int = 16
-    image_size: int = 224
+    # Side of a patch.
+    patch: int = 16  # pixels
+    # Side of an image.
+    image_size: int = 224  # pixels
+    # Survival probability of the last block in stochastic depth; earlier blocks survive more often.
     survival: float = 1.0
+    # Folder or hub name of a pretrained model to start from; it also determines the sizes.
     pretrained: str | None = None
+    # Mean subtracted from all channels; a pretrained model brings its own.
     mean: float = 0.5
+    # Standard deviation that all channels are divided by; a pretrained model brings its own.
     std: float = 0.5
+    # Smallest area of a random crop in training, as a fraction of the image.
     smallest_crop: float = 0.08
+    # Fraction of the shorter side that validation keeps.
     crop: float = 0.875
+    # Probability of a horizontal flip.
     flip: float = 0.5
-    policy: str = "auto"
+    # Augmentation policy: RandAugment, AutoAugment or none.
+    policy: Policy = "auto"
+    # Number of operations of RandAugment.
     rand_layers: int = 2
+    # Magnitude of RandAugment, from 0 to 10.
     rand_magnitude: float = 9.0
+    # Maximum relative change of brightness, contrast and saturation.
     jitter: float = 0.0
+    # Probability of random erasing.
     erasing: float = 0.0
-    erasing_fill: str = "noise"
+    # What replaces erased pixels.
+    erasing_fill: Fill = "noise"
+    # Alpha of mixup's beta distribution; 0 disables mixup.
     mixup: float = 0.8
+    # Alpha of CutMix's beta distribution; 0 disables CutMix.
     cutmix: float = 1.0
+    # Probability of CutMix rather than mixup when both are enabled.
     switch: float = 0.5
+    # Probability that an image is mixed at all.
     mixing: float = 1.0
+    # Label smoothing: the target probability spread evenly over all classes.
     smoothing: float = 0.1
-    distil: str = "none"
+    # Kind of distillation.
+    distil: Distillation = "none"
+    # Folder or hub name of the pretrained teacher.
     teacher: str | None = None
+    # Weight of the teacher's loss.
     distil_share: float = 0.5
+    # Temperature of soft distillation.
     temperature: float = 3.0
+    # Images that each process validates at once.
     validation_batch: int = 256
 
     def __post_init__(self) -> None:
-        check_choice("size", self.size, SIZES)
-        check_choice("policy", self.policy, POLICIES)
-        check_choice("erasing_fill", self.erasing_fill, FILLS)
-        check_choice("distil", self.distil, KINDS)
         sizes = ("d_model", "d_ffn", "n_layers", "patch", "image_size", "validation_batch")
         check_positive(self, (*sizes, "rand_layers", "temperature"))
         for name in ("flip", "erasing", "switch", "mixing", "distil_share", "mean", "jitter"):
@@ -94,7 +97,7 @@ class Settings:
         for name in ("survival", "smallest_crop"):
             if not 0 < getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie in (0, 1], got {getattr(self, name)}")
-        # As the folder of the trained model is read: better to miss it now than at the end.
+        # The limits of `preprocessing_of`, which reads the trained model.
         if not 0 < self.std < 1e6:
             raise ValueError(f"std must be above 0 and below 1e6, got {self.std}")
         if not 0.01 <= self.crop <= 1:
@@ -104,16 +107,16 @@ class Settings:
         if not 0 <= self.rand_magnitude <= 10:
             raise ValueError(f"rand_magnitude must lie in [0, 10], got {self.rand_magnitude}")
         for name in ("mixup", "cutmix"):
-            if not 0 <= getattr(self, name) < float("inf"):
+            if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be finite and at least 0, got {getattr(self, name)}")
         if (self.teacher is None) != (self.distil == "none"):
             raise ValueError(
-                f"teacher must be given with a distil that is not none, and only then, "
-                f"got {self.teacher} with distil={self.distil}"
+                f"teacher must be given if and only if distil is soft or hard, got {self.teacher} "
+                f"with distil={self.distil}"
             )
 
     @property
-    def normalise(self) -> Normalisation:
+    def normalisation(self) -> Normalisation:
         return Normalisation((self.mean,) * 3, (self.std,) * 3)
 
     @property
@@ -121,7 +124,7 @@ class Settings:
         return Augmentation(
             flip=self.flip,
             policy=self.policy,
-            layers=self.rand_layers,
+            n_operations=self.rand_layers,
             magnitude=self.rand_magnitude,
             jitter=self.jitter,
             erasing=self.erasing,
@@ -129,13 +132,14 @@ class Settings:
         )
 
     @property
-    def mixes(self) -> Mixing:
-        return Mixing(self.mixup, self.cutmix, self.switch, self.mixing)
+    def mixup_cutmix(self) -> MixupCutmix:
+        return MixupCutmix(self.mixup, self.cutmix, self.switch, self.mixing)
 
 
-# ## The paper's sizes and its recipe
+# ## The paper's sizes and recipe
 #
-# 300 epochs of 1,281,167 images are 93,836 steps of 4096; validation comes every fifth epoch.
+# 300 epochs of 1,281,167 images are 93,836 steps of 4096 images. Validation runs every five epochs
+# (our choice).
 RECIPE = Training(
     batch=4096,
     steps=93_836,
@@ -152,8 +156,8 @@ RECIPE = Training(
 )
 DEFAULTS = {
     name: (
-        Settings(
-            size=name,
+        ImageNetSettings(
+            size=name,  # type: ignore[arg-type]
             d_model=size.d_model,
             d_ffn=size.d_ffn,
             n_layers=size.n_layers,

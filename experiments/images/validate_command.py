@@ -1,5 +1,6 @@
-r"""
-# The command that validates
+r"""The `validate` sub-command of the ImageNet experiment.
+
+# Validating a trained model
 
 ```
 python -m experiments.imagenet validate --pretrained timm/gmlp_s16_224.ra3_in1k --data FOLDER
@@ -21,41 +22,38 @@ from experiments.engine.run_folder import read_record
 from experiments.engine.settings.errors import check_positive, report_once, user_errors
 from experiments.engine.settings.flags import Parser, add_flags, from_dict, given_values
 from experiments.engine.state import best_weights, load_run_checkpoint
-from experiments.images.decode import MODE
-from experiments.images.folders import Images, read_images
-from experiments.images.reading import Damaged, validation_batches
-from experiments.images.settings import Settings
+from experiments.images.classifier import Pretrained, load_pretrained, make_classifier
+from experiments.images.decode import INTERPOLATION
+from experiments.images.folders import ImageFiles, find_images
+from experiments.images.reading import DamagedFiles, validation_batches
+from experiments.images.settings import ImageNetSettings
 from experiments.images.validation import describe, validate
-from experiments.models.images import Pretrained, load_pretrained, model_of
 from labml_gmlp.models.sizes import multiply_adds
 
-PROGRAM = "python -m experiments.imagenet validate"
+COMMAND = "python -m experiments.imagenet validate"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Validate:
-    r"""
-    ## Validate
+class ValidateSettings:
+    """Which model is validated, on which images and devices."""
 
-    * `pretrained` is a folder or the name of a model on the hub
-    * `run` is the folder of a run, whose best weights are taken
-    * `data` is the folder of images
-    * `crop` is the share of the shorter side to look at; by default that of the model
-    * `batch` is the number of images that a process validates at once
-    * `workers` is the number of processes that decode images
-    * `device` is cpu or cuda; by default the GPU if there is one
-    * `devices` is the number of processes, on GPUs one for each
-    * `precision` is float32, bf16, or auto: bf16 where the hardware has it
-    """
-
+    # Folder or hub name of a pretrained model.
     pretrained: str | None = None
+    # Folder of a run, whose best weights are used.
     run: Path | None = None
+    # Folder of images.
     data: Path = Path("data")
+    # Fraction of the shorter side to keep; by default that of the model.
     crop: float | None = None
+    # Images that each process validates at once.
     batch: int = 256
+    # Worker processes that decode images, per process.
     workers: int = 2
+    # Device, cpu or cuda; by default the GPU if there is one.
     device: str | None = None
+    # Number of processes; on GPUs, one per GPU.
     devices: int = 1
+    # Precision, float32, bf16 or auto; auto is bf16 if the hardware supports it.
     precision: str = "auto"
 
     def __post_init__(self) -> None:
@@ -64,7 +62,7 @@ class Validate:
             raise ValueError(f"workers must be at least 0, got {self.workers}")
         if (self.pretrained is None) == (self.run is None):
             raise ValueError(
-                f"pretrained or run must be given, and not both, got {self.pretrained} and "
+                f"exactly one of pretrained and run must be given, got {self.pretrained} and "
                 f"{self.run}"
             )
         if self.crop is not None and not 0 < self.crop <= 1:
@@ -72,73 +70,83 @@ class Validate:
 
 
 def validate_command(arguments: Sequence[str]) -> None:
-    """Prints what a model knows of the validation part of the data."""
-    parser = Parser(PROGRAM, "[--flag value ...]", "Validate a trained model.")
-    add_flags(parser, Validate)
+    """Validates a trained model and prints the result.
+
+    Raises `UserError` for flags, images or weights that cannot be used.
+    """
+    parser = Parser(COMMAND, "[--flag value ...]", "Validate a trained model.")
+    add_flags(parser, ValidateSettings)
     namespace = parser.parse_args(arguments)
     with report_once(), user_errors():
-        asked = Validate(**given_values(Validate, namespace))
-        device = pick_device(asked.device)
-        precision = pick_precision(asked.precision, device)
-        fabric = make_fabric(device, asked.devices, "ddp", precision)
+        settings = ValidateSettings(**given_values(ValidateSettings, namespace))
+        device = pick_device(settings.device)
+        precision = pick_precision(settings.precision, device)
+        fabric = make_fabric(device, settings.devices, "ddp", precision)
     fabric.launch()
-    # A process that ends takes the others with it, so the first one has to speak before.
-    loaded, fallback, images = rank_zero_first(fabric, lambda: model_and_images(asked))
+    # Rank zero first, so that it reports a problem before the other processes end.
+    pretrained, images = rank_zero_first(fabric, lambda: load_model_and_images(settings))
     with user_errors():
-        model: nn.Module = fabric.setup_module(loaded.model.float().eval())
-    about = f"{sum(p.numel() for p in loaded.model.parameters()):,} parameters"
-    n_multiply_adds = multiply_adds(loaded.model)
+        model: nn.Module = fabric.setup_module(pretrained.model.float().eval())
+    n_multiply_adds = multiply_adds(pretrained.model)
     if fabric.is_global_zero:
         print(
-            f"{about}, {n_multiply_adds / 1e9:.3f} G multiply-adds "
-            f"({2 * n_multiply_adds / 1e9:.3f} GFLOPs) an image, {len(images):,} images",
+            f"{sum(p.numel() for p in pretrained.model.parameters()):,} parameters, "
+            f"{n_multiply_adds / 1e9:.3f} G multiply-adds "
+            f"({2 * n_multiply_adds / 1e9:.3f} GFLOPs) per image, {len(images):,} images",
             file=sys.stderr,
         )
+    defaults = ImageNetSettings()
     batches = validation_batches(
         images,
-        size=loaded.image_size,
-        share=asked.crop or loaded.crop or fallback.crop,
-        mode=loaded.mode or MODE,
-        batch=asked.batch,
+        size=pretrained.image_size,
+        crop=settings.crop or pretrained.crop or defaults.crop,
+        interpolation=pretrained.interpolation or INTERPOLATION,
+        batch=settings.batch,
         rank=fabric.global_rank,
         world=fabric.world_size,
-        workers=asked.workers,
-        damaged=Damaged(),
+        workers=settings.workers,
+        damaged=DamagedFiles(),
     )
-    found = validate(model, batches, loaded.normalise or fallback.normalise, fabric)
+    normalise = pretrained.normalisation or defaults.normalisation
+    metrics = validate(model, batches, normalise, fabric)
     if fabric.is_global_zero:
-        print(describe(found))
+        print(describe(metrics))
 
 
-def model_and_images(asked: Validate) -> tuple[Pretrained, Settings, Images]:
-    """What `trained` and `validation_images` give. Raises `UserError` for what they refuse."""
+def load_model_and_images(settings: ValidateSettings) -> tuple[Pretrained, ImageFiles]:
+    """Returns the model and the images to validate. Raises `UserError` if they cannot be read."""
     with user_errors():
-        loaded, fallback = trained(asked)
-        return loaded, fallback, validation_images(asked.data, loaded.n_classes)
+        if settings.pretrained is not None:
+            pretrained = load_pretrained(settings.pretrained)
+        else:
+            assert settings.run is not None
+            pretrained = load_run(settings.run)
+        return pretrained, find_validation_images(settings.data, pretrained.n_classes)
 
 
-def trained(asked: Validate) -> tuple[Pretrained, Settings]:
-    """The model to validate, and the settings that hold where it does not say otherwise."""
-    if asked.pretrained is not None:
-        return load_pretrained(asked.pretrained), Settings()
-    assert asked.run is not None
-    record = read_record(asked.run)
-    settings, training = from_dict((Settings, Training), record["settings"])
-    model, normalise = model_of(settings, record["data"]["classes"], training.seed)
-    model.load_state_dict(best_weights(load_run_checkpoint(asked.run / BEST)))
-    return Pretrained(model, settings.image_size, normalise), settings
+def load_run(run: Path) -> Pretrained:
+    r"""Loads the best weights of a run.
+
+    Raises `ValueError` or `OSError` if the folder has no valid settings or best checkpoint.
+    """
+    record = read_record(run)
+    settings, training = from_dict((ImageNetSettings, Training), record["settings"])
+    model, normalisation = make_classifier(settings, record["data"]["classes"], training.seed)
+    model.load_state_dict(best_weights(load_run_checkpoint(run / BEST)))
+    return Pretrained(model, settings.image_size, normalisation, settings.crop)
 
 
-def validation_images(data: Path, n_classes: int) -> Images:
-    r"""
-    The images of the validation part. Those of a list have the numbers of their classes; folders
-    must be as many as the model has classes, as their names say nothing of its order.
+def find_validation_images(data: Path, n_classes: int) -> ImageFiles:
+    r"""Lists the images of the validation split for a model of `n_classes` classes.
 
-    Raises `ValueError` for another number.
+    Labels in a list are taken as the model's class numbers. Class folders must number `n_classes`,
+    as their names do not tell which classes of the model they are.
+
+    Raises `ValueError` for another number of class folders, and for what `find_images` rejects.
     """
     if (data / "val_list.txt").is_file():
-        return read_images(data, "val", [str(label) for label in range(n_classes)])
-    images = read_images(data, "val")
+        return find_images(data, "val", [str(label) for label in range(n_classes)])
+    images = find_images(data, "val")
     if len(images.classes) != n_classes:
         raise ValueError(
             f"data must have the {n_classes} classes of the model, got {len(images.classes)} in "

@@ -1,9 +1,9 @@
-r"""
-# How many answers are right
+r"""Measure the top-1 and top-5 accuracy of a classifier.
 
-Top-1 and top-5, the loss, and how many images a second that took. The processes share the images;
-each makes the same number of forward passes, as they wait for each other, and what one has too few
-of is filled up and not counted. Nor are damaged files.
+# Validation
+
+The processes split the images. Each runs the same number of forward passes, because they wait for
+each other, so the last batches are padded. Padding and damaged files are not counted.
 """
 
 import time
@@ -18,21 +18,22 @@ from experiments.engine.settings.errors import UserError, report_once
 from experiments.images.augment import Normalisation
 
 
-def right(logits: Tensor, labels: Tensor, k: int) -> Tensor:
-    r"""
-    ## Among the first
+def in_top_k(logits: Tensor, labels: Tensor, k: int) -> Tensor:
+    r"""Tells for each image whether its label is among the `k` largest logits.
+
+    ## Top-k accuracy
 
     $$\big| \{ c : z_c \ge z_y \} \big| \le k$$
 
-    A tie is not counted as an answer, nor is a logit that is no number: an untrained model, whose
-    logits are all zero, knows nothing.
+    Ties count against the label, and so do NaN logits. An untrained model, whose logits are all
+    zero, therefore scores 0.
 
     * `logits` are $z$, `[B, n_classes]`, and `labels` $y$, `[B]`
 
-    Returns true where the label is among the `k` largest, `[B]`.
+    Returns booleans, `[B]`.
     """
-    own = logits.gather(1, labels[:, None])  # [B, 1]
-    return (~(logits < own)).sum(dim=1) <= k
+    label_logits = logits.gather(1, labels[:, None])  # [B, 1]
+    return (~(logits < label_logits)).sum(dim=1) <= k
 
 
 @torch.no_grad()
@@ -42,32 +43,32 @@ def validate(
     normalise: Normalisation,
     fabric: Fabric,
 ) -> dict[str, float]:
-    r"""
-    ## Validation
+    r"""Validates a classifier over all processes.
 
-    * `model` maps images to logits; it is left in the mode in which it was
-    * `batches` are those of this process: images, labels and weights
+    * `model` maps images to logits; its training mode is restored afterwards
+    * `batches` are this process's images, labels and weights, with weight 0 for padding
 
     Returns `error`, `top1` and `top5` in percent, `nats` per image, the number of `images` and
-    `images_per_second`, over all processes.
+    `images_per_second`.
 
-    Raises `UserError` where no image could be read.
+    Raises `UserError` if no image could be read.
     """
     device, was_training = fabric.device, model.training
     model.eval()
     totals = torch.zeros(4, dtype=torch.float64, device=device)
-    began = time.perf_counter()
+    start = time.perf_counter()
     for images, labels, weights in batches:
         x, y, w = (part.to(device, non_blocking=True) for part in (images, labels, weights))
         logits = model(normalise(x)).float()
         loss = nn.functional.cross_entropy(logits, y, reduction="none")
-        # Chosen and not multiplied: filling may have any loss.
-        there = w > 0
-        found = torch.stack([there, right(logits, y, 1), right(logits, y, 5), loss])
-        totals += torch.where(there, found, 0.0).sum(dim=1)
+        # Select rather than multiply by the weight: the loss of padding may be NaN.
+        counted = w > 0
+        values = torch.stack([counted, in_top_k(logits, y, 1), in_top_k(logits, y, 5), loss])
+        totals += torch.where(counted, values, 0.0).sum(dim=1)
     summed: Any = fabric.all_reduce(totals, reduce_op="sum")
+    # `.tolist()` waits for the GPU, so the time includes its work.
     n, top1, top5, nats = summed.tolist()
-    seconds = time.perf_counter() - began
+    seconds = time.perf_counter() - start
     model.train(was_training)
     if n == 0:
         with report_once():
@@ -82,9 +83,10 @@ def validate(
     }
 
 
-def describe(found: dict[str, float]) -> str:
-    """One line for a validation."""
+def describe(metrics: dict[str, float]) -> str:
+    """Returns the metrics of a validation in one line."""
     return (
-        f"top-1 {found['top1']:.2f} %, top-5 {found['top5']:.2f} %, loss {found['nats']:.4f}, "
-        f"{found['images']:,.0f} images, {found['images_per_second']:,.0f} a second"
+        f"top-1 {metrics['top1']:.2f} %, top-5 {metrics['top5']:.2f} %, "
+        f"loss {metrics['nats']:.4f}, {metrics['images']:,.0f} images, "
+        f"{metrics['images_per_second']:,.0f} a second"
     )

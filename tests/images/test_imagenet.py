@@ -1,10 +1,10 @@
-"""Training and validating on folders of small images, with a model of a few thousand parameters."""
+"""The ImageNet experiment, on small images and with a model of a few thousand parameters."""
 
 import dataclasses
 import json
-import os
-import subprocess
-import sys
+import re
+import shutil
+import typing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,17 +22,22 @@ from experiments.engine.optimiser import make_optimizer
 from experiments.engine.run_folder import read_metrics
 from experiments.engine.settings.config_file import read_config
 from experiments.engine.state import best_weights, load_run_checkpoint
-from experiments.imagenet import EXPERIMENT, build, main, make_loss, teacher_of
+from experiments.imagenet import EXPERIMENT, build, main, make_loss, make_teacher
 from experiments.images.augment import Normalisation
-from experiments.images.settings import DEFAULTS, SIZES, Settings
-from experiments.images.validate_command import validation_images
-from experiments.models.images import fine_tuned, load_pretrained, model_of, save_trained
+from experiments.images.classifier import (
+    fine_tune,
+    load_pretrained,
+    make_classifier,
+    save_classifier,
+)
+from experiments.images.settings import DEFAULTS, SIZES, ImageNetSettings
+from experiments.images.validate_command import find_validation_images
 from labml_gmlp import Encoder, GMLPBlock, LanguageModel, MixerBlock
 from labml_gmlp.blocks.stochastic_depth import StochasticDepth
 from labml_gmlp.models.vision import ImageClassifier
 from labml_gmlp.weights.pretrained import from_pretrained, preprocessing_from, save_pretrained
-from tests.support.helpers import assert_raises
-from tests.support.image_trees import image_tree
+from tests.support.helpers import assert_names, assert_raises
+from tests.support.small_runs import launch_ranks
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "experiments" / "configs"
@@ -49,14 +54,9 @@ SMALL = {
     "workers": 0,
     "precision": "float32",
 }
-# Nothing is drawn but the crop.
+# Only the crop is random.
 PLAIN = {"flip": 0, "policy": "none", "mixup": 0, "cutmix": 0, "smoothing": 0}
 FABRIC = Fabric(accelerator="cpu", devices=1)
-
-
-@pytest.fixture(scope="module")
-def tree(tmp_path_factory) -> Path:
-    return image_tree(tmp_path_factory.mktemp("images"))
 
 
 def flags(values: dict[str, Any]) -> list[str]:
@@ -69,7 +69,7 @@ def train(data: Path, run: Path, **changes: Any) -> int:
 
 
 def measured(run: Path) -> list[dict[str, float]]:
-    """The metrics of a run without what depends on the clock."""
+    """The metrics of a run, without times and rates."""
     lines = read_metrics(run / "metrics.jsonl")
     return [
         {name: v for name, v in line.items() if not name.endswith(("seconds", "per_second"))}
@@ -83,6 +83,7 @@ def classifier(n_classes: int = 3, image_size: int = 16) -> ImageClassifier:
 
 
 def saved(folder: Path, model: nn.Module, preprocessing: dict[str, Any] | None = None) -> str:
+    """Saves a model with random weights, and timm's `preprocessing` if given; returns its name."""
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.5)
     save_pretrained(model, folder)
@@ -93,7 +94,7 @@ def saved(folder: Path, model: nn.Module, preprocessing: dict[str, Any] | None =
     return str(folder)
 
 
-CFG = {
+PREPROCESSING = {
     "input_size": [3, 16, 16],
     "crop_pct": 0.5,
     "interpolation": "bilinear",
@@ -106,7 +107,7 @@ CFG = {
 
 
 @pytest.mark.parametrize("name", SIZES)
-def test_the_file_of_a_size_gives_the_defaults_of_the_code(name):
+def test_the_config_file_of_a_size_equals_its_defaults(name):
     found = read_config(CONFIGS / f"gmlp_{name}.yml", *EXPERIMENT.classes, Launch)
     settings, training = DEFAULTS[name]
     for k, value in found.items():
@@ -121,23 +122,23 @@ def test_the_steps_are_300_epochs_of_imagenet():
     assert abs(training.steps - 300 * 1_281_167 / training.batch) < 1
 
 
-def test_each_block_of_a_size_survives_as_its_depth_says():
+def test_survival_falls_linearly_with_depth():
     settings = DEFAULTS["b"][0]
     small = dataclasses.replace(settings, d_model=8, d_ffn=16, image_size=16, n_layers=5)
-    layers = model_of(small, 3, 0)[0].encoder.layers
+    layers = make_classifier(small, 3, 0)[0].encoder.layers
     found = [getattr(layer.dropout, "survival", 1.0) for layer in layers]
     assert found == pytest.approx([1, 0.95, 0.9, 0.85, 0.8])
 
 
 @pytest.mark.parametrize(("patch", "n"), [(2, 64), (4, 16), (8, 4)])
-def test_the_patch_decides_the_number_of_tokens(patch, n):
-    model, _ = model_of(Settings(**{**SIZE, "patch": patch}), 3, 0)
+def test_the_patch_determines_the_number_of_tokens(patch, n):
+    model, _ = make_classifier(ImageNetSettings(**{**SIZE, "patch": patch}), 3, 0)
     assert model.n_patches == n
     assert model.encoder.layers[0].sgu.projection.weight.shape == (n, n)
 
 
-def test_only_matrices_of_linear_layers_decay():
-    model, _ = model_of(Settings(**SIZE), 3, 0)
+def test_only_weights_of_linear_layers_decay():
+    model, _ = make_classifier(ImageNetSettings(**SIZE), 3, 0)
     for parameter in model.parameters():
         nn.init.ones_(parameter)
         parameter.grad = torch.zeros_like(parameter)
@@ -149,87 +150,81 @@ def test_only_matrices_of_linear_layers_decay():
     assert decayed == want
 
 
+def test_each_size_of_the_settings_is_defined():
+    assert typing.get_args(typing.get_type_hints(ImageNetSettings)["size"]) == tuple(SIZES)
+
+
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("changes", "parts"),
     [
-        ({"size": "xl"}, "size must be ti, s or b, got 'xl'"),
-        ({"policy": "best"}, "policy must be none, rand or auto, got 'best'"),
-        ({"erasing_fill": "red"}, "erasing_fill must be noise or mean, got 'red'"),
-        ({"distil": "warm"}, "distil must be none, soft or hard, got 'warm'"),
-        ({"patch": 0}, "patch must be above 0, got 0"),
-        ({"std": 0.0}, "std must be above 0 and below 1e6, got 0.0"),
-        ({"std": float("inf")}, "std must be above 0 and below 1e6, got inf"),
-        ({"switch": 1.5}, "switch must lie in [0, 1], got 1.5"),
-        ({"mean": -0.1}, "mean must lie in [0, 1], got -0.1"),
-        ({"survival": 0.0}, "survival must lie in (0, 1], got 0.0"),
-        ({"smallest_crop": 1.5}, "smallest_crop must lie in (0, 1], got 1.5"),
-        ({"crop": float("nan")}, "crop must lie in [0.01, 1], got nan"),
-        ({"crop": 0.005}, "crop must lie in [0.01, 1], got 0.005"),
-        ({"smoothing": 1.0}, "smoothing must lie in [0, 1), got 1.0"),
-        ({"rand_magnitude": 11.0}, "rand_magnitude must lie in [0, 10], got 11.0"),
-        ({"mixup": -1.0}, "mixup must be finite and at least 0, got -1.0"),
-        ({"cutmix": float("inf")}, "cutmix must be finite and at least 0, got inf"),
-        (
-            {"teacher": "x"},
-            "teacher must be given with a distil that is not none, and only then, "
-            "got x with distil=none",
-        ),
-        (
-            {"distil": "soft"},
-            "teacher must be given with a distil that is not none, and only then, "
-            "got None with distil=soft",
-        ),
+        ({"patch": 0}, ["patch", "above 0", "got 0"]),
+        ({"std": 0.0}, ["std", "above 0", "1e6", "got 0.0"]),
+        ({"std": float("inf")}, ["std", "above 0", "1e6", "got inf"]),
+        ({"switch": 1.5}, ["switch", "[0, 1]", "got 1.5"]),
+        ({"mean": -0.1}, ["mean", "[0, 1]", "got -0.1"]),
+        ({"survival": 0.0}, ["survival", "(0, 1]", "got 0.0"]),
+        ({"smallest_crop": 1.5}, ["smallest_crop", "(0, 1]", "got 1.5"]),
+        ({"crop": float("nan")}, ["crop", "[0.01, 1]", "got nan"]),
+        ({"crop": 0.005}, ["crop", "[0.01, 1]", "got 0.005"]),
+        ({"smoothing": 1.0}, ["smoothing", "[0, 1)", "got 1.0"]),
+        ({"rand_magnitude": 11.0}, ["rand_magnitude", "[0, 10]", "got 11.0"]),
+        ({"mixup": -1.0}, ["mixup", "at least 0", "got -1.0"]),
+        ({"cutmix": float("inf")}, ["cutmix", "finite", "got inf"]),
+        ({"teacher": "x"}, ["teacher", "got x", "distil=none"]),
+        ({"distil": "soft"}, ["teacher", "got None", "distil=soft"]),
     ],
 )
-def test_settings_that_will_not_do_are_told(changes, message):
-    assert_raises(lambda: Settings(**changes), ValueError, message)
+def test_a_bad_setting_is_rejected(changes, parts):
+    assert_raises(lambda: ImageNetSettings(**changes), ValueError, *parts)
 
 
 # ## The loss
 
 
-def test_with_all_switched_off_the_loss_is_that_of_the_labels(tree):
+def test_without_augmentation_the_loss_is_the_cross_entropy_of_the_labels():
     torch.manual_seed(0)
-    settings = Settings(**SIZE, **PLAIN)
-    model, normalise = model_of(settings, 3, 0)
+    settings = ImageNetSettings(**SIZE, **PLAIN)
+    model, normalisation = make_classifier(settings, 3, 0)
     nn.init.normal_(model.head.weight)
     images = torch.randint(256, (5, 3, 16, 16), dtype=torch.uint8)
     labels = torch.randint(3, (5,))
-    got = make_loss(settings, 3, normalise, None)(model, (images, labels))
+    got = make_loss(settings, 3, normalisation, None)(model, (images, labels))
     want = nn.functional.cross_entropy(model(images.float() / 127.5 - 1), labels)
     torch.testing.assert_close(got, want)
 
 
-def test_a_teacher_sees_the_pixels_in_its_own_norm(tmp_path):
-    teacher = saved(tmp_path / "teacher", classifier(), CFG)
+def test_a_teacher_sees_the_images_with_its_own_normalisation(tmp_path):
+    teacher = saved(tmp_path / "teacher", classifier(), PREPROCESSING)
     changes = {"distil": "hard", "distil_share": 1.0, "teacher": teacher}
-    settings = Settings(**SIZE, **PLAIN, **changes)
-    model, normalise = model_of(settings, 3, 0)
+    settings = ImageNetSettings(**SIZE, **PLAIN, **changes)
+    model, normalisation = make_classifier(settings, 3, 0)
     nn.init.normal_(model.head.weight)
     images = torch.randint(256, (7, 3, 16, 16), dtype=torch.uint8)
     x = images.float() / 255
-    mean, std = (torch.tensor(CFG[name])[:, None, None] for name in ("mean", "std"))
+    mean, std = (torch.tensor(PREPROCESSING[name])[:, None, None] for name in ("mean", "std"))
     answers = from_pretrained(teacher)((x - mean) / std).argmax(dim=1)
     want = nn.functional.cross_entropy(model(2 * x - 1), answers)
-    loss = make_loss(settings, 3, normalise, teacher_of(settings, 3, FABRIC))
+    loss = make_loss(settings, 3, normalisation, make_teacher(settings, 3, FABRIC))
     torch.testing.assert_close(loss(model, (images, torch.zeros(7, dtype=torch.int64))), want)
 
 
-def test_a_teacher_of_other_images_or_classes_is_refused(tmp_path):
+def test_a_teacher_of_other_classes_is_rejected(tmp_path):
     teacher = saved(tmp_path / "teacher", classifier())
-    settings = Settings(**SIZE, distil="soft", teacher=teacher)
-    message = "teacher must take images of 16 pixels and know 4 classes, got 16 and 3"
-    assert_raises(lambda: teacher_of(settings, 4, FABRIC), ValueError, message)
+    settings = ImageNetSettings(**SIZE, distil="soft", teacher=teacher)
+    assert_raises(
+        lambda: make_teacher(settings, 4, FABRIC),
+        *(ValueError, "teacher", "16 pixels", "4 classes", "got 16 and 3"),
+    )
 
 
-# ## Weights that were trained before
+# ## Pretrained models
 
 
-def test_pretrained_weights_bring_their_norm_and_keep_a_head_that_fits(tmp_path):
-    name = saved(tmp_path / "model", classifier(), CFG)
-    settings = Settings(**SIZE, pretrained=name, survival=0.5)
-    model, normalise = model_of(settings, 3, 0)
-    assert normalise == Normalisation((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+def test_a_pretrained_model_keeps_its_normalisation_and_a_head_that_fits(tmp_path):
+    name = saved(tmp_path / "model", classifier(), PREPROCESSING)
+    settings = ImageNetSettings(**SIZE, pretrained=name, survival=0.5)
+    model, normalisation = make_classifier(settings, 3, 0)
+    assert normalisation == Normalisation((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
     for key, value in from_pretrained(name).state_dict().items():
         assert torch.equal(model.state_dict()[key], value)
     assert model.training
@@ -238,111 +233,136 @@ def test_pretrained_weights_bring_their_norm_and_keep_a_head_that_fits(tmp_path)
     assert [drop.survival for drop in drops] == [1.0, 0.5]
 
 
-def test_a_head_for_other_classes_starts_anew(tmp_path):
+def test_a_head_for_other_classes_starts_at_zero(tmp_path):
     name = saved(tmp_path / "model", classifier())
-    model, normalise = model_of(Settings(**SIZE, pretrained=name), 5, 0)
-    assert normalise == Normalisation()
+    model, normalisation = make_classifier(ImageNetSettings(**SIZE, pretrained=name), 5, 0)
+    assert normalisation == Normalisation()
     assert model(torch.rand(2, 3, 16, 16)).tolist() == [[0.0] * 5] * 2
 
 
-def test_pretrained_models_that_will_not_do_are_told(tmp_path):
+def test_unsuitable_pretrained_models_are_rejected(tmp_path):
     language = LanguageModel(5, Encoder(lambda: GMLPBlock(8, 16, 4), 1))
     name = saved(tmp_path / "language", language)
-    message = "pretrained must be a model of images, got a LanguageModel"
-    assert_raises(lambda: load_pretrained(name), ValueError, message)
+    assert_raises(lambda: load_pretrained(name), ValueError, "pretrained", "LanguageModel")
 
     encoder = Encoder(lambda: GMLPBlock(8, 16, 8), 1)
     wide = ImageClassifier(encoder, 3, image_size=(16, 32), patch_size=8)
     name = saved(tmp_path / "wide", wide)
-    message = "pretrained must take square images in 3 colours, got 16 x 32 in 3"
-    assert_raises(lambda: load_pretrained(name), ValueError, message)
+    assert_raises(lambda: load_pretrained(name), ValueError, "pretrained", "got 16 x 32 in 3")
 
     loaded = load_pretrained(saved(tmp_path / "model", classifier()))
-    message = "image_size must be 16, that of the pretrained model, got 24"
-    assert_raises(lambda: fine_tuned(loaded, 3, 1.0, 24), ValueError, message)
+    assert_raises(lambda: fine_tune(loaded, 3, 1.0, 24), ValueError, "image_size", 16, "got 24")
 
     mixer = Encoder(lambda: MixerBlock(8, 4, 4, 16), 2)
     name = saved(tmp_path / "mixer", ImageClassifier(mixer, 3, image_size=16, patch_size=8))
     loaded = load_pretrained(name)
-    assert fine_tuned(loaded, 3, 1.0, 16).training
-    message = "survival must be 1 without layers of gMLP, got 0.5"
-    assert_raises(lambda: fine_tuned(loaded, 3, 0.5, 16), ValueError, message)
+    assert fine_tune(loaded, 3, 1.0, 16).training
+    assert_raises(
+        lambda: fine_tune(loaded, 3, 0.5, 16), ValueError, "survival", 1, "got 0.5", "MixerBlock"
+    )
 
-
-# ## Runs
 
 LIMITS = [{}, {"mean": 0.0, "std": 1e-6}, {"mean": 1.0, "std": 999_999.0, "crop": 0.01}]
 
 
-def test_a_run_trains_validates_and_leaves_its_best_model(tree, tmp_path, capsys):
-    run = tmp_path / "run"
-    assert train(tree, run) == 0
-    out, err = capsys.readouterr()
-    assert "18 images of 3 classes, 12 to validate, 0.000 G multiply-adds" in err
+@pytest.mark.parametrize("values", LIMITS)
+def test_preprocessing_at_the_limits_of_the_settings_is_read_back(values, tmp_path):
+    settings = ImageNetSettings(**SIZE, **values)
+    model, normalisation = make_classifier(settings, 3, 0)
+    save_classifier(model, tmp_path / "model", normalisation, settings.crop)
+    loaded = load_pretrained(str(tmp_path / "model"))
+    assert (loaded.normalisation, loaded.crop) == (settings.normalisation, settings.crop)
+
+
+# ## Runs
+
+# Without stochastic depth, so that all processes compute the same.
+ON_COMMAND_LINE = {"steps": 8, "survival": 1.0}
+NORMALISATION = Normalisation((0.45,) * 3, (0.22,) * 3)
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory) -> Path:
+    """A config file based on that of gMLP-S."""
+    file = tmp_path_factory.mktemp("config") / "own.yml"
+    values = {**SMALL, **PLAIN, "mean": 0.45, "std": 0.22, "crop": 0.5, "steps": 20, "lr": 0.02}
+    lines = [f"{name}: {value}" for name, value in values.items()]
+    file.write_text("\n".join([f"base: {CONFIGS / 'gmlp_s.yml'}", *lines]))
+    return file
+
+
+@pytest.fixture(scope="module")
+def finished(tree, config, tmp_path_factory) -> Path:
+    """A finished run with that file; what it printed is in `out` and `err` beside it."""
+    run = tmp_path_factory.mktemp("finished") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        out, err = (open(run.parent / name, "w") for name in ("out", "err"))  # noqa: SIM115, PTH123
+        with out, err:
+            patch.setattr("sys.stdout", out)
+            patch.setattr("sys.stderr", err)
+            rest = flags({"config": config, "data": tree, "run": run, **ON_COMMAND_LINE})
+            assert main(["--no-labml", *rest]) == 0
+    return run
+
+
+def test_a_flag_overrides_the_config_file_which_overrides_its_base(finished):
+    written = json.loads((finished / "settings.json").read_text())["settings"]
+    assert (written["steps"], written["batch"], written["survival"]) == (8, 6, 1.0)
+    assert (written["size"], written["d_model"], written["weight_decay"]) == ("s", 8, 0.05)
+
+
+def test_a_run_trains_validates_and_saves_its_best_model(finished):
+    out, err = ((finished.parent / name).read_text() for name in ("out", "err"))
+    assert "18 training images of 3 classes, 12 validation images, 0.000 G multiply-adds" in err
     assert "images a second\n" in out
-    lines = measured(run)
+    lines = measured(finished)
     assert [line["step"] for line in lines if "top1" in line] == [4, 8]
     assert all(line["images"] == 12 for line in lines if "top1" in line)
-    weights = best_weights(load_run_checkpoint(run / "best.pt"))
-    for name, value in from_pretrained(run / "model").state_dict().items():
+    weights = best_weights(load_run_checkpoint(finished / "best.pt"))
+    for name, value in from_pretrained(finished / "model").state_dict().items():
         assert torch.equal(weights[name], value)
-    page = (run / "index.md").read_text()
+    page = (finished / "index.md").read_text()
     assert "top-1" in page
     assert "spatial.png" in page
 
-    best = load_run_checkpoint(run / "best.pt")["best"]
-    for source in ({"run": run}, {"pretrained": run / "model"}):
-        rest = {"data": tree, "workers": 0, "batch": 7, "precision": "float32", **source}
-        assert main(["validate", *flags(rest)]) == 0
-        said = capsys.readouterr().out
-        want = f"top-1 {best['top1']:.2f} %, top-5 100.00 %, loss {best['nats']:.4f}, 12 images"
-        assert said.startswith(want)
 
-
-def test_the_model_of_a_run_brings_its_norm_and_its_crop(tree, tmp_path, capsys):
-    run = tmp_path / "run"
-    assert train(tree, run, mean=0.45, std=0.22, crop=0.5, lr=0.02) == 0
-    loaded = load_pretrained(str(run / "model"))
-    norm = Normalisation((0.45,) * 3, (0.22,) * 3)
-    assert (loaded.normalise, loaded.crop, loaded.mode) == (norm, 0.5, "bicubic")
-    prepare = preprocessing_from(run / "model")
+def test_the_model_of_a_run_brings_its_preprocessing(finished):
+    loaded = load_pretrained(str(finished / "model"))
+    found = (loaded.normalisation, loaded.crop, loaded.interpolation)
+    assert found == (NORMALISATION, 0.5, "bicubic")
+    prepare = preprocessing_from(finished / "model")
     assert (prepare.image_size, prepare.crop) == ((16, 16), 0.5)
-    # A later run takes over the norm.
-    later = Settings(**SIZE, pretrained=str(run / "model"))
-    assert model_of(later, 3, 0)[1] == norm
+    # A run that starts from it takes over the normalisation.
+    later = ImageNetSettings(**SIZE, pretrained=str(finished / "model"))
+    assert make_classifier(later, 3, 0)[1] == NORMALISATION
 
-    best = load_run_checkpoint(run / "best.pt")["best"]
-    rest = {"data": tree, "workers": 0, "precision": "float32", "pretrained": run / "model"}
-    capsys.readouterr()
+
+@pytest.mark.parametrize("source", ["run", "pretrained"])
+def test_validate_repeats_the_best_validation_of_a_run(source, finished, tree, capsys):
+    best = load_run_checkpoint(finished / "best.pt")["best"]
+    path = finished if source == "run" else finished / "model"
+    rest = {"data": tree, "workers": 0, "batch": 7, "precision": "float32", source: path}
     assert main(["validate", *flags(rest)]) == 0
     want = f"top-1 {best['top1']:.2f} %, top-5 100.00 %, loss {best['nats']:.4f}, 12 images"
     assert capsys.readouterr().out.startswith(want)
 
 
-@pytest.mark.parametrize("values", LIMITS)
-def test_what_settings_allow_is_read_back_with_the_model(values, tmp_path):
-    settings = Settings(**SIZE, **values)
-    model, normalise = model_of(settings, 3, 0)
-    save_trained(model, tmp_path / "model", normalise, settings.crop)
-    loaded = load_pretrained(str(tmp_path / "model"))
-    assert (loaded.normalise, loaded.crop) == (settings.normalise, settings.crop)
-
-
-def test_a_run_from_pretrained_weights_hands_on_their_norm_and_its_own_crop(tree, tmp_path):
-    pretrained = saved(tmp_path / "pretrained", classifier(), CFG)
-    assert train(tree, tmp_path / "run", pretrained=pretrained, steps=2, warmup=0) == 0
+def test_a_fine_tuned_run_saves_the_normalisation_it_started_with_and_its_own_crop(tree, tmp_path):
+    pretrained = saved(tmp_path / "pretrained", classifier(), PREPROCESSING)
+    changes = {"steps": 1, "warmup": 0, "evaluate_every": 1, "mixing": 0, "accumulate": 6}
+    assert train(tree, tmp_path / "run", pretrained=pretrained, **changes) == 0
     loaded = load_pretrained(str(tmp_path / "run" / "model"))
-    assert loaded.normalise == Normalisation((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
-    # It is validated as any run: what belongs to the weights it began with is past.
-    assert (loaded.crop, loaded.mode) == (0.875, "bicubic")
+    assert loaded.normalisation == Normalisation((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    # Every run validates with its own crop and interpolation.
+    assert (loaded.crop, loaded.interpolation) == (0.875, "bicubic")
 
 
-def test_a_resumed_run_ends_as_one_that_was_never_stopped(tree, tmp_path):
+def test_a_resumed_run_equals_one_that_was_never_stopped(tree, tmp_path):
     through, stopped = tmp_path / "through", tmp_path / "stopped"
     options = {"jitter": 0.2, "erasing": 0.5, "survival": 0.5, "ema": 0.9, "accumulate": 2}
     assert train(tree, through, **options) == 0
-    assert train(tree, stopped, **options) == 0
-    # As if it had been killed after step 6: the newest checkpoint is lost.
+    shutil.copytree(through, stopped)
+    # As if killed after step 6, with the newest checkpoint lost.
     (stopped / "previous.pt").rename(stopped / "last.pt")
     assert load_run_checkpoint(stopped / "last.pt")["step"] == 6
     assert main(["--no-labml", *flags({"resume": stopped, "data": tree, "workers": 0})]) == 0
@@ -352,116 +372,126 @@ def test_a_resumed_run_ends_as_one_that_was_never_stopped(tree, tmp_path):
         assert torch.equal(ends[1][name], value)
 
 
-def test_a_run_goes_on_with_the_same_list_of_images_only(tmp_path, capsys):
-    data = image_tree(tmp_path / "images")
-    run = tmp_path / "run"
-    assert train(data, run) == 0
-    (data / "train/c0/0.JPEG").unlink()
-    capsys.readouterr()
-    assert main(["--no-labml", *flags({"resume": run, "data": data, "workers": 0})]) == 2
-    assert "must be of this run with train='" in capsys.readouterr().err
+def test_a_run_does_not_resume_with_other_images(finished, tree_copy, tmp_path, capsys):
+    run = shutil.copytree(finished, tmp_path / "run")
+    (tree_copy / "train/c0/0.JPEG").unlink()
+    error = failed(capsys, "--no-labml", *flags({"resume": run, "data": tree_copy, "workers": 0}))
+    assert "train='" in error
 
 
-def two_processes(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "experiments.imagenet", *arguments, "--devices=2"],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
+def two_processes(logs: Path, *arguments: str) -> tuple[list[int], list[str]]:
+    """Runs the command in two processes; returns the exit status and the output of each."""
+    processes = launch_ranks(list(arguments), logs, module="imagenet")
+    for process in processes:
+        process.join(timeout=240)
+        process.kill()
+    output = [re.sub(r"(never )?imported labml\n", "", (logs / k).read_text()) for k in "01"]
+    return [process.exitcode for process in processes], output
 
 
-def test_two_processes_train_as_one(tree, tmp_path):
-    one, two = tmp_path / "one", tmp_path / "two"
-    assert train(tree, one, **PLAIN) == 0
-    done = two_processes("--no-labml", *flags({"data": tree, "run": two, **SMALL, **PLAIN}))
-    assert done.returncode == 0, done.stderr
-    assert "Warning" not in done.stderr
-    for a, b in zip(measured(one), measured(two), strict=True):
-        # The sums are the same in another order.
+def test_two_processes_train_as_one(finished, tree, config, tmp_path):
+    two = tmp_path / "two"
+    rest = flags({"config": config, "data": tree, "run": two, **ON_COMMAND_LINE})
+    status, output = two_processes(tmp_path / "logs", "--no-labml", *rest)
+    assert status == [0, 0], output
+    assert "Warning" not in "".join(output)
+    for a, b in zip(measured(finished), measured(two), strict=True):
+        # The sums are added in another order.
         assert a == pytest.approx(b, rel=1e-4)
 
 
-def test_a_run_learns_what_colours_tell(tmp_path, capsys):
-    for part in ("train", "val"):
+@pytest.mark.parametrize(("n_classes", "parts"), [(5, ["5 classes", 3]), (3, ["none"])])
+def test_two_processes_report_an_error_once(n_classes, parts, tree_copy, tmp_path):
+    for file in (tree_copy / "val").glob("*/*"):
+        file.write_bytes(b"no image")
+    model = saved(tmp_path / "model", classifier(n_classes))
+    rest = flags({"pretrained": model, "data": tree_copy, "workers": 0})
+    status, output = two_processes(tmp_path / "logs", "validate", *rest)
+    assert status == [2, 2]
+    assert "error:" not in output[1]
+    (error,) = [line for line in output[0].splitlines() if "error:" in line]
+    assert_names(error, "data", *parts)
+
+
+def test_a_run_learns_to_tell_colours(tmp_path):
+    for split in ("train", "val"):
         for k, colour in enumerate([(200, 40, 40), (40, 200, 40), (40, 40, 200)]):
-            folder = tmp_path / part / str(k)
+            folder = tmp_path / split / str(k)
             folder.mkdir(parents=True)
             for j in range(4):
                 noise = np.random.default_rng((k, j)).integers(-30, 30, (20, 20, 3))
                 Image.fromarray((noise + colour).astype(np.uint8)).save(folder / f"{j}.png")
-    run, changes = tmp_path / "run", {**PLAIN, "steps": 40, "evaluate_every": 20, "lr": 0.02}
-    assert train(tmp_path, run, **changes) == 0
-    assert load_run_checkpoint(run / "best.pt")["best"]["top1"] == 100
+    changes = {**PLAIN, "steps": 30, "evaluate_every": 30, "save_every": 30, "lr": 0.02}
+    assert train(tmp_path, tmp_path / "run", **changes) == 0
+    assert load_run_checkpoint(tmp_path / "run" / "best.pt")["best"]["top1"] == 100
 
 
-# ## What will not do
+# ## Errors
 
 
 def failed(capsys: Any, *arguments: str) -> str:
+    """Runs the command, which must fail with one error; returns that."""
     assert main(list(arguments)) == 2
-    return capsys.readouterr().err.strip()
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("error: ")
+    return error
 
 
-def test_without_a_folder_of_images_one_sentence_says_so(tmp_path, capsys, monkeypatch):
+def test_a_missing_folder_of_images_is_named(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    want = "error: data must be a folder of images, got data; --data names it"
-    assert failed(capsys) == want
-    assert failed(capsys, "validate", "--pretrained", saved(tmp_path / "m", classifier())) == want
+    model = saved(tmp_path / "model", classifier())
+    for arguments in ((), ("validate", "--pretrained", model)):
+        assert_names(failed(capsys, *arguments), "data", "got data", "--data")
 
 
-def test_a_batch_that_cannot_be_shared_is_told_before_the_run(tree, tmp_path, capsys):
-    rest = flags({"data": tree, "run": tmp_path / "run", **SMALL, "accumulate": 4})
-    assert "batch must be a multiple of 4" in failed(capsys, "--no-labml", *rest)
-    assert not (tmp_path / "run").exists()
+@pytest.mark.parametrize(
+    ("accumulate", "parts"), [(4, ["multiple of 4"]), (6, ["at least 12", "--mixing 0"])]
+)
+def test_an_indivisible_batch_is_rejected_before_the_run(accumulate, parts, tree, tmp_path, capsys):
+    run = tmp_path / "run"
+    rest = flags({"data": tree, "run": run, **SMALL, "accumulate": accumulate})
+    assert_names(failed(capsys, "--no-labml", *rest), "batch", *parts, "got 6")
+    assert not run.exists()
 
 
 @pytest.mark.parametrize(("world", "accumulate"), [(1, 1), (1, 4), (2, 1), (2, 3)])
 @pytest.mark.parametrize("changes", [{}, {"mixup": 0.0}, {"cutmix": 0.0}])
-def test_an_image_that_would_be_mixed_with_itself_is_refused(tree, world, accumulate, changes):
+def test_mixing_needs_two_images_in_a_micro_batch(tree, world, accumulate, changes):
     fabric: Any = SimpleNamespace(world_size=world)
     launch = Launch(data=tree, accumulate=accumulate)
     n = world * accumulate
 
     def built(batch: int, **more: float) -> Task:
-        settings = Settings(**SIZE, **{**changes, **more})
+        settings = ImageNetSettings(**SIZE, **{**changes, **more})
         return build(settings, Training(batch=batch), launch, fabric)
 
-    message = (
-        f"batch must be at least {2 * n} for {world} processes that accumulate {accumulate} "
-        f"micro-batches, as mixup and cutmix need two images in each, got {n}; "
-        f"--mixing 0 mixes none"
+    assert_raises(
+        lambda: built(n),
+        *(ValueError, "batch", f"at least {2 * n}", f"{world} processes"),
+        *(f"{accumulate} micro-batches", f"got {n}", "--mixing 0"),
     )
-    assert_raises(lambda: built(n), ValueError, message)
     assert built(2 * n).data == built(n, mixing=0.0).data == built(n, mixup=0.0, cutmix=0.0).data
 
 
-def test_micro_batches_of_one_are_told_before_the_run(tree, tmp_path, capsys):
-    run = tmp_path / "run"
-    rest = flags({"data": tree, "run": run, **SMALL, "accumulate": 6})
-    assert "batch must be at least 12 for 1 processes" in failed(capsys, "--no-labml", *rest)
-    assert not run.exists()
-    assert train(tree, run, accumulate=6, steps=2, warmup=0, mixing=0) == 0
+def test_workers_must_not_be_negative(capsys):
+    for arguments in (["--workers=-1"], ["validate", "--workers=-1", "--run=x"]):
+        assert_names(failed(capsys, *arguments), "workers", "at least 0", "got -1")
 
 
-def test_workers_are_none_or_more(tree, capsys):
-    assert failed(capsys, "--workers=-1") == "error: workers must be at least 0, got -1"
-    want = "error: workers must be at least 0, got -1"
-    assert failed(capsys, "validate", "--workers=-1", "--run=x") == want
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        ([], ["pretrained and run", "got None and None"]),
+        (["--pretrained=a", "--run=b"], ["pretrained and run", "got a and b"]),
+        (["--run=b", "--crop=2"], ["crop", "(0, 1]", "got 2.0"]),
+    ],
+)
+def test_bad_arguments_of_validate_are_rejected(arguments, parts, capsys):
+    assert_names(failed(capsys, "validate", *arguments), *parts)
 
 
-def test_validation_needs_one_model(capsys):
-    want = "error: pretrained or run must be given, and not both, got {} and {}"
-    assert failed(capsys, "validate") == want.format(None, None)
-    assert failed(capsys, "validate", "--pretrained=a", "--run=b") == want.format("a", "b")
-    want = "error: crop must lie in (0, 1], got 2.0"
-    assert failed(capsys, "validate", "--run=b", "--crop=2") == want
-
-
-def test_of_many_processes_the_first_tells_what_is_wrong_with_flags(capsys, monkeypatch):
-    # As torchrun starts them.
+def test_only_the_first_process_reports_bad_flags(capsys, monkeypatch):
+    # As set by torchrun.
     monkeypatch.setenv("RANK", "1")
     with pytest.raises(SystemExit, match=r"^2$"):
         main(["validate", "--pretrained=a", "--crop=2"])
@@ -469,45 +499,17 @@ def test_of_many_processes_the_first_tells_what_is_wrong_with_flags(capsys, monk
 
 
 def test_validation_needs_the_classes_of_the_model(tree, tmp_path):
-    assert len(validation_images(tree, 3)) == 12
-    message = f"data must have the 5 classes of the model, got 3 in {tree / 'val'}"
-    assert_raises(lambda: validation_images(tree, 5), ValueError, message)
+    assert len(find_validation_images(tree, 3)) == 12
+    assert_raises(
+        lambda: find_validation_images(tree, 5),
+        *(ValueError, "data", "5 classes", "got 3", tree / "val"),
+    )
     (tmp_path / "val_list.txt").write_text("a.png 4\n")
-    assert validation_images(tmp_path, 5).labels.tolist() == [4]
+    assert find_validation_images(tmp_path, 5).labels.tolist() == [4]
 
 
-@pytest.mark.parametrize(
-    ("n_classes", "message"),
-    [
-        (5, "data must have the 5 classes of the model, got 3 in {}"),
-        (3, "data must have images to validate, got none that can be read"),
-    ],
-)
-def test_what_two_processes_find_wrong_is_told_once(tmp_path, n_classes, message):
-    data = image_tree(tmp_path / "images")
-    for file in (data / "val").glob("*/*"):
-        file.write_bytes(b"no image")
-    model = saved(tmp_path / "model", classifier(n_classes))
-    done = two_processes("validate", *flags({"pretrained": model, "data": data, "workers": 0}))
-    assert done.returncode == 2
-    told = [line for line in done.stderr.splitlines() if "error:" in line]
-    assert told == [f"error: {message.format(data / 'val')}"]
-
-
-def test_a_flag_on_the_command_line_is_stronger_than_a_file(tree, tmp_path, capsys):
-    file = tmp_path / "own.yml"
-    lines = [f"{name}: {value}" for name, value in {**SMALL, "steps": 20, "batch": 3}.items()]
-    file.write_text("\n".join([f"base: {CONFIGS / 'gmlp_s.yml'}", *lines]))
-    run = tmp_path / "run"
-    rest = flags({"config": file, "data": tree, "run": run, "steps": 4})
-    assert main(["--no-labml", *rest]) == 0
-    written = json.loads((run / "settings.json").read_text())["settings"]
-    assert (written["steps"], written["batch"], written["survival"]) == (4, 3, 0.95)
-    assert (written["size"], written["d_model"], written["weight_decay"]) == ("s", 8, 0.05)
-
-
-def test_the_task_names_its_data(tree):
-    settings = Settings(**SIZE)
+def test_the_task_identifies_its_data(tree):
+    settings = ImageNetSettings(**SIZE)
     launch = Launch(data=tree, workers=0, checkpoint_layers=True)
     task = build(settings, Training(batch=6), launch, FABRIC)
     assert task.data["classes"] == 3

@@ -2,6 +2,7 @@
 
 import errno
 import functools
+import importlib
 import itertools
 import json
 import multiprocessing
@@ -157,6 +158,7 @@ def launch(
     arguments: list[str],
     log: Path,
     *,
+    module: str = EXPERIMENT.name,
     die_at_flush: int = 0,
     die_at_rename: int = 0,
     full_from_flush: int = 0,
@@ -165,6 +167,7 @@ def launch(
     r"""
     * `arguments` are those of the command
     * `log` receives what it prints
+    * `module` is the experiment, a module of `experiments`
     * `die_at_flush` is the number of the flush to disk, from 1, in whose middle the process kills
       itself; 0 means never
     * `die_at_rename` is the number of the renaming that it dies before
@@ -174,19 +177,31 @@ def launch(
     Returns the started process.
     """
     moments = (die_at_flush, die_at_rename, full_from_flush)
-    return start_process(_child, arguments, str(log), environment or {}, *moments)
+    arguments_of_child = (module, arguments, str(log), environment or {}, *moments)
+    return start_process(_child, *arguments_of_child, module=module)
 
 
-def start_process(target: Callable[..., None], *arguments: object) -> Any:
-    """Starts a process that calls `target`, a function of an importable module."""
+def start_process(
+    target: Callable[..., None], *arguments: object, module: str = EXPERIMENT.name
+) -> Any:
+    """Starts a process that calls `target`, a function of an importable module.
+
+    The first call decides what all processes find imported: `module` of the experiments.
+    """
     assert _processes is not None
-    _processes.set_forkserver_preload([*_LOADED, "experiments.autoregressive"])
+    _processes.set_forkserver_preload([*_LOADED, f"experiments.{module}"])
     process = _processes.Process(target=target, args=arguments)
     process.start()
     return process
 
 
-def launch_ranks(arguments: list[str], logs: Path, world: int = 2, **first: int) -> list[Any]:
+def launch_ranks(
+    arguments: list[str],
+    logs: Path,
+    world: int = 2,
+    module: str = EXPERIMENT.name,
+    **first: int,
+) -> list[Any]:
     r"""
     Starts the processes of a run as torchrun does, each told by its environment who it is.
 
@@ -210,6 +225,7 @@ def launch_ranks(arguments: list[str], logs: Path, world: int = 2, **first: int)
         launch(
             arguments,
             logs / str(rank),
+            module=module,
             environment={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
             **(first if rank == 0 else {}),
         )
@@ -218,6 +234,7 @@ def launch_ranks(arguments: list[str], logs: Path, world: int = 2, **first: int)
 
 
 def _child(
+    module: str,
     arguments: list[str],
     log: str,
     environment: dict[str, str],
@@ -251,7 +268,7 @@ def _child(
 
     os.fsync, Path.replace = fsync, replace  # type: ignore[assignment]
     try:
-        status = run(EXPERIMENT, arguments)
+        status = run(importlib.import_module(f"experiments.{module}").EXPERIMENT, arguments)
     except SystemExit as e:
         status = e.code if isinstance(e.code, int) else 0
     loaded = "imported labml" if "labml" in sys.modules else "never imported labml"
