@@ -46,7 +46,7 @@ class Position(NamedTuple):
     row: int
 
 
-class Sample(NamedTuple):
+class DecodedImage(NamedTuple):
     """One decoded image, `[3, size, size]`, its label, and the damaged files tried before it."""
 
     pixels: Tensor | None
@@ -72,7 +72,7 @@ def _reason(error: Exception) -> str:
 
 
 # ## Datasets
-class TrainingDataset(Dataset[Sample]):
+class TrainingDataset(Dataset[DecodedImage]):
     r"""Random crops of the training images, indexed by `Position`.
 
     * `size` is the side of a crop in pixels
@@ -85,7 +85,7 @@ class TrainingDataset(Dataset[Sample]):
     def __init__(self, images: ImageFiles, size: int, crop: CropRange, seed: int) -> None:
         self.images, self.size, self.crop, self.seed = images, size, crop, seed
 
-    def __getitem__(self, position: Any) -> Sample:
+    def __getitem__(self, position: Any) -> DecodedImage:
         index, step, row = position
         damaged: list[tuple[int, str]] = []
         # A separate generator leaves the global ones of numpy, torch and Python untouched.
@@ -94,14 +94,14 @@ class TrainingDataset(Dataset[Sample]):
             try:
                 path = self.images.path(index)
                 pixels = random_resized_crop(path, self.size, self.crop, generator)
-                return Sample(pixels, int(self.images.labels[index]), damaged)
+                return DecodedImage(pixels, int(self.images.labels[index]), damaged)
             except Exception as e:  # a damaged file can make Pillow raise almost anything
                 damaged.append((index, _reason(e)))
                 index = int(generator.integers(len(self.images)))
-        return Sample(None, 0, damaged)
+        return DecodedImage(None, 0, damaged)
 
 
-class ValidationDataset(Dataset[Sample]):
+class ValidationDataset(Dataset[DecodedImage]):
     r"""Centre crops of the validation images; index -1 is padding.
 
     * `crop` and `interpolation` are those of `centre_crop`
@@ -111,17 +111,17 @@ class ValidationDataset(Dataset[Sample]):
         self.images, self.size = images, size
         self.crop, self.interpolation = crop, interpolation
 
-    def __getitem__(self, index: int) -> Sample:
+    def __getitem__(self, index: int) -> DecodedImage:
         if index < 0:
-            return Sample(None, 0, [])
+            return DecodedImage(None, 0, [])
         try:
             pixels = centre_crop(self.images.path(index), self.size, self.crop, self.interpolation)
-            return Sample(pixels, int(self.images.labels[index]), [])
+            return DecodedImage(pixels, int(self.images.labels[index]), [])
         except Exception as e:  # as above
-            return Sample(None, 0, [(index, _reason(e))])
+            return DecodedImage(None, 0, [(index, _reason(e))])
 
 
-class SampleBatch(NamedTuple):
+class DecodedBatch(NamedTuple):
     """Images `[B, 3, size, size]`, labels `[B]`, whether each was read `[B]`, and damaged files."""
 
     pixels: Tensor
@@ -134,12 +134,12 @@ class SampleBatch(NamedTuple):
 class _Collate:
     size: int
 
-    def __call__(self, samples: list[Sample]) -> SampleBatch:
+    def __call__(self, samples: list[DecodedImage]) -> DecodedBatch:
         pixels = torch.zeros(len(samples), 3, self.size, self.size, dtype=torch.uint8)
         for image, sample in zip(pixels, samples, strict=True):
             if sample.pixels is not None:
                 image.copy_(sample.pixels)
-        return SampleBatch(
+        return DecodedBatch(
             pixels,
             torch.tensor([sample.label for sample in samples]),
             torch.tensor([sample.pixels is not None for sample in samples]),
@@ -149,7 +149,7 @@ class _Collate:
 
 def _load(
     dataset: Any, sampler: Iterable[list[Any]], workers: int, size: int
-) -> Iterator[SampleBatch]:
+) -> Iterator[DecodedBatch]:
     # Forking a process with threads or a GPU can deadlock; the fork server has neither.
     context: Any = None
     if workers:
@@ -157,7 +157,7 @@ def _load(
         context = multiprocessing.get_context("forkserver" if has_forkserver else "spawn")
         if has_forkserver:
             context.set_forkserver_preload(PRELOADED)
-    loader: DataLoader[Sample] = DataLoader(
+    loader: DataLoader[DecodedImage] = DataLoader(
         dataset,
         batch_sampler=sampler,
         num_workers=workers,
