@@ -97,7 +97,7 @@ class ImageNetSettings:
         for name in ("survival", "smallest_crop"):
             if not 0 < getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie in (0, 1], got {getattr(self, name)}")
-        # The limits of `preprocessing_of`, which reads the trained model.
+        # `Preprocessing.from_config`, which reads the saved model, has the same limits.
         if not 0 < self.std < 1e6:
             raise ValueError(f"std must be above 0 and below 1e6, got {self.std}")
         if not 0.01 <= self.crop <= 1:
