@@ -60,14 +60,3 @@ def read_yaml(
 def line_of(node: yaml.Node) -> int:
     """Return the line on which a node begins, counted from one."""
     return int(node.start_mark.line) + 1
-
-
-def compose(path: Path, shown: str, name: str) -> yaml.Node | None:
-    """Read a YAML file with any root; use `read_yaml` instead."""
-    try:
-        return yaml.compose(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SourceError(shown, 1, f"this {name} cannot be read") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        raise SourceError(shown, mark.line + 1 if mark else 1, "this is not YAML") from error
