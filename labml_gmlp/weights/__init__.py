@@ -109,7 +109,9 @@ def recognise(state: State) -> System:
         if system.matches(state):
             return system
     some = ", ".join(list(state)[:3]) or "no names"
-    raise WeightsError(f"state must have the names of a known system, got {len(state)}: {some}")
+    raise WeightsError(
+        f"state must have the names of a known system, got {some} ({len(state)} in all)"
+    )
 
 
 def unwrapped(state: State) -> State:

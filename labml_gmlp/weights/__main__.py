@@ -105,7 +105,7 @@ def report(path: str, *, part: str | None = None, **options: Any) -> str:
     lines = [system.name, f"{count:,} parameters", ""]
     lines += [f"{key:16} {value}" for key, value in config.items() if value is not None]
     if system.options:
-        lines += ["", "options, which the weights do not record:"]
+        lines += ["", "facts that the weights do not record; pass them with -o:"]
         lines += [f"{name:16} {meaning}" for name, meaning in system.options.items()]
     if system.notes:
         lines += ["", system.notes]

@@ -182,9 +182,9 @@ def _vision_config(
 
 
 OPTIONS = {
-    "causal": "the argument that the model was built with; False by default, as there",
-    "shift_tokens": "the argument that the model was built with; 0 by default, as there",
-    "gate_activation": "the name of its `act`, such as 'tanh'; None by default, as there",
+    "causal": "the `causal` of the original model; False by default",
+    "shift_tokens": "the `shift_tokens` of the original model; 0 by default",
+    "gate_activation": "the name of the `act` of the original model, such as tanh; None by default",
 }
 LANGUAGE = System(
     "g-mlp-pytorch gMLP",
