@@ -1,9 +1,10 @@
-r"""
+r"""Adapters between our layers and those of labml_nn and torch.
+
 # Adapters
 
-Our layers in the stacks of others, and the layers of others in ours. Each package has its own order
-of axes and its own sense of *true*, and a mask that crosses the border unturned raises nothing: it
-lets each position read exactly what it must not.
+Use our layers in the encoders of labml_nn and torch, and their layers in ours. Each package has its
+own order of axes and its own meaning of *true* in a mask. A mask passed on without inversion raises
+no error; it lets each position read exactly what it must not.
 
 | | here | labml_nn | torch.nn |
 | --- | --- | --- | --- |
@@ -11,23 +12,23 @@ lets each position read exactly what it must not.
 | call | `layer(x, mask, ...)` | `layer(x=x, mask=mask)` | `layer(src, src_mask=..., ...)` |
 | mask | `[n, n]`, `[B, n, n]` | `[n, n, 1]`, `[n, n, B]` | `[n, n]`, `[B h, n, n]` |
 | padding | `[B, n]` | a mask `[1, n, B]` | `[B, n]` |
-| true means | may read | may read | must **not** read; or numbers to add, $-\infty$ |
+| true means | may read | may read | must **not** read; or floats to add, $-\infty$ |
 | layers | built one by one | copies of one | copies of one |
 
-Four classes cross it, and their names say which way:
+There are four adapters:
 
 | | labml_nn | torch.nn |
 | --- | --- | --- |
-| ours to theirs | `ForLabml` | `ForTorch` |
-| theirs to ours | `FromLabml` | `FromTorch` |
+| our layer in their encoder | `ForLabml` | `ForTorch` |
+| their layer in our encoder | `FromLabml` | `FromTorch` |
 
-An adapter has no parameters. The layer stays in it as `layer`, and so its parameters have this word
-in front of their names.
+An adapter has no parameters of its own. It holds the layer as `layer`, so the names of the layer's
+parameters get the prefix `layer.`.
 
-**All layers start equal** in the stacks of both hosts, as they copy the one layer that they are
-given, and torch warns of it too. An adapter that drew new weights whenever it is copied would
-destroy trained ones. The remedy is to put layers of one's own in the place of the copies, and it is
-the same for `torch.nn.TransformerEncoder`:
+**All layers of their encoders start with equal weights**, because both packages deep-copy the one
+layer they receive; torch's documentation warns of this too. An adapter must not draw new weights
+when it is copied, since that would destroy trained ones. Replace the copies instead. The same works
+for `torch.nn.TransformerEncoder`:
 
 ```
 layers = [ForLabml(GMLPBlock(d_model, d_ffn, seq_len)) for _ in range(n_layers)]
@@ -35,7 +36,7 @@ encoder = labml_nn.transformers.Encoder(layers[0], n_layers)
 encoder.layers = nn.ModuleList(layers)
 ```
 
-This file needs torch and nothing else: it knows how the other packages call, and imports none.
+This file imports torch alone, not the other packages.
 """
 
 from typing import Any
@@ -45,15 +46,21 @@ from torch import Tensor, nn
 
 
 class ForLabml(nn.Module):
-    r"""
-    ## Our layer in labml_nn's encoder
+    r"""One of our layers as a layer of labml_nn's encoder.
 
-    For `labml_nn.transformers.Encoder(layer, n_layers)`. It calls by keyword, and says padding with
-    a mask that has one row for all positions.
+    ## Our layer in labml_nn
 
-    * `layer` is one of ours: `size`, and `forward(x, mask, key_padding_mask)`
+    `labml_nn.transformers.Encoder` calls its layers by keyword. It expresses padding as a mask with
+    one row for all positions.
 
-    Raises `TypeError` for a `layer` that is no module or has no `size`.
+    * `layer` has an integer attribute `size` and `forward(x, mask, key_padding_mask)`
+
+    Raises `TypeError` if `layer` is not a module with an integer `size`.
+
+    ```python
+    layer = ForLabml(GMLPBlock(d_model=512, d_ffn=2048, seq_len=256))
+    encoder = labml_nn.transformers.Encoder(layer, n_layers=6)
+    ```
     """
 
     def __init__(self, layer: nn.Module) -> None:
@@ -62,43 +69,48 @@ class ForLabml(nn.Module):
         self.layer = layer
 
     def forward(self, *, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        r"""
+        r"""Apply the layer to a sequence-first batch.
+
         * `x` is `[n, B, d]`
         * `mask` is boolean, true where position $i$ may read position $j$: `[n, n, 1]`, or
-          `[n, n, B]` with one for each sequence, or `[1, n, 1]` and `[1, n, B]`, which are the same
-          for all $i$
+          `[n, n, B]` with a mask for each sequence. `[1, n, 1]` and `[1, n, B]` apply to all $i$
 
         Returns `[n, B, d]`.
 
-        Raises `ValueError` for an `x` or a mask of another shape, `TypeError` for a mask that is
-        not boolean, and what the layer raises.
+        Raises `ValueError` if `x` or `mask` has another shape, or if $n$ exceeds the `seq_len` of
+        the layer; `TypeError` if `mask` is not boolean.
         """
         _check_input("x", x, self.size, "[n, B, d={}]")
         n, batch, _ = x.shape
-        pairs, real = None, None
+        own_mask, key_padding_mask = None, None
         if mask is not None:
             _check_mask("mask", mask, (n, n, 1), (n, n, batch), (1, n, 1), (1, n, batch))
-            # What no position may read is padding, and our layers mask it without a matrix for each
-            # sequence.
+            # Positions that nobody may read are padding. Our layers mask it without a matrix for
+            # each sequence.
             if mask.shape[0] == 1:
-                real = mask[0].T.expand(batch, n)  # [B, n]
+                key_padding_mask = mask[0].T.expand(batch, n)  # [B, n]
             else:
-                pairs = mask[..., 0] if mask.shape[2] == 1 else mask.permute(2, 0, 1)
-        return self.layer(x.transpose(0, 1), pairs, real).transpose(0, 1)
+                own_mask = mask[..., 0] if mask.shape[2] == 1 else mask.permute(2, 0, 1)
+        return self.layer(x.transpose(0, 1), own_mask, key_padding_mask).transpose(0, 1)
 
 
 class ForTorch(nn.Module):
-    r"""
-    ## Our layer in torch's encoder
+    r"""One of our layers as a layer of `torch.nn.TransformerEncoder`.
 
-    For `torch.nn.TransformerEncoder(layer, num_layers, enable_nested_tensor=False)`. Without the
-    last argument torch warns that it cannot use nested tensors: its way around padding is made for
-    its own layer alone.
+    ## Our layer in torch
 
-    * `layer` is one of ours: `size`, and `forward(x, mask, key_padding_mask)`
-    * `batch_first` is the order that the encoder is called with, and false unless told, as in torch
+    Build the encoder with `enable_nested_tensor=False`. Otherwise torch warns that it cannot use
+    nested tensors, which it does for its own layer only.
 
-    Raises `TypeError` for a `layer` that is no module or has no `size`.
+    * `layer` has an integer attribute `size` and `forward(x, mask, key_padding_mask)`
+    * `batch_first` is the order of the axes of `src`; the default is sequence first, as in torch
+
+    Raises `TypeError` if `layer` is not a module with an integer `size`.
+
+    ```python
+    layer = ForTorch(GMLPBlock(d_model=512, d_ffn=2048, seq_len=256), batch_first=True)
+    encoder = nn.TransformerEncoder(layer, num_layers=6, enable_nested_tensor=False)
+    ```
     """
 
     def __init__(self, layer: nn.Module, *, batch_first: bool = False) -> None:
@@ -107,8 +119,7 @@ class ForTorch(nn.Module):
         self.layer = layer
         self.batch_first = batch_first
 
-    # The encoder asks its first layer for `self_attn.batch_first`, and for nothing else that a
-    # layer of another class must have.
+    # torch's encoder reads `self_attn.batch_first` from its first layer.
     @property
     def self_attn(self) -> nn.Module:
         return self
@@ -120,46 +131,55 @@ class ForTorch(nn.Module):
         src_key_padding_mask: Tensor | None = None,
         is_causal: bool = False,
     ) -> Tensor:
-        r"""
+        r"""Apply the layer, called as torch calls its own.
+
         * `src` is `[n, B, d]`, or `[B, n, d]` with `batch_first`
         * `src_mask` is `[n, n]` or `[B, n, n]`: boolean, true where position $i$ must not read
-          position $j$, or numbers, $-\infty$ there and 0 elsewhere. torch's encoder makes numbers
-          of any
-        * `src_key_padding_mask` is `[B, n]`, boolean or numbers in the same sense
-        * `is_causal` is a hint of torch that `src_mask` is the causal mask; the mask decides
+          position $j$; or floating point, $-\infty$ there and 0 elsewhere, as torch's encoder
+          passes it
+        * `src_key_padding_mask` is `[B, n]`, in the same two forms
+        * `is_causal` is torch's hint that `src_mask` is the causal mask; only the mask is used
 
         Returns a tensor of the shape of `src`.
 
-        Raises `ValueError` for a tensor of another shape, for other numbers in a mask and for
-        `is_causal` without a mask; `TypeError` for a mask of whole numbers, and what the layer
-        raises.
+        Raises `ValueError` if a tensor has another shape, if a mask holds other numbers than 0 and
+        $-\infty$, if `is_causal` is true without a mask, or if $n$ exceeds the `seq_len` of the
+        layer; `TypeError` if a mask is neither boolean nor floating point.
         """
         order = "[B, n, d={}]" if self.batch_first else "[n, B, d={}]"
         _check_input("src", src, self.size, order)
-        # torch refuses this too. A hint that masked by itself would leave out whoever forgets it.
+        # torch refuses this too: a hint is no mask.
         if is_causal and src_mask is None:
             raise ValueError("src_mask must be given beside is_causal=True, which is only a hint")
         x = src if self.batch_first else src.transpose(0, 1)  # [B, n, d]
         batch, n, _ = x.shape
-        pairs = _turned("src_mask", src_mask, (n, n), (batch, n, n))
-        real = _turned("src_key_padding_mask", src_key_padding_mask, (batch, n))
-        y = self.layer(x, pairs, real)
+        mask = _inverted("src_mask", src_mask, (n, n), (batch, n, n))
+        key_padding_mask = _inverted("src_key_padding_mask", src_key_padding_mask, (batch, n))
+        y = self.layer(x, mask, key_padding_mask)
         return y if self.batch_first else y.transpose(0, 1)
 
 
 class FromLabml(nn.Module):
-    r"""
-    ## A layer of labml_nn in our encoder
+    r"""A layer of labml_nn as a layer of our encoder.
 
-    Such as `labml_nn.transformers.TransformerLayer` and `labml_nn.transformers.gmlp.GMLPBlock`; or
-    its whole `Encoder`, as the encoder of our language model. (The attention of labml_nn 0.5.1
-    calls `labml.tracker.debug`, which labml 0.5 has no more; one that does nothing serves.)
+    ## A layer of labml_nn
+
+    It wraps layers such as `labml_nn.transformers.TransformerLayer` and
+    `labml_nn.transformers.gmlp.GMLPBlock`, or a whole labml_nn `Encoder`, for our language model.
+    The attention of labml_nn 0.5.1 calls `labml.tracker.debug`, which labml 0.5 removed; replace it
+    with a function that does nothing.
 
     * `layer` is called as `layer(x=x, mask=mask)`, sequence first
-    * `causal` hides what lies after each position; layers of labml_nn know no such setting
-    * `size` is the width $d$ of a `layer` that does not say it, as that `Encoder`
+    * `causal` hides later positions; layers of labml_nn have no such setting
+    * `size` is the width $d$, for a `layer` without the attribute `size`, such as `Encoder`
 
-    Raises `TypeError` for a `layer` that is no module, or has no `size` and is given none.
+    Raises `TypeError` if `layer` is not a module, or no integer `size` is known.
+
+    ```python
+    from labml_nn.transformers.gmlp import GMLPBlock as LabmlBlock
+
+    encoder = Encoder(lambda: FromLabml(LabmlBlock(512, 2048, 256), causal=True), n_layers=6)
+    ```
     """
 
     def __init__(self, layer: nn.Module, *, causal: bool = False, size: int | None = None) -> None:
@@ -175,47 +195,54 @@ class FromLabml(nn.Module):
         key_padding_mask: Tensor | None = None,
         cache: Any = None,
     ) -> Tensor:
-        r"""
+        r"""Apply the layer to a batch-first batch.
+
         * `x` is `[B, n, d]`
-        * `mask` is boolean, `[n, n]` or `[B, n, n]`, true where position $i$ may read position $j$,
-          at least one for each $i$: softmax over none is not a number
+        * `mask` is boolean, `[n, n]` or `[B, n, n]`, true where position $i$ may read position $j$.
+          Each $i$ must be able to read some $j$, or softmax gives NaN
         * `key_padding_mask` is boolean, `[B, n]`, true for a real token
         * `cache` must be `None`
 
-        Returns `[B, n, d]`; at padded positions it means nothing.
+        Returns `[B, n, d]`. Values at padded positions are arbitrary; ignore them.
 
-        Raises `ValueError` for a tensor of another shape, for a `cache`, and for masks that differ
-        between sequences where the layer takes one for all, as labml_nn's `GMLPBlock`; `TypeError`
-        for a mask that is not boolean.
+        Raises `ValueError` if a tensor has another shape, if `cache` is not `None`, and if masks
+        differ between sequences but the layer takes one for all, as labml_nn's `GMLPBlock` does;
+        `TypeError` if a mask is not boolean.
         """
         _check_no_cache(cache)
         _check_input("x", x, self.size, "[B, n, d={}]")
         may_read = _may_read(x, mask, key_padding_mask, self.causal)
         if may_read is not None:
-            # `[B, i, j]` to `[i, j, B]`, and one mask for all is a batch of one.
+            # `[B, i, j]` to `[i, j, B]`; a mask for all sequences is a batch of one.
             may_read = (may_read if may_read.dim() == 3 else may_read[None]).permute(1, 2, 0)
         try:
             return self.layer(x=x.transpose(0, 1), mask=may_read).transpose(0, 1)
         except AssertionError as e:
-            # labml_nn asserts, without a word.
+            # labml_nn asserts the shape of the mask without a message.
             if may_read is None or may_read.shape[2] == 1:
                 raise
             raise ValueError(
-                f"mask must be one for all sequences, and without padding, for "
-                f"{type(self.layer).__name__}, got {may_read.shape[2]}"
+                f"mask must be the same for all sequences, without padding, for "
+                f"{type(self.layer).__name__}, got {may_read.shape[2]} masks"
             ) from e
 
 
 class FromTorch(nn.Module):
-    r"""
-    ## A layer of torch in our encoder
+    r"""A `torch.nn.TransformerEncoderLayer` as a layer of our encoder.
 
-    For `torch.nn.TransformerEncoderLayer`, with `batch_first` or without.
+    ## A layer of torch
 
-    * `layer` is one; a factory that makes each anew gives `Encoder` layers that differ
-    * `causal` hides what lies after each position
+    * `layer` is the torch layer, with `batch_first` or without
+    * `causal` hides later positions
 
-    Raises `TypeError` for a `layer` of another class.
+    Raises `TypeError` if `layer` is not a `torch.nn.TransformerEncoderLayer`.
+
+    ```python
+    def make_layer():
+        return FromTorch(nn.TransformerEncoderLayer(512, 8, 2048, batch_first=True), causal=True)
+
+    encoder = Encoder(make_layer, n_layers=6)
+    ```
     """
 
     def __init__(self, layer: nn.TransformerEncoderLayer, *, causal: bool = False) -> None:
@@ -235,17 +262,18 @@ class FromTorch(nn.Module):
         key_padding_mask: Tensor | None = None,
         cache: Any = None,
     ) -> Tensor:
-        r"""
+        r"""Apply the layer to a batch-first batch.
+
         * `x` is `[B, n, d]`
-        * `mask` is boolean, `[n, n]` or `[B, n, n]`, true where position $i$ may read position $j$,
-          at least one for each $i$
+        * `mask` is boolean, `[n, n]` or `[B, n, n]`, true where position $i$ may read position $j$.
+          Each $i$ must be able to read some $j$, or softmax gives NaN
         * `key_padding_mask` is boolean, `[B, n]`, true for a real token
         * `cache` must be `None`
 
-        Returns `[B, n, d]`; at padded positions it means nothing.
+        Returns `[B, n, d]`. Values at padded positions are arbitrary; ignore them.
 
-        Raises `ValueError` for a tensor of another shape and for a `cache`, `TypeError` for a mask
-        that is not boolean.
+        Raises `ValueError` if a tensor has another shape or `cache` is not `None`; `TypeError` if a
+        mask is not boolean.
         """
         _check_no_cache(cache)
         _check_input("x", x, self.size, "[B, n, d={}]")
@@ -255,11 +283,11 @@ class FromTorch(nn.Module):
         if key_padding_mask is not None and mask is None and not self.causal:
             options["src_key_padding_mask"] = ~key_padding_mask
         elif may_read is not None:
-            # torch has no axis for a mask of each sequence: it lies along that of the heads.
+            # torch expects masks that differ between sequences along the axis of the heads.
             if may_read.dim() == 3:
                 may_read = may_read.repeat_interleave(attention.num_heads, dim=0)  # [B h, n, n]
             options["src_mask"] = ~may_read
-        # With the hint torch need not read the mask at all, so it must be true to the letter.
+        # Given the hint, torch may ignore the mask, so both must agree exactly.
         hint = self.causal and mask is None and key_padding_mask is None
         if attention.batch_first:
             return self.layer(x, **options, is_causal=hint)
@@ -268,11 +296,10 @@ class FromTorch(nn.Module):
 
 # ## Masks
 #
-# All that a position may read, as one mask: `[n, n]`, `[B, n, n]`; for padding alone `[B, 1, n]`.
-# Where padding meets another mask, a position that is padding reads itself. It might read nothing
-# otherwise, as padding before the text does under a causal mask; softmax over nothing is not a
-# number, and in the next layer zero times that would spread through the sequence: labml_nn does
-# so, and torch in its fast path for inference.
+# Joins all masks into one, `[n, n]` or `[B, n, n]`; for padding alone `[B, 1, n]`. If there is
+# another mask beside the padding, a padded position may read itself. Otherwise padding before the
+# text could read nothing under a causal mask. Softmax would give NaN, and the next layer would
+# spread it through the sequence, as happens in labml_nn and in torch's fast path for inference.
 def _may_read(
     x: Tensor, mask: Tensor | None, key_padding_mask: Tensor | None, causal: bool
 ) -> Tensor | None:
@@ -294,31 +321,31 @@ def _may_read(
     return (joined & real) | itself  # [B, n, n]
 
 
-# torch's sense of a mask to ours. Numbers between are scores to be added before softmax, such as a
-# distance; a gate has no softmax, and leaving them out would be a silent mistake.
-def _turned(name: str, mask: Tensor | None, *shapes: tuple[int, ...]) -> Tensor | None:
+# Inverts a mask of torch. Other numbers than 0 and $-\infty$ are attention biases, added before
+# softmax. A gate has no softmax, so they are refused instead of silently dropped.
+def _inverted(name: str, mask: Tensor | None, *shapes: tuple[int, ...]) -> Tensor | None:
     if mask is None:
         return None
     if isinstance(mask, Tensor) and mask.is_floating_point():
         may_read = mask == 0
         if not bool((may_read | mask.isneginf()).all()):
             other = mask[~(may_read | mask.isneginf())][0].item()
-            raise ValueError(f"{name} must hold 0 and -inf only, not scores, got {other:g}")
+            raise ValueError(f"{name} must hold 0 and -inf only, got {other:g}")
     elif isinstance(mask, Tensor) and mask.dtype == torch.bool:
         may_read = ~mask
     else:
         kind = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
-        raise TypeError(f"{name} must be a tensor, boolean or of 0 and -inf, got {kind}")
+        raise TypeError(f"{name} must be a boolean tensor or one of 0 and -inf, got {kind}")
     _check_mask(name, may_read, *shapes)
     return may_read
 
 
-# ## Checks
+# ## Argument checks
 def _size(layer: nn.Module, size: int | None = None) -> int:
     found = getattr(layer, "size", None) if size is None else size
     if not isinstance(layer, nn.Module) or type(found) is not int:
         raise TypeError(
-            f"layer must be a module with a whole number `size`, got {type(layer).__name__}"
+            f"layer must be a module with an integer `size`, got {type(layer).__name__}"
         )
     return found
 
@@ -331,15 +358,14 @@ def _check_input(name: str, x: Tensor, size: int, shape: str) -> None:
 def _check_no_cache(cache: Any) -> None:
     if cache is not None:
         raise ValueError(
-            f"cache must be None for a layer of another package, which keeps nothing, "
-            f"got {type(cache).__name__}"
+            f"cache must be None for a layer of another package, got {type(cache).__name__}"
         )
 
 
 def _check_mask(name: str, mask: Tensor, *shapes: tuple[int, ...]) -> None:
     kind = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
     if kind != torch.bool:
-        raise TypeError(f"{name} must be a boolean tensor, true for what may be read, got {kind}")
+        raise TypeError(f"{name} must be a boolean tensor, true = may be read, got {kind}")
     if mask.shape not in shapes:
         allowed = " or ".join(str(list(shape)) for shape in dict.fromkeys(shapes))
         raise ValueError(f"{name} must be {allowed}, got {list(mask.shape)}")

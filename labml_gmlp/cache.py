@@ -1,12 +1,13 @@
-r"""
-# The cache
+r"""Generation cache: what the layers of a causal model keep of earlier positions.
 
-A causal model that writes one token after another need not read the whole text again for each. What
-an earlier position computed cannot depend on a later one, so it stays as it is and is kept: in gMLP
-the normalised $Z_2$ of each block, in attention the keys and values. A new token then costs one row
-of $W$ instead of the whole matrix.
+# Generation cache
 
-None of this is in the paper, which has no causal model.
+A causal model can generate text without reading all of it again for each token. Earlier positions
+do not depend on later ones, so their activations can be stored: the normalised $Z_2$ of each gMLP
+block, the keys and values of attention. A new token then costs one row of $W$ instead of the whole
+matrix.
+
+The paper has no causal model; the cache is our addition.
 """
 
 import torch
@@ -14,87 +15,92 @@ from torch import Tensor, nn
 
 
 class Cache:
-    r"""
+    r"""Activations of all positions read so far, for every layer of one model.
+
     ## Cache
 
-    One for a whole model and a whole batch. Each layer that reads other positions hands it what
-    they must know of the new ones and gets back the same for all, old and new:
+    One cache serves a whole model and batch. Each layer that mixes positions passes in the
+    activations of the $m$ new positions and gets back those of all positions, old and new:
 
     $$\mathrm{extend}(Z_{p..p+m}) = Z_{0..p+m}$$
 
-    * `n` is the largest number of positions; `None` means any number
+    * `n` is the largest number of positions; `None` means no limit
 
-    `position` is $p$, the number of positions that all layers have read.
+    The attribute `position` is $p$, the number of positions that all layers have read.
 
-    Raises `ValueError` for an `n` that is not a positive whole number.
+    Raises `ValueError` if `n` is not a positive integer.
+
+    ```python
+    cache = Cache()
+    logits = model(prompt, cache=cache)  # reads the whole prompt
+    logits = model(next_token, cache=cache)  # reads one token
+    ```
     """
 
     def __init__(self, n: int | None = None) -> None:
         if n is not None and (type(n) is not int or n < 1):
-            raise ValueError(f"n must be a positive whole number, got {n!r}")
+            raise ValueError(f"n must be a positive integer, got {n!r}")
         self.n = n
         self.position = 0
-        self._kept: dict[nn.Module, Tensor] = {}
+        self._buffers: dict[nn.Module, Tensor] = {}
         self._ends: dict[nn.Module, int] = {}
 
     def extend(self, layer: nn.Module, new: Tensor) -> Tensor:
-        r"""
-        * `layer` is the one that calls
-        * `new` is what it keeps of the new positions, `[B, m, c]`
+        r"""Append the activations of new positions and return those of all positions.
 
-        Returns what it has kept of all positions, `[B, position + m, c]`. No gradient flows through
-        it, and what is returned is a view: the next text overwrites it.
+        * `layer` is the calling layer; each layer has its own buffer
+        * `new` holds the activations of the new positions, `[B, m, c]`
 
-        Raises `ValueError` when there is no room left, for a batch or a width other than before,
-        and for a layer that calls twice before the cache advances: shared by two places of a model,
-        it would mix up their memories.
+        Returns `[B, position + m, c]`, detached from the graph. It is a view of the buffer, which
+        the next text overwrites.
+
+        Raises `ValueError` if there are more than `n` positions; if batch size, width, dtype or
+        device differ from the previous step; and if `layer` missed a step, or called twice in one.
+        A layer used at two places of a model calls twice, and would mix up their activations.
         """
         start = self.position
         stop = start + new.shape[1]
         if self.n is not None and stop > self.n:
-            raise ValueError(f"the cache has room for n={self.n} positions, got {stop}")
+            raise ValueError(f"cache holds at most n={self.n} positions, got {stop}")
         if self._ends.get(layer, 0) != start:
             raise ValueError(
-                f"each layer must extend the cache once for each position, "
-                f"{type(layer).__name__} did it {self._ends.get(layer, 0)} times before "
-                f"position {start}"
+                f"each layer must extend the cache once per step, got {type(layer).__name__} with "
+                f"{self._ends.get(layer, 0)} positions at position {start}"
             )
-        kept = self._kept.get(layer)
-        if kept is None or kept.shape[1] < stop or _row(kept) != _row(new):
-            kept = self._kept[layer] = self._grown(kept if start else None, new, stop)
+        buffer = self._buffers.get(layer)
+        if buffer is None or buffer.shape[1] < stop or _layout(buffer) != _layout(new):
+            buffer = self._grow(buffer if start else None, new, stop)
+            self._buffers[layer] = buffer
         self._ends[layer] = stop
-        kept[:, start:stop] = new.detach()
-        return kept[:, :stop]
+        buffer[:, start:stop] = new.detach()
+        return buffer[:, :stop]
 
-    def _grown(self, kept: Tensor | None, new: Tensor, stop: int) -> Tensor:
-        if kept is not None and _row(kept) != _row(new):
+    def _grow(self, buffer: Tensor | None, new: Tensor, stop: int) -> Tensor:
+        if buffer is not None and _layout(buffer) != _layout(new):
             raise ValueError(
-                f"all steps must have one batch size, width, dtype and device, "
-                f"got {_row(new)} after {_row(kept)}"
+                f"new must have the batch size, width, dtype and device of the previous step, "
+                f"got {_layout(new)} after {_layout(buffer)}"
             )
-        # Twice the room each time: all copies together then cost no more than writing each position
-        # twice, and no text has to be as long as `n` for memory of `n` positions to be taken.
-        room = max(stop, 64 if kept is None else 2 * kept.shape[1])
+        # Doubling the buffer keeps the total cost of copying linear in the length of the text, and
+        # a short text takes no memory for `n` positions.
+        size = max(stop, 64 if buffer is None else 2 * buffer.shape[1])
         if self.n is not None:
-            room = min(room, self.n)
-        grown = torch.empty(new.shape[0], room, *new.shape[2:], dtype=new.dtype, device=new.device)
-        if kept is not None:
-            grown[:, : self.position] = kept[:, : self.position]
+            size = min(size, self.n)
+        grown = torch.empty(new.shape[0], size, *new.shape[2:], dtype=new.dtype, device=new.device)
+        if buffer is not None:
+            grown[:, : self.position] = buffer[:, : self.position]
         return grown
 
     def advance(self, m: int) -> None:
-        r"""Called once all layers have read the `m` new positions, as the encoder does."""
+        r"""Move `position` on by `m`; the encoder calls this after its last layer."""
         self.position += m
 
     def clear(self) -> None:
-        r"""
-        Forgets everything and keeps the memory for the next text. Its batch may be of another size,
-        and then takes new memory.
-        """
+        r"""Start a new text, of any batch size. Buffers that still fit are used again."""
         self.position = 0
         self._ends.clear()
 
 
-def _row(t: Tensor) -> tuple[object, ...]:
-    r"""What is the same for any number of positions."""
+# What must not change from step to step.
+def _layout(t: Tensor) -> tuple[object, ...]:
     return (t.shape[0], *t.shape[2:], t.dtype, t.device)

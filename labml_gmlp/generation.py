@@ -1,11 +1,12 @@
-r"""
+r"""Text generation with a causal language model, one token at a time.
+
 # Generation
 
-Text from a causal model, one token after another, each drawn [as asked for](sampling.py). The plain
-definition reads the whole text again for each token, and `use_cache=False` does just that. With a
-[cache](cache.py) the model reads each token once, and writes the same text.
+Each token is drawn from the [filtered probabilities](sampling.py) that the model gives it. The
+plain way reads the whole text again for each token; `use_cache=False` does exactly that. With a
+[cache](cache.py) the model reads each token once and generates the same text.
 
-Nothing here is from the paper, which has no causal model.
+The paper has no causal model; generation is our addition.
 """
 
 import functools
@@ -36,40 +37,44 @@ def generate_batch(
     slide: int | None = None,
     use_cache: bool = True,
 ) -> Iterator[tuple[int, int]]:
-    r"""
+    r"""Generate one text for each prompt, all in one batch.
+
     ## Several texts at once
 
     $$t_{i+1} \sim p(\,\cdot \mid t_1, \dots, t_i)$$
 
-    Draws the texts token by token and gives each token as soon as it is known. The prompts may
-    differ in length and are not padded: all rows are read up to one common position, and where a
-    row still has tokens of its prompt, these are its next ones instead of drawn ones.
+    Each token is yielded as soon as it is drawn. Prompts may differ in length and are not padded:
+    the model reads all rows up to the same position, and a row whose prompt is longer takes its
+    next token from the prompt instead of drawing one.
 
-    * `model` maps tokens `[B, n]` to logits `[B, n, n_tokens]` and is causal. Its mode is left as
-      it is, as torch does: call `model.eval()` where there is dropout
-    * `prompts` are the tokens to start from, each `[n]` with at least one, on the model's device
-    * `n_new` is the largest number of tokens to draw for each
-    * `seq_len` is the longest sequence that the model takes; `None` means any
+    * `model` is causal and maps tokens `[B, n]` to logits `[B, n, n_tokens]`. Call `model.eval()`
+      first if it has dropout; the mode is not changed here
+    * `prompts` are the tokens to start from, each `[n]` with $n \ge 1$, on the model's device
+    * `n_new` is the largest number of tokens to draw for each prompt
+    * `seq_len` is the longest sequence that the model accepts; `None` means any
     * `temperature`, `top_k`, `top_p` and `repetition_penalty` are the filters of
       [`distribution`](sampling.py)
-    * `stop_tokens` end a text. The stop token itself is the last one given
-    * `seed` makes the draws repeatable: row $b$ draws with `seed + b`, whatever the other rows are,
-      and gives what it would give alone with that seed. `None` draws from torch's own generator
-    * `slide` is the number of oldest tokens that leave when the text outgrows `seq_len`; what is
-      left is read again, in one pass. 1 forgets as little as possible and costs such a pass for
-      each token; `None` does the same, and warns of it
-    * `use_cache` set to false reads all again for each token, which any model can do
+    * `stop_tokens` end a text; the stop token is yielded as its last token
+    * `seed` makes the draws reproducible. Row $b$ draws with the seed `seed + b`, so its text does
+      not depend on the other rows. `None` draws from torch's global generator
+    * `slide` is the number of oldest tokens dropped when the text outgrows `seq_len`. The rest is
+      read again in one pass. 1 keeps the most context, and costs such a pass for each token; `None`
+      means 1, with a warning
+    * `use_cache=False` reads the whole text again for each token, for models without a cache
 
-    Yields the number of the prompt and the token, as whole numbers.
+    Yields pairs of the index of the prompt and the token, both `int`.
 
-    Raises `ValueError` for no prompts or an empty or batched one, an `n_new` below 0, a `seq_len`
-    that is not a positive whole number, a `slide` outside of 1 to `seq_len`, a `seed` or a stop
-    token below 0, and what `distribution` raises; `TypeError` for prompts that are not tensors of
-    whole numbers and for a model without a cache. All this at once, not at the first token. During
-    the draw, `ValueError` for logits of another shape or without a finite maximum, and for a cache
-    that the model did not use.
+    Raises before the first token: `ValueError` if there is no prompt; if a prompt is empty or not
+    1-D; if `n_new` or a stop token is not a non-negative integer; if `seq_len` is not a positive
+    integer; if `slide` is not an integer from 1 to `seq_len`; if `seed` is not an integer in [0,
+    2**63); if `temperature` is negative or not finite, `top_k` not a positive integer, `top_p`
+    outside (0, 1], or `repetition_penalty` not positive and finite. `TypeError` if a prompt is not
+    an integer tensor, or `model` takes no `cache` and `use_cache` is true.
 
-    Warns with a `UserWarning` of the costly slide.
+    Raises while drawing: `ValueError` if the logits have another shape or no finite maximum, and if
+    the model did not use its cache.
+
+    Warns with `UserWarning` if the text outgrows `seq_len` and `slide` is `None`.
     """
     prompts = list(prompts)
     if not prompts:
@@ -81,19 +86,19 @@ def generate_batch(
     _check_options(n_new, seq_len, stops, seed, slide)
     if use_cache:
         _check_takes_cache(model)
-    # The last token is only given, never read.
+    # The last token is drawn but never read.
     n_read = max(len(prompt) for prompt in prompts) + n_new - 1
     if use_cache and slide is None and seq_len is not None and n_new and n_read > seq_len:
         warnings.warn(
-            f"a text of up to {n_read + 1} tokens outgrows seq_len={seq_len}, and each token "
-            f"beyond costs a full pass: give a larger slide, slide=1 if that is wanted, or "
+            f"the text of up to {n_read + 1} tokens outgrows seq_len={seq_len}, so each further "
+            f"token costs a full pass; pass a larger slide, slide=1 to accept this, or "
             f"seq_len=None for a model of any length",
             stacklevel=2,
         )
     generators: list[torch.Generator | None] = [None] * len(prompts)
     if seed is not None:
         generators = [torch.Generator().manual_seed(seed + b) for b in range(len(prompts))]
-    reader = _Reader(
+    window = _SlidingWindow(
         model, prompts[0].device, seq_len, slide or 1, Cache(seq_len) if use_cache else None
     )
     next_p = functools.partial(
@@ -103,14 +108,14 @@ def generate_batch(
         top_p=top_p,
         repetition_penalty=repetition_penalty,
     )
-    return _write(reader, [prompt.tolist() for prompt in prompts], n_new, next_p, generators, stops)
+    return _draw(window, [prompt.tolist() for prompt in prompts], n_new, next_p, generators, stops)
 
 
-# Apart from `generate_batch`, because a function that yields runs nothing before the first token is
-# asked for, not even its checks.
+# A generator function runs nothing until its first token is requested. This part is separate so
+# that the checks of `generate_batch` run at the call.
 @torch.no_grad()
-def _write(
-    reader: "_Reader",
+def _draw(
+    window: "_SlidingWindow",
     texts: list[list[int]],
     n_new: int,
     next_p: Callable[[Tensor, list[int]], Tensor],
@@ -120,16 +125,16 @@ def _write(
     ends = [len(text) + n_new for text in texts]
     active = list(range(len(texts))) if n_new else []
     while active:
-        # The shortest text decides how far all are read. Those as short as it draw; the others
-        # still have tokens of their prompt, and what the model says before these is not needed.
+        # Read all rows up to the length of the shortest. Only rows of that length draw a token; the
+        # others still have tokens of their prompt.
         n = min(len(texts[b]) for b in active)
-        # Rows are independent: what fills up a text that has ended meets no other.
+        # Rows are independent, so finished ones can be filled with any token.
         for text in texts:
             text += [0] * (n - len(text))
-        logits = reader.read(texts, n)  # [B, n_tokens]
+        logits = window.read(texts, n)  # [B, n_tokens]
         for b in [b for b in active if len(texts[b]) == n]:
             p = next_p(logits[b], texts[b])
-            # Where one token has it all, nothing is random and no random number is spent.
+            # If one token has probability 1, take it without advancing the generator.
             certain = p.max() == 1
             token = int(p.argmax() if certain else torch.multinomial(p, 1, generator=generators[b]))
             texts[b].append(token)
@@ -153,16 +158,22 @@ def generate(
     slide: int | None = None,
     use_cache: bool = True,
 ) -> Iterator[int]:
-    r"""
+    r"""Generate one text from one prompt.
+
     ## One text
 
-    `generate_batch` with one prompt.
+    The arguments are those of `generate_batch`, except:
 
-    * `prompt` are the tokens to start from, `[n]`, at least one
+    * `prompt` holds the tokens to start from, `[n]` with $n \ge 1$
 
-    Yields up to `n_new` tokens as whole numbers, each as soon as it is known.
+    Yields up to `n_new` tokens as `int`, each as soon as it is drawn.
 
-    Raises and warns as `generate_batch` does.
+    Raises and warns as `generate_batch`.
+
+    ```python
+    for token in generate(model, torch.tensor([3, 1]), 20, seq_len=256, temperature=0.8):
+        print(token)
+    ```
     """
     _check_prompt("prompt", prompt)
     pairs = generate_batch(
@@ -182,11 +193,10 @@ def generate(
     return (token for _, token in pairs)
 
 
-class _Reader:
-    r"""
-    ## Reading
+class _SlidingWindow:
+    r"""The part of the text that the model sees, and the cache of what it has read.
 
-    Gives the logits after the first $n$ tokens, reading no more of them than it must.
+    ## Sliding window
     """
 
     def __init__(
@@ -205,26 +215,28 @@ class _Reader:
         self.start = 0
 
     def window_start(self, n: int) -> int:
-        r"""
+        r"""Index of the first token that the model sees of a text of `n` tokens.
+
         $$\mathrm{start}(n) = s \left\lceil \frac{\max(0, n - n_{\max})}{s} \right\rceil$$
 
-        for $n_{\max}$ = `seq_len` and $s$ = `slide`. It depends on $n$ alone, not on how the text
-        came to be so long: a prompt and a text drawn are read alike.
+        for $n_{\max}$ = `seq_len` and $s$ = `slide`. It depends on $n$ alone, so prompts and
+        generated tokens are treated alike.
         """
         if self.seq_len is None or n <= self.seq_len:
             return 0
         return math.ceil((n - self.seq_len) / self.slide) * self.slide
 
     def read(self, texts: list[list[int]], n: int) -> Tensor:
-        r"""
-        * `texts` are at least $n$ tokens each, of which the first are those of the last call
+        r"""Read the tokens up to `n` that the cache does not hold yet.
+
+        * `texts` have at least $n$ tokens each, and start with the texts of the previous call
 
         Returns the logits of token $n + 1$, `[B, n_tokens]`.
         """
         start = self.window_start(n)
         options = {}
         if self.cache is not None:
-            # Each position moves to another row of $W$, so nothing of the old window is of use.
+            # When the window moves, every token moves to another row of $W$: start afresh.
             if start != self.start:
                 self.cache.clear()
             self.start = start
@@ -240,7 +252,7 @@ class _Reader:
         if self.cache is not None and self.cache.position != n - self.start:
             raise ValueError(
                 f"model must advance its cache to {n - self.start} tokens, got "
-                f"{self.cache.position}; use_cache=False needs none"
+                f"{self.cache.position}; models without a cache need use_cache=False"
             )
         return logits[:, -1]
 
@@ -249,7 +261,7 @@ class _Reader:
 def _check_prompt(name: str, prompt: Tensor) -> None:
     kind = prompt.dtype if isinstance(prompt, Tensor) else type(prompt).__name__
     if kind not in (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8):
-        raise TypeError(f"{name} must be a tensor of whole numbers, got {kind}")
+        raise TypeError(f"{name} must be an integer tensor, got {kind}")
     if prompt.dim() != 1 or not len(prompt):
         raise ValueError(f"{name} must be [n] with at least one token, got {list(prompt.shape)}")
 
@@ -262,24 +274,24 @@ def _check_options(
     slide: int | None,
 ) -> None:
     if type(n_new) is not int or n_new < 0:
-        raise ValueError(f"n_new must be a whole number of at least 0, got {n_new!r}")
+        raise ValueError(f"n_new must be a non-negative integer, got {n_new!r}")
     if seq_len is not None and (type(seq_len) is not int or seq_len < 1):
-        raise ValueError(f"seq_len must be a positive whole number, got {seq_len!r}")
+        raise ValueError(f"seq_len must be a positive integer, got {seq_len!r}")
     if slide is not None and (type(slide) is not int or slide < 1):
-        raise ValueError(f"slide must be a positive whole number, got {slide!r}")
+        raise ValueError(f"slide must be a positive integer, got {slide!r}")
     if slide is not None and seq_len is not None and slide > seq_len:
         raise ValueError(f"slide must be at most seq_len={seq_len}, got {slide}")
     if seed is not None and (type(seed) is not int or not 0 <= seed < 2**63):
-        raise ValueError(f"seed must be a whole number in [0, 2**63), got {seed!r}")
+        raise ValueError(f"seed must be an integer in [0, 2**63), got {seed!r}")
     for token in stops:
         if type(token) is not int or token < 0:
-            raise ValueError(f"stop_tokens must be whole numbers of at least 0, got {token!r}")
+            raise ValueError(f"stop_tokens must be non-negative integers, got {token!r}")
 
 
 def _check_takes_cache(model: nn.Module) -> None:
     parameters = inspect.signature(model.forward).parameters
     if "cache" not in parameters and all(p.kind is not p.VAR_KEYWORD for p in parameters.values()):
         raise TypeError(
-            f"model must take a cache beside its tokens, got {type(model).__name__}; "
-            f"use_cache=False needs none"
+            f"model must accept a cache argument, got {type(model).__name__}; "
+            f"models without a cache need use_cache=False"
         )

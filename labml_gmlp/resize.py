@@ -1,19 +1,19 @@
-r"""
+r"""Resize a trained model to another sequence length or image size.
+
 # Resizing
 
-$W$ belongs to one length and to one image size: its rows and columns are positions. A model that
-was trained at one size goes on at another if its $W$ is carried over, and there are two ways, for
-two meanings of "longer":
+The rows and columns of $W$ are positions, so a trained $W$ fits one sequence length or one image
+size. "Longer" can mean two things, and each has its own way to carry $W$ over:
 
-* **more of the same**: a longer text has further tokens, as far apart as before. `extend` keeps
-  what is there and continues it along its diagonals
-* **the same, finer**: a larger image shows the same scene in more patches. `interpolate` and
-  `interpolate_image` stretch what is there
+* **more tokens at the same spacing**, as in a longer text. `extend` keeps $W$ and continues it
+  along its diagonals
+* **the same extent at a higher resolution**, as in a larger image of the same scene. `interpolate`
+  and `interpolate_image` stretch $W$
 
-Shorter texts need neither, since every projection uses its corner for them. Each function returns a
-new model and leaves the given one as it was; an optimiser must be built anew. Convolutions and
-windows take any length and stay as they are. All this is ours: the paper trains and tests each
-model at one size.
+Shorter texts need neither, because every projection uses the top left corner of $W$ for them.
+Convolutions and windows take any length and stay unchanged. Each function returns a new model and
+does not modify its argument; build a new optimiser for it. All this is our addition: the paper
+trains and tests each model at one size.
 """
 
 import copy
@@ -33,28 +33,34 @@ Change = Callable[[Tensor], Tensor]
 
 
 def extend(model: nn.Module, seq_len: int) -> nn.Module:
-    r"""
+    r"""Return a copy of a model that accepts longer sequences.
+
     ## Longer texts
 
     $$W'_{ij} = W_{i - s, \, j - s}, \qquad s = \max(0, \max(i, j) - (n - 1))$$
 
-    A new entry repeats the last one on its diagonal, that is, of the same distance $i - j$;
-    distances that never occurred get zero. $b$ and other vectors over positions repeat their last
-    entry. Up to $n$ tokens the new model gives what the old one gave.
+    A new entry repeats the last entry on its diagonal, which has the same distance $i - j$.
+    Distances that $W$ does not contain get zero. $b$ and other vectors over positions repeat their
+    last entry. For up to $n$ tokens the outputs do not change.
 
-    A character model trained on 64 tokens, with 1.591 nats per character, so reads 128 with 1.575
-    and 256 with 1.568, without any further training: the continued rows are worth their longer
-    context (`python -m benchmarks.resize`, Tiny Shakespeare, one run). Stretched, the same model
-    fails, with 3.03 at 128.
+    A character model trained on 64 tokens has a loss of 1.591 nats per character. Extended without
+    further training it has 1.575 at 128 tokens and 1.568 at 256, so the new rows make use of the
+    longer context. Stretched to 128 tokens by `interpolate` it fails, with 3.03 (`python -m
+    benchmarks.resize`, Tiny Shakespeare, one run).
 
-    * `model` is any module with spatial projections in it
-    * `seq_len` is the new longest sequence
+    * `model` is any module that contains spatial projections
+    * `seq_len` is the new maximum length in tokens
 
     Returns the new model.
 
-    Raises `ValueError` for a `seq_len` that is not a whole number larger than before, for a model
-    without a layer that depends on the length, and for layers that have learned each position by
-    itself: `MixerBlock` and position embeddings.
+    Raises `ValueError` if `seq_len` is not a positive integer or not larger than before; if no
+    layer of the model depends on the length; and if the model contains a `MixerBlock` or a position
+    embedding, whose positions are learned separately and cannot be continued.
+
+    ```python
+    longer = extend(model, seq_len=512)
+    logits = longer(tokens)  # [B, 512] tokens
+    ```
     """
     _check_size("seq_len", seq_len)
 
@@ -67,20 +73,20 @@ def extend(model: nn.Module, seq_len: int) -> nn.Module:
         i = torch.arange(seq_len, device=weight.device)[:, None]
         j = torch.arange(seq_len, device=weight.device)
         s = (torch.maximum(i, j) - last).clamp(min=0)
-        # A distance that did not occur leads out of the old matrix, where there is nothing.
+        # Distances that $W$ does not contain lead to negative indices, and get zero.
         inside = (i >= s) & (j >= s)
         return weight[..., (i - s).clamp(min=0), (j - s).clamp(min=0)] * inside
 
     def change(layer: nn.Module, old: int) -> None:
         if isinstance(layer, (MixerBlock, LanguageModel)):
             raise ValueError(
-                f"model must not have learned each position by itself, as {type(layer).__name__} "
-                f"has with {old} positions; interpolate() stretches them"
+                f"model must not learn its positions separately, got {type(layer).__name__} with "
+                f"{old} positions; use interpolate()"
             )
         if seq_len <= old:
             raise ValueError(
-                f"seq_len must be larger than {old}, got {seq_len}; shorter sequences need no "
-                f"new model"
+                f"seq_len must be larger than {old}, got {seq_len}; the model accepts shorter "
+                f"sequences as it is"
             )
         new = seq_len - old
         if isinstance(layer, SpatialProjection):
@@ -91,54 +97,55 @@ def extend(model: nn.Module, seq_len: int) -> nn.Module:
         for name in _vectors(layer):
             _replace(layer, name, repeat_last)
 
-    return _changed_somewhere(model, seq_len, change)
+    return _resized(model, seq_len, change)
 
 
 def interpolate(model: nn.Module, seq_len: int) -> nn.Module:
-    r"""
-    ## The same sequence, finer or coarser
+    r"""Return a copy of a model for the same sequences at another resolution.
+
+    ## Finer or coarser sequences
 
     $$W'_{ij} = \frac{n}{n'} \, W(x_i, x_j), \qquad x_i = (i + \tfrac{1}{2}) \frac{n}{n'} -
       \tfrac{1}{2}$$
 
-    with $W$ between its entries interpolated. Where there are twice as many positions, each stands
-    for half of an old one; the factor in front keeps what a row of $W$ reads in sum.
+    where $W$ is interpolated linearly between its entries. With twice as many positions each covers
+    half of an old one; the factor $n / n'$ keeps the sum of each row.
 
-    * `model` is any module with spatial projections, `MixerBlock` or learned positions in it
-    * `seq_len` is the new longest sequence, longer or shorter than before
+    * `model` is any module that contains spatial projections, `MixerBlock`s or position embeddings
+    * `seq_len` is the new maximum length, longer or shorter than before
 
     Returns the new model.
 
-    Raises `ValueError` for a `seq_len` that is not a positive whole number and for a model without
-    a layer that depends on the length.
+    Raises `ValueError` if `seq_len` is not a positive integer, or if no layer of the model depends
+    on the length.
     """
     _check_size("seq_len", seq_len)
-    return _changed_somewhere(
-        model, seq_len, lambda layer, old: _stretch(layer, (1, old), (1, seq_len))
-    )
+    return _resized(model, seq_len, lambda layer, old: _stretch(layer, (1, old), (1, seq_len)))
 
 
 def interpolate_image(model: ImageClassifier, image_size: int | tuple[int, int]) -> ImageClassifier:
-    r"""
+    r"""Return a copy of an image classifier for another image size.
+
     ## Another image size
 
     $$W'_{pq} = \frac{n}{n'} \, W(\pi_p, \pi_q)$$
 
-    As in `interpolate`, but $\pi_p$ is a place on the grid of patches, with a height and a width,
-    where $x_i$ is one on a line: a row of $W$ is a picture of what position $p$ reads, and is
-    stretched as a picture. Patches keep their size in pixels; there are more or fewer of them.
+    This is `interpolate` in two dimensions: $\pi_p$ is a point on the grid of patches. Each row of
+    $W$ is an image of what position $p$ reads, and is resized as an image. Patches keep their size
+    in pixels, so their number changes.
 
     * `model` is an `ImageClassifier`
-    * `image_size` is the new size in pixels, one number or (height, width)
+    * `image_size` is the new size in pixels, an integer or (height, width)
 
     Returns the new model.
 
-    Raises `ValueError` for an `image_size` that the patches do not divide, and for projections that
-    know one direction only, such as Toeplitz.
+    Raises `ValueError` if `image_size` is not a positive integer or a pair of them, if the patch
+    size does not divide it, and if the model contains a Toeplitz projection, whose distances are
+    along one line.
     """
     old = model.grid
     patch_size = model.patches.kernel_size
-    changed = ImageClassifier(
+    resized = ImageClassifier(
         model.encoder,
         model.head.out_features,
         image_size=image_size,
@@ -146,33 +153,35 @@ def interpolate_image(model: ImageClassifier, image_size: int | tuple[int, int])
         n_channels=model.n_channels,
         device="meta",
     )
-    new = changed.grid
+    new = resized.grid
     for layer in model.modules():
         if isinstance(layer, ToeplitzProjection):
             raise ValueError(
-                f"model must have projections that know the grid of patches, "
-                f"got a {type(layer).__name__}, which knows distances along one line"
+                f"model must have projections over the 2-D grid of patches, got a "
+                f"{type(layer).__name__}, whose distances are along one line"
             )
-    changed.patches, changed.head = copy.deepcopy(model.patches), copy.deepcopy(model.head)
-    # Attention has nothing that belongs to a place; then there is nothing to do.
-    changed.encoder, _ = _changed(
-        model.encoder, changed.n_patches, lambda layer, _: _stretch(layer, old, new)
+    resized.patches, resized.head = copy.deepcopy(model.patches), copy.deepcopy(model.head)
+    # A model of attention alone has no layer to resize, which is fine here.
+    resized.encoder, _ = _resized_layers(
+        model.encoder, resized.n_patches, lambda layer, _: _stretch(layer, old, new)
     )
-    return changed.train(model.training)
+    return resized.train(model.training)
 
 
-# ## How it is done
+# ## Implementation
 
 
 def resample(values: Tensor, old: Grid, new: Grid) -> Tensor:
-    r"""
-    ### Between the places of a grid
+    r"""Resample values from one grid to another by bilinear interpolation.
 
-    * `values` are numbers at the places of a grid, row by row, `[..., h w]`
+    ### Resampling a grid
+
+    With fewer points than before, each averages the points that it replaces (antialiasing).
+
+    * `values` holds one number for each grid point, row by row, `[..., h w]`
     * `old` and `new` are (h, w); a sequence is a grid of one row
 
-    Returns the values on the new grid, `[..., h' w']`, bilinear. Going to fewer places, each takes
-    the mean of those it replaces, so that none is passed over.
+    Returns the values on the new grid, `[..., h' w']`.
     """
     picture = values.reshape(-1, 1, *old)
     picture = nn.functional.interpolate(picture, new, mode="bilinear", antialias=True)
@@ -182,21 +191,21 @@ def resample(values: Tensor, old: Grid, new: Grid) -> Tensor:
 def _stretch(layer: nn.Module, old: Grid, new: Grid) -> None:
     ratio = old[0] * old[1] / (new[0] * new[1])
 
-    def places(values: Tensor) -> Tensor:
+    def stretched(values: Tensor) -> Tensor:
         return resample(values, old, new)
 
     def matrix(weight: Tensor) -> Tensor:
-        # What a causal layer holds above the diagonal never mattered; it must not leak below now.
+        # Entries above the diagonal of a causal layer are unused, and must not leak below it.
         if isinstance(layer, SpatialProjection) and layer.causal:
             weight = weight.tril()
-        return places(places(weight).mT).mT * ratio
+        return stretched(stretched(weight).mT).mT * ratio
 
     def distances(weight: Tensor) -> Tensor:
-        # $w$ is a function of the distance, which is measured in tokens of the new length.
+        # $w$ is a function of the distance $i - j$; `at` is where each new distance falls in it.
         n, n_new = old[1], new[1]
         zero, zero_new = (0, 0) if layer.causal else (n - 1, n_new - 1)
-        there = torch.arange(zero_new + n_new, device=weight.device) - zero_new
-        at = (there.to(weight) * (n / n_new) + zero).clamp(0, weight.shape[-1] - 1)
+        distance = torch.arange(zero_new + n_new, device=weight.device) - zero_new
+        at = (distance.to(weight) * (n / n_new) + zero).clamp(0, weight.shape[-1] - 1)
         below = at.floor().long()
         above = (below + 1).clamp(max=weight.shape[-1] - 1)
         return torch.lerp(weight[..., below], weight[..., above], at - below) * ratio
@@ -206,49 +215,48 @@ def _stretch(layer: nn.Module, old: Grid, new: Grid) -> None:
     elif isinstance(layer, ToeplitzProjection):
         _replace(layer, "weight", distances)
     elif isinstance(layer, MixerBlock):
-        # $W_1$ reads all places and $W_2$ writes to them.
-        _replace(layer.token_in, "weight", lambda weight: places(weight) * ratio)
-        _replace(layer.token_out, "weight", lambda weight: places(weight.mT).mT)
-        _replace(layer.token_out, "bias", places)
+        # $W_1$ reads from positions, so its columns are stretched; $W_2$ writes to them.
+        _replace(layer.token_in, "weight", lambda weight: stretched(weight) * ratio)
+        _replace(layer.token_out, "weight", lambda weight: stretched(weight.mT).mT)
+        _replace(layer.token_out, "bias", stretched)
         layer.token_in.in_features = layer.token_out.out_features = new[0] * new[1]
     elif isinstance(layer, LanguageModel) and layer.positions is not None:
-        _replace(layer.positions, "weight", lambda weight: places(weight.mT).mT)
+        _replace(layer.positions, "weight", lambda weight: stretched(weight.mT).mT)
         layer.n_positions = layer.positions.num_embeddings = new[1]
     for name in _vectors(layer):
-        _replace(layer, name, places)
+        _replace(layer, name, stretched)
 
 
-def _changed_somewhere(
-    model: nn.Module, seq_len: int, change: Callable[[nn.Module, int], None]
-) -> nn.Module:
-    model, n_changed = _changed(model, seq_len, change)
-    if not n_changed:
+def _resized(model: nn.Module, seq_len: int, change: Callable[[nn.Module, int], None]) -> nn.Module:
+    model, n_resized = _resized_layers(model, seq_len, change)
+    if not n_resized:
         raise ValueError("model must have a layer that depends on the length, got none")
     return model
 
 
-def _changed(
+# Returns the new model and how many of its layers were resized.
+def _resized_layers(
     model: nn.Module, seq_len: int, change: Callable[[nn.Module, int], None]
 ) -> tuple[nn.Module, int]:
     model = copy.deepcopy(model)
     lengths = [(layer, _length(layer)) for layer in model.modules()]
-    depends = [(layer, old) for layer, old in lengths if old is not None]
-    for layer, old in depends:
+    resized = [(layer, old) for layer, old in lengths if old is not None]
+    for layer, old in resized:
         change(layer, old)
         if not isinstance(layer, LanguageModel):
             layer.seq_len = seq_len  # type: ignore[assignment]
-    return model, len(depends)
+    return model, len(resized)
 
 
+# The number of positions in the weights of a layer; `None` if they do not depend on it.
 def _length(layer: nn.Module) -> int | None:
-    """The number of positions that the weights of this layer belong to."""
     if isinstance(layer, (SpatialProjection, ToeplitzProjection, MixerBlock)):
         return layer.seq_len
     return layer.n_positions if isinstance(layer, LanguageModel) else None
 
 
+# The parameters of a projection with one entry for each position.
 def _vectors(layer: nn.Module) -> list[str]:
-    """The parameters of a projection with one entry for each position."""
     if isinstance(layer, DecayedToeplitzProjection):
         return ["bias", "row", "column"]
     return ["bias"] if isinstance(layer, (SpatialProjection, ToeplitzProjection)) else []
@@ -263,4 +271,4 @@ def _replace(layer: nn.Module, name: str, change: Change) -> None:
 
 def _check_size(name: str, value: int) -> None:
     if type(value) is not int or value < 1:
-        raise ValueError(f"{name} must be a positive whole number, got {value!r}")
+        raise ValueError(f"{name} must be a positive integer, got {value!r}")

@@ -1,8 +1,9 @@
-r"""
-# On the disk
+r"""Atomic file writes.
 
-Weights, checkpoints and reports are files that somebody may open, or a kill may cut, while they are
-written.
+# Atomic file writes
+
+Weights, checkpoints and reports may be opened, or the process killed, while they are being written.
+The functions here leave either the old file or the new one, never part of one.
 """
 
 import contextlib
@@ -15,7 +16,7 @@ from typing import BinaryIO
 
 
 def atomic_write(path: Path, content: bytes) -> None:
-    """Writes `content` as a whole, as `aside` does. Raises `OSError` if it cannot be written."""
+    """Write `content` to `path` with `atomic_writer`. Raises `OSError` if writing fails."""
     with atomic_writer(path) as file:
         file.write(content)
 
@@ -24,17 +25,27 @@ def atomic_write(path: Path, content: bytes) -> None:
 def atomic_writer(
     path: Path, keep: Path | None = None, *, shared: bool = False
 ) -> Iterator[BinaryIO]:
-    r"""
-    ## All or nothing
+    r"""Open a temporary file that replaces `path` when the `with` block ends.
 
-    Yields a new file beside `path`; what is written to it is brought to the disk, and then the file
-    is renamed. Who opens `path` at any moment finds the old content or the new one, never a part.
+    ## Replacing a file
 
-    * `keep` is where the old content stays
-    * `shared` gives the new file a name that no other process gives it: several may write `path` at
-      a time, and the last one stays
+    The temporary file lies beside `path`. It is flushed to disk and then renamed, so a reader finds
+    either the old content or the new. If the block raises, `path` is unchanged and the temporary
+    file is removed.
 
-    Raises `OSError` if it cannot be written, and leaves no half file then.
+    * `path` is the file to write
+    * `keep` is a second path, which receives the old content of `path`
+    * `shared` gives the temporary file a random name, so that several processes may write `path` at
+      once; the last one wins
+
+    Yields the temporary file, open for writing bytes.
+
+    Raises `OSError` if writing or renaming fails.
+
+    ```python
+    with atomic_writer(Path("model.bin")) as file:
+        file.write(content)
+    ```
     """
     own = f".{secrets.token_hex(8)}" if shared else ""
     new = path.with_name(f"{path.name}{own}.new")
@@ -44,13 +55,13 @@ def atomic_writer(
             file.flush()
             os.fsync(file.fileno())
         if keep is not None and path.exists():
-            _second_name(path, keep)
+            _hard_link(path, keep)
         new.replace(path)
     except BaseException:
         new.unlink(missing_ok=True)
         raise
-    # The new name is an entry of the folder, which has to reach the disk too. Windows cannot open
-    # folders and does not need it.
+    # The rename is an entry in the folder, which must reach the disk too. Windows cannot open
+    # folders and does not need this.
     if os.name == "posix":
         folder = os.open(path.parent, os.O_RDONLY)
         try:
@@ -59,15 +70,15 @@ def atomic_writer(
             os.close(folder)
 
 
-# A second name for the same file: at no moment is `path` missing.
-def _second_name(path: Path, keep: Path) -> None:
+# A hard link, not a rename, so that `path` exists at every moment.
+def _hard_link(path: Path, keep: Path) -> None:
     name = keep.with_name(keep.name + ".new")
     name.unlink(missing_ok=True)
     try:
         os.link(path, name)
     except OSError:
-        # Some file systems know no second names.
+        # Some file systems have no hard links.
         shutil.copyfile(path, name)
     name.replace(keep)
-    # Nothing is renamed if both are names of one file already, as a kill right here leaves it.
+    # POSIX renames nothing if both names already link to one file, as after a kill right here.
     name.unlink(missing_ok=True)

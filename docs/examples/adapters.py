@@ -1,4 +1,4 @@
-"""Each adapter with each kind of mask, with sizes that cannot be taken for one another."""
+"""Each adapter with each kind of mask, with sizes that are all different."""
 
 import torch
 from torch import nn
@@ -21,7 +21,7 @@ labml(x=x.transpose(0, 1), mask=pairs[:, :, None])
 labml(x=x.transpose(0, 1), mask=real.T[None])
 ForTorch(layer, batch_first=True)(x, src_mask=~pairs, src_key_padding_mask=~real)
 ForTorch(layer)(x.transpose(0, 1), src_mask=~pairs)
-# Ours, dressed for labml_nn, stands for a layer of labml_nn.
+# Our layer in `ForLabml` has the interface of a labml_nn layer.
 FromLabml(labml)(x, mask=pairs)
 FromLabml(labml)(x, mask=pairs.expand(B, n, n))
 FromLabml(labml)(x, key_padding_mask=real)

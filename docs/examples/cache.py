@@ -1,4 +1,4 @@
-"""Three positions, then two more, then one: the second time the memory has to grow."""
+"""Three positions, then 70 more, for which the buffer has to grow."""
 
 import torch
 from torch import nn

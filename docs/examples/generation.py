@@ -1,4 +1,4 @@
-"""Texts of three prompts that outgrow the window, then one of the likeliest tokens."""
+"""A batch of three texts that outgrow the window, then one greedy text."""
 
 import torch
 

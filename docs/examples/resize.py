@@ -1,4 +1,4 @@
-"""A classifier and a projection, each at one size and at another."""
+"""Projections and an image classifier, resized."""
 
 import torch
 

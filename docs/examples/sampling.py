@@ -1,4 +1,4 @@
-"""The chances of the next token, with all filters and of the likeliest one."""
+"""Next-token probabilities with all filters, then greedy."""
 
 import torch
 

@@ -1,19 +1,20 @@
-r"""
-# The Flax twin
+r"""The models in Flax NNX.
 
-The same models in [Flax NNX](https://flax.readthedocs.io), file for file and line for line where
-JAX lets them be. It needs the extra `flax`, `pip install ".[flax]"` in this folder; importing
-`labml_gmlp` alone imports nothing of it.
+# Flax port
 
-* [gmlp.py](gmlp.py): the block
-* [toeplitz.py](toeplitz.py): the form of $W$ for language
-* [tiny_attention.py](tiny_attention.py): what makes gMLP an aMLP
-* [encoder.py](encoder.py): the stack
-* [language.py](language.py): tokens to logits
-* [vision.py](vision.py): images to logits
-* [weights.py](weights.py): weights to torch and back
+The same models in [Flax NNX](https://flax.readthedocs.io), file for file and, where JAX allows it,
+line for line. It needs the extra `flax`: run `pip install ".[flax]"` in this folder. Importing
+`labml_gmlp` alone does not import JAX.
 
-Nothing here has a cache. All but the last can be copied alone.
+* [gmlp.py](gmlp.py): the gMLP block
+* [toeplitz.py](toeplitz.py): the Toeplitz projection, for language
+* [tiny_attention.py](tiny_attention.py): the tiny attention of aMLP
+* [encoder.py](encoder.py): a stack of layers
+* [language.py](language.py): language model
+* [vision.py](vision.py): image classifier
+* [weights.py](weights.py): conversion of weights from and to torch
+
+The port has no generation cache. Each file except `weights.py` can be copied alone.
 """
 
 from labml_gmlp.flax.encoder import Encoder

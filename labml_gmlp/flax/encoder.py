@@ -1,20 +1,20 @@
-r"""
+r"""A stack of layers of any kind with a final norm, in Flax.
+
 # The encoder in Flax
 
-A stack of $L$ layers and a last norm. It knows nothing of what a layer does: gMLP and the
-Transformer, and any mixture of the two, go through the same few lines, so that a comparison
-compares the layers and nothing else.
+gMLP blocks and any other layers run through the same few lines, so that a comparison of models
+compares only their layers.
 
-A layer is any module that keeps this protocol:
+A layer is a module with
 
 * an attribute `size`, its width $d$
-* `__call__(x, mask=None)`, from `[B, n, d]` to `[B, n, d]`
-* `key_padding_mask` as a third argument, if it is to see padded batches
+* `__call__(x, mask=None)` from `[B, n, d]` to `[B, n, d]`
+* `key_padding_mask` as a third argument, if it supports padded batches
 
-This is the twin of [the encoder in torch](../blocks/encoder.py), without its cache and without
-`checkpoint_layers`: `nnx.remat` does that for any layer.
+This is the port of [the torch encoder](../blocks/encoder.py), without its cache. `nnx.remat`
+replaces `checkpoint_layers`.
 
-This file needs JAX and Flax and nothing else, so that it can be copied into any code.
+This file imports only JAX, Flax and the standard library, so you can copy it alone.
 """
 
 import inspect
@@ -28,24 +28,30 @@ from jax.typing import DTypeLike
 
 
 class Encoder(nnx.Module):
-    r"""
+    r"""A stack of $L$ layers followed by a layer norm.
+
     ## Encoder
 
     $$X_{l+1} = \mathrm{layer}_l(X_l), \quad l = 0, \dots, L - 1, \qquad Y = \mathrm{norm}(X_L)$$
 
-    The layers bring their own norms and shortcuts. As the shortcut is never normalised inside them,
-    its scale grows with depth; the last norm brings it back.
+    Each layer has its own norm and residual connection. The residual stream itself is never
+    normalised, so its scale grows with depth; the final norm corrects that.
 
-    * `make_layer` builds one layer. It is called once for each, as `make_layer()`, or as
-      `make_layer(index)` if it has an argument without a default: so a rate or a window may change
-      with depth
+    ```python
+    rngs = nnx.Rngs(0)
+    encoder = Encoder(lambda: GMLPBlock(64, 256, seq_len=128, rngs=rngs), n_layers=6, rngs=rngs)
+    y = encoder(jnp.ones((8, 100, 64)))  # [8, 100, 64]
+    ```
+
+    * `make_layer` builds a new layer at each call. If it has a required argument, it gets the index
+      of the layer, so a setting can change with depth
     * `n_layers` is $L$
-    * `norm_eps` is added to the variance in the last norm
-    * `rngs` and `param_dtype` are those of the last norm; `make_layer` brings its own
+    * `norm_eps` is the epsilon of the final norm
+    * `rngs` and `param_dtype` are for the final norm; `make_layer` passes its own to the layers
 
-    Raises `ValueError` for an `n_layers` that is not a positive whole number, for a `make_layer`
-    that returns the same object twice and for layers of different `size`; `TypeError` for a
-    `make_layer` that needs more than the index, and for a layer that is no module or has no `size`.
+    Raises `ValueError` if `n_layers` is not a positive integer, if `make_layer` returns the same
+    object twice or layers of different `size`; `TypeError` if it requires more than the index, or
+    returns something other than a module with an integer `size`.
     """
 
     def __init__(
@@ -58,10 +64,9 @@ class Encoder(nnx.Module):
         param_dtype: DTypeLike = jnp.float32,
     ) -> None:
         if type(n_layers) is not int or n_layers < 1:
-            raise ValueError(f"n_layers must be a positive whole number, got {n_layers!r}")
+            raise ValueError(f"n_layers must be a positive integer, got {n_layers!r}")
         takes_index = _takes_index(make_layer)
-        # A factory and not a layer: copying one layer, as is often done, gives all layers the same
-        # initial weights.
+        # Copying a single layer, as is common, would give all layers the same initial weights.
         layers = [make_layer(i) if takes_index else make_layer() for i in range(n_layers)]
         self.size = _common_size(layers)
         self.layers = nnx.List(layers)
@@ -75,15 +80,15 @@ class Encoder(nnx.Module):
         mask: Array | None = None,
         key_padding_mask: Array | None = None,
     ) -> Array:
-        r"""
+        r"""Returns $Y$, `[B, n, d]`.
+
         * `x` is $X_0$, `[B, n, d]`
-        * `mask` is boolean, true where position $i$ may read position $j$, and goes to each layer
+        * `mask` is boolean, true where position $i$ may read position $j$; each layer gets it
         * `key_padding_mask` is boolean, `[B, n]`, true for a real token
 
-        Returns $Y$, `[B, n, d]`.
+        The layers check their input and raise `ValueError` or `TypeError`.
         """
-        # Layers of other packages know `x` and `mask`, often by keyword alone; they must not be
-        # asked about padding that is not there.
+        # Other layers may accept only `x` and `mask`; pass the padding mask only when it is given.
         options: dict[str, Any] = {"mask": mask}
         if key_padding_mask is not None:
             options["key_padding_mask"] = key_padding_mask
@@ -92,10 +97,10 @@ class Encoder(nnx.Module):
         return self.norm(x)
 
 
-# ## Checks
+# ## Argument checks
 #
-# A class and a `functools.partial` are callables too, so the signature, not the kind, decides
-# whether the index is wanted.
+# The signature decides whether `make_layer` gets the index: classes and `functools.partial` are
+# callables too.
 def _takes_index(make_layer: Callable[..., Any]) -> bool:
     needed = [
         p
@@ -110,13 +115,12 @@ def _takes_index(make_layer: Callable[..., Any]) -> bool:
     return bool(needed)
 
 
-# The mistake this finds is `lambda: layer`, which returns one object again and again: $L$ layers
-# that share their weights.
+# `lambda: layer` would return the same object at each call: $L$ layers that share their weights.
 def _common_size(layers: list[nnx.Module]) -> int:
     for i, layer in enumerate(layers):
         if not isinstance(layer, nnx.Module) or not isinstance(getattr(layer, "size", None), int):
             raise TypeError(
-                f"make_layer must return a module with a whole number `size`, "
+                f"make_layer must return a module with an integer `size`, "
                 f"got {type(layer).__name__} for layer {i}"
             )
         if any(layer is earlier for earlier in layers[:i]):

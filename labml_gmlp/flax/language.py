@@ -1,12 +1,12 @@
-r"""
+r"""Language model in Flax: token embedding, encoder and output head.
+
 # The language model in Flax
 
-Tokens to logits: an embedding, the encoder, and the embedding again as the head. Which model it is
-depends on the layers, not on this file. Built with `causal=True`, they make a model of the *next*
-token: the logits at position $i$ depend on the tokens up to $i$. Without, they make a *masked*
-language model as in the paper, which restores tokens that were hidden from it on both sides.
+The layers of the encoder decide which model this is. With `causal=True` layers the logits at
+position $i$ depend on tokens up to $i$ only, which makes an autoregressive model. Without, it is a
+masked language model as in the paper.
 
-This is the twin of [the language model in torch](../models/language.py), without its cache.
+This is the port of [the torch language model](../models/language.py), without its generation cache.
 """
 
 import jax.numpy as jnp
@@ -16,24 +16,30 @@ from jax.typing import DTypeLike
 
 
 class LanguageModel(nnx.Module):
-    r"""
+    r"""Token embedding, encoder and a linear head that shares the embedding matrix.
+
     ## Language model
 
     $$\mathrm{logits} = \mathrm{Encoder}(E_{t}) \, E^\top$$
 
-    for tokens $t$ and one embedding matrix $E$, used on both sides: tied. The paper's parameter
-    counts hold with a tied head.
+    for tokens $t$. Embedding and head share (tie) the matrix $E$, and the paper's parameter counts
+    agree with that.
 
-    gMLP gets no position embedding, as in the paper (section 2): row $i$ of $W$ already belongs to
-    position $i$. A Transformer layer is blind to order without one, so `n_positions` adds learned
-    positions, $E_t + P$.
+    gMLP needs no position embedding (paper, section 2), since row $i$ of $W$ belongs to position
+    $i$. Attention does; `n_positions` adds learned position embeddings, $E_t + P$.
+
+    ```python
+    rngs = nnx.Rngs(0)
+    encoder = Encoder(lambda: GMLPBlock(64, 256, 128, causal=True, rngs=rngs), 6, rngs=rngs)
+    logits = LanguageModel(256, encoder, rngs=rngs)(jnp.zeros((8, 100), int))  # [8, 100, 256]
+    ```
 
     * `n_tokens` is the size of the vocabulary
-    * `encoder` maps `[B, n, d]` to `[B, n, d]` and has its width as `size`, as `Encoder` does
-    * `n_positions` is the number of learned positions; `None` means no position embedding
-    * `tied` set to false gives the head a matrix and a bias of its own
+    * `encoder` maps `[B, n, d]` to `[B, n, d]` and has an attribute `size`, its width $d$
+    * `n_positions` is the number of position embeddings; `None` means none
+    * `tied=False` gives the head its own matrix and bias
 
-    Raises `ValueError` for an `n_tokens` or `n_positions` that is not a positive whole number.
+    Raises `ValueError` if `n_tokens` or `n_positions` is not a positive integer.
     """
 
     def __init__(
@@ -52,13 +58,13 @@ class LanguageModel(nnx.Module):
         d_model = int(encoder.size)  # type: ignore[attr-defined]
         self.n_tokens = n_tokens
         self.n_positions = n_positions
-        # Flax draws embeddings from $N(0, 1 / d)$. BERT's scale makes the first logits smaller, so
-        # that the first loss is nearer to guessing.
+        # Flax draws embeddings from $N(0, 1 / d)$. With 0.02, as in BERT, the logits are small and
+        # the initial loss is close to that of a uniform guess.
         small = nnx.initializers.normal(0.02)
         self.embedding = nnx.Embed(
             n_tokens, d_model, embedding_init=small, rngs=rngs, param_dtype=param_dtype
         )
-        # A part that is None at first stays so in Flax, hence no `if` around the assignments.
+        # Flax treats an attribute that starts as None as static, so each one is assigned once.
         self.positions = (
             nnx.Embed(
                 n_positions, d_model, embedding_init=small, rngs=rngs, param_dtype=param_dtype
@@ -79,14 +85,14 @@ class LanguageModel(nnx.Module):
         mask: Array | None = None,
         key_padding_mask: Array | None = None,
     ) -> Array:
-        r"""
-        * `tokens` are whole numbers below `n_tokens`, `[B, n]`; for others JAX, which cannot
-          refuse them, returns NaN
+        r"""Returns the logits, `[B, n, n_tokens]`.
+
+        * `tokens` are integers from 0 to `n_tokens - 1`, `[B, n]`. Larger ones give NaN, since JAX
+          cannot raise on values
         * `mask` and `key_padding_mask` go to the encoder
 
-        Returns the logits, `[B, n, n_tokens]`.
-
-        Raises `ValueError` for `tokens` of another shape and for more tokens than `n_positions`.
+        Raises `ValueError` if `tokens` or a mask has another shape, or if $n$ is larger than
+        `n_positions` or the `seq_len` of a layer; `TypeError` if a mask is not boolean.
         """
         if tokens.ndim != 2:
             raise ValueError(f"tokens must be [B, n], got {list(tokens.shape)}")
@@ -106,4 +112,4 @@ class LanguageModel(nnx.Module):
 
 def _check_size(name: str, value: int) -> None:
     if type(value) is not int or value < 1:
-        raise ValueError(f"{name} must be a positive whole number, got {value!r}")
+        raise ValueError(f"{name} must be a positive integer, got {value!r}")

@@ -1,18 +1,17 @@
-r"""
+r"""Tiny attention in Flax: a single small attention head that turns gMLP into aMLP.
+
 # Tiny attention in Flax
 
-The paper's second model, aMLP, is gMLP with a little attention: one head of few channels beside the
-spatial projection of each block, added inside the gate. In the paper's table, as reported, the base
-model of gMLP stays behind BERT on MNLI, which compares two sentences, and that of aMLP does not. It
-fits into the [block](gmlp.py) as `GMLPBlock(..., attention=TinyAttention(d_model, d_ffn // 2))`.
+The paper's second model, aMLP, adds one attention head with few channels to the gate of each [gMLP
+block](gmlp.py).
 
-What is known of it here comes from an account of the paper's figure, not from the paper itself; it
-leaves open which projections have biases and how they start. The paper has no causal model and
-masks no padding; both are ours, as in the block.
+We know the design from an account of the paper's figure, which does not say which projections have
+biases and how they are initialised. Causality and padding masks are our additions.
 
-This is the twin of [tiny attention in torch](../blocks/tiny_attention.py), without its cache.
+This is the port of [the torch tiny attention](../blocks/tiny_attention.py), without its generation
+cache.
 
-This file needs JAX and Flax and nothing else, so that it can be copied into any code.
+This file imports only JAX, Flax and the standard library, so you can copy it alone.
 """
 
 import jax
@@ -23,29 +22,35 @@ from jax.typing import DTypeLike
 
 
 class TinyAttention(nnx.Module):
-    r"""
+    r"""Single-head attention whose output is added inside the spatial gating unit.
+
     ## Tiny attention
 
     $$\mathrm{tiny}(X)_i = O \sum_j A_{ij} v_j + o, \qquad
       A_{ij} = \mathrm{softmax}_j \left( \frac{q_i \cdot k_j}{\sqrt{a}} \right)$$
 
     A single head with $a$ = `d_attn` channels. It reads the *normalised input* of the block, before
-    the channels are expanded, and its result joins $f_{W,b}(Z_2)$ before the product with $Z_1$
-    (paper, figure of aMLP, as reported):
+    the channels are expanded, and its output is added to $f_{W,b}(Z_2)$ before the product with
+    $Z_1$ (paper, figure of aMLP, as reported):
 
     $$s(Z) = Z_1 \odot \left( f_{W,b}(Z_2) + \mathrm{tiny}(\mathrm{norm}(X)) \right)$$
 
-    So $W$ says how much each position reads from each other whatever stands there, and $A$ adds
-    what depends on the tokens themselves.
+    $W$ mixes positions in the same way for every input; $A$ depends on the tokens.
+
+    ```python
+    rngs = nnx.Rngs(0)
+    attention = TinyAttention(d_model=64, d_out=128, rngs=rngs)
+    block = GMLPBlock(d_model=64, d_ffn=256, seq_len=128, attention=attention, rngs=rngs)
+    ```
 
     * `d_model` is $d$, the number of channels of $X$
-    * `d_out` is the number of channels of the gate: `d_ffn / 2` beside `SpatialGatingUnit`
-    * `d_attn` is $a$; the paper has 64, and 128 in its large model (as reported)
-    * `causal` lets position $i$ read $j \le i$ only
-    * `in_bias` and `out_bias` give the two projections a bias. The paper does not say, and public
-      implementations differ; both is our choice
+    * `d_out` is the number of channels of the gate: `d_ffn / 2` with `SpatialGatingUnit`
+    * `d_attn` is $a$; the paper uses 64, and 128 in its large model (as reported)
+    * `causal` keeps only $j \le i$
+    * `in_bias` and `out_bias` give the two projections a bias. Public implementations differ; both
+      is our choice
 
-    Raises `ValueError` for sizes that are not positive whole numbers.
+    Raises `ValueError` if a size is not a positive integer.
     """
 
     def __init__(
@@ -66,7 +71,7 @@ class TinyAttention(nnx.Module):
         self.d_model = d_model
         self.d_attn = d_attn
         self.causal = causal
-        # One matrix for $q$, $k$ and $v$, in this order: one product instead of three.
+        # One product for $q$, $k$ and $v$, in this order, instead of three.
         self.attention_in = nnx.Linear(
             d_model, 3 * d_attn, use_bias=in_bias, rngs=rngs, param_dtype=param_dtype
         )
@@ -76,12 +81,11 @@ class TinyAttention(nnx.Module):
         self.reset_parameters(rngs)
 
     def reset_parameters(self, rngs: nnx.Rngs) -> None:
-        r"""
-        $O \approx 0$ and $o = 0$, so that the gate starts at one, as it does without attention, and
-        the block as a feed-forward layer. Our choice: it carries the paper's reason for $W \approx
-        0$ over to the attention beside it, at the same scale as $W$ has here. Near zero and not
-        zero, since $O = 0$ would hide $q$, $k$ and $v$ from the first gradient. What makes these
-        keeps Flax's start for linear layers.
+        r"""Draws $O$ from $N(0, 10^{-12})$; with $o = 0$ the gate starts at one.
+
+        Our choice: this follows the paper's reason for $W \approx 0$, at the scale of our $W$. With
+        $O = 0$ exactly, the first gradient of $q$, $k$ and $v$ would be zero. These keep Flax's
+        default.
         """
         weight = self.attention_out.kernel[...]
         weight = 1e-6 * jax.random.normal(rngs.params(), weight.shape, weight.dtype)
@@ -93,34 +97,33 @@ class TinyAttention(nnx.Module):
         mask: Array | None = None,
         key_padding_mask: Array | None = None,
     ) -> Array:
-        r"""
+        r"""Returns $\mathrm{tiny}(X)$, `[B, n, d_out]`.
+
         * `x` is the normalised $X$, `[B, n, d_model]`
-        * `mask` is boolean, `[n, n]` or `[B, n, n]`, true where position $i$ may read position $j$;
-          with `causal`, what both allow
+        * `mask` is boolean, `[n, n]` or `[B, n, n]`, true where position $i$ may read position $j$
         * `key_padding_mask` is boolean, `[B, n]`, true for a real token
 
-        Returns $\mathrm{tiny}(X)$, `[B, n, d_out]`; a position that may read nothing gets $o$, and
-        zeros without it, as a position without weights gets $b$ from Eq. 2.
+        A position that may read nothing gets $o$, or zeros without a bias, as it gets $b$ from Eq.
+        2.
 
-        Raises `ValueError` for an `x` or a mask of another shape, `TypeError` for a mask that is
-        not boolean.
+        Raises `ValueError` if `x` or a mask has the wrong shape; `TypeError` if a mask is not
+        boolean.
         """
         if x.ndim != 3 or x.shape[-1] != self.d_model:
             raise ValueError(f"x must be [B, n, d_model={self.d_model}], got {list(x.shape)}")
         may_read = self._may_read(x, mask, key_padding_mask)
         query, key, value = jnp.split(self.attention_in(x), 3, axis=-1)  # [B, n, a] each
-        # $\sum_j A_{ij} v_j$, written out, as JAX's own attention lets a position that may read
-        # nothing read everything. A softmax over nothing is zero here, not NaN.
+        # $\sum_j A_{ij} v_j$. `jax.nn.dot_product_attention` would let a position that may read
+        # nothing read everything. Softmax with `where` gives zero there, not NaN.
         a = jax.nn.softmax(query @ key.mT / self.d_attn**0.5, where=may_read)  # [B, n, n]
         return self.attention_out(a @ value)
 
     def _may_read(
         self, x: Array, mask: Array | None, key_padding_mask: Array | None
     ) -> Array | None:
-        r"""
-        Joins what `mask`, `key_padding_mask` and `causal` allow into one mask, `[B or 1, n, n]`.
+        r"""Combines `mask`, `key_padding_mask` and `causal` into one mask, `[B or 1, n, n]`.
 
-        `None` if nothing restricts.
+        `None` if there is no restriction.
         """
         batch, n, _ = x.shape
         joined = None
@@ -137,18 +140,18 @@ class TinyAttention(nnx.Module):
         return joined
 
 
-# ## Checks
+# ## Argument checks
 #
-# As in `gmlp.py`, and written again here because a block file stands alone.
+# Each block file has its own copy, so that it can be copied alone.
 def _check_size(name: str, value: int) -> None:
     if type(value) is not int or value < 1:
-        raise ValueError(f"{name} must be a positive whole number, got {value!r}")
+        raise ValueError(f"{name} must be a positive integer, got {value!r}")
 
 
 def _check_mask(name: str, mask: Array, *shapes: tuple[int, ...]) -> None:
     kind = getattr(mask, "dtype", type(mask).__name__)
     if kind is not jnp.dtype(bool):
-        raise TypeError(f"{name} must be a boolean array, true for what may be read, got {kind}")
+        raise TypeError(f"{name} must be a boolean array, true = may be read, got {kind}")
     if mask.shape not in shapes:
         allowed = " or ".join(str(list(shape)) for shape in shapes)
         raise ValueError(f"{name} must be {allowed}, got {list(mask.shape)}")

@@ -1,16 +1,15 @@
-r"""
+r"""The Toeplitz projection in Flax: a spatial projection that depends on the distance alone.
+
 # The Toeplitz projection in Flax
 
-The spatial projection of gMLP may give every pair of positions a weight of its own. Trained on
-masked language, its matrix ends up with nearly constant diagonals (paper, as reported): what one
-token takes from another depends on how far apart they stand, and hardly on where. Such a matrix is
-called *Toeplitz*, and for its language experiments the paper prescribes the form:
+A spatial projection trained on masked language ends up with nearly constant diagonals (paper, as
+reported): the weight between two tokens depends on their distance, hardly on their positions. Such
+a matrix is called *Toeplitz*, and the paper uses this form in its language experiments:
 
 $$W_{ij} = w_{i-j}$$
 
-The product is then a convolution. Lay $w$ along the sequence with $w_0$ at the token that is
-written, and it says how much each other token contributes; for the next token, shift it by one.
-Unlike the kernel of an ordinary convolution it spans the whole sequence, and all channels share it.
+The product $WZ$ is then a convolution of $Z$ with $w$ along the sequence. Unlike the kernel of an
+ordinary convolution, $w$ spans the whole sequence and is shared by all channels.
 
 | | numbers in $W$ | reads |
 | --- | --- | --- |
@@ -18,14 +17,14 @@ Unlike the kernel of an ordinary convolution it spans the whole sequence, and al
 | `ToeplitzProjection` | $2n - 1$ | both sides |
 | the same, `causal` | $n$ | the past |
 
-Fewer numbers are one gain, the Fourier transform is the other: it takes the product from $O(n^2)$
-operations to $O(n \log n)$ and the memory from $O(n^2)$ to $O(n)$, without ever forming $W$. The
-paper mentions no transform; that part is ours, and so is the causal form.
+The FFT reduces the product from $O(n^2)$ operations to $O(n \log n)$, and the memory from $O(n^2)$
+to $O(n)$, since $W$ is never formed. The paper does not mention it; the FFT and the causal form are
+our additions.
 
-This is the twin of [the Toeplitz projection in torch](../blocks/toeplitz.py), without its cache and
-without the decayed form.
+This is the port of [the torch Toeplitz projection](../blocks/toeplitz.py), without its generation
+cache and without the decayed form.
 
-This file needs JAX and Flax and nothing else, so that it can be copied into any code.
+This file imports only JAX, Flax and the standard library, so you can copy it alone.
 """
 
 import jax
@@ -34,29 +33,28 @@ from flax import nnx
 from jax import Array
 from jax.typing import DTypeLike
 
-# From so many tokens on the transform is used. The number is that of the torch twin, where it was
-# measured; in JAX it was not.
+# Use the FFT from this many tokens on. The value was measured in torch, not in JAX.
 FFT_FROM = 1024
 
 
 def dense_product(w: Array, z: Array, mask: Array | None = None) -> Array:
-    r"""
-    ## By the rows of W
+    r"""Multiply by the Toeplitz matrix, written out.
+
+    ## Dense product
 
     $$f_{ic} = \sum_{j=1}^{n} w_{i-j} Z_{jc}$$
 
-    The definition, computed as it stands: $W$ is written out and multiplied. Needed where single
-    entries of $W$ matter, and faster for short sequences.
+    This forms $W$ and multiplies by it. It is the only way to apply a mask, and faster for short
+    sequences.
 
-    * `w` holds $w_{-(n-1)}$ to $w_{n-1}$ in this order, `[2n - 1]`; several heads have an axis in
-      front
+    * `w` holds $w_{-(n-1)}$ to $w_{n-1}$ in this order, `[2n - 1]`, or `[h, 2n - 1]` with heads
     * `z` is $Z$, `[B, h, n, c / h]`
     * `mask` is boolean, `[n, n]` or `[B, n, n]`
 
     Returns $f$, `[B, h, n, c / h]`.
     """
     n = z.shape[-2]
-    # Each entry is looked up by its offset.
+    # Entry $(i, j)$ of $W$ is $w_{i-j}$.
     i = jnp.arange(n)[:, None]
     j = jnp.arange(n)
     rows = w[..., n - 1 + i - j]  # [n, n]
@@ -66,35 +64,36 @@ def dense_product(w: Array, z: Array, mask: Array | None = None) -> Array:
 
 
 def fft_product(w: Array, z: Array) -> Array:
-    r"""
-    ## By the Fourier transform
+    r"""Multiply by the Toeplitz matrix with the FFT.
+
+    ## FFT product
 
     $$f = \mathcal{F}^{-1}\left(\mathcal{F}(w) \odot \mathcal{F}(Z)\right)$$
 
-    A convolution of two signals is the product of their spectra. The transform takes signals to be
-    periodic, so both are filled up with zeros until no period reaches into the result.
+    By the convolution theorem, the spectrum of a convolution is the product of the spectra. The
+    discrete transform assumes periodic signals, so both are zero-padded until the periods do not
+    overlap in the result.
 
-    The rounding is the price. Every entry of a spectrum has a share in every position, so the error
-    of each output scales with the size of the input *anywhere*, the future included. In a causal
-    layer later tokens can therefore change the last bits of earlier outputs. `dense_product` is
-    exact here, bit for bit: it multiplies the future by zero.
+    Every frequency contributes to every position, so rounding errors scale with the largest input
+    *anywhere*, including the future. In a causal layer, later tokens can change the last bits of
+    earlier outputs. `dense_product` has no such leak: it multiplies the future by exact zeros.
 
     * `w` and `z` are those of `dense_product`
 
-    Returns $f$, `[B, h, n, c / h]`: what `dense_product` gives, to rounding.
+    Returns $f$, `[B, h, n, c / h]`, equal to that of `dense_product` up to rounding.
     """
-    # A transform of nothing is an error. The product is as empty as $Z$, with a gradient of zero.
+    # The FFT rejects empty input; return an empty product that still carries a gradient.
     if z.size == 0:
         return z * w[..., :1, None]
     n = z.shape[-2]
-    # Entry $k$ of the full convolution, which has up to $3n - 2$ of them, is wanted for $n$ entries
-    # from that of $w_0$ on. With period $m$ entry $k + m$ falls on entry $k$; from $m = 2n - 1$ on
-    # it falls outside of what is wanted.
+    # The full convolution has $3n - 2$ entries, of which we need $n$, starting with entry $n - 1$.
+    # With period $m$, entry $k + m$ is added to entry $k$. For $m \ge 2n - 1$ this affects only
+    # entries that we do not need.
     m = _fast_length(2 * n - 1)
-    # There is no transform of half precision, and its sums would be poor.
+    # There is no half-precision FFT, and it would be inaccurate: compute in float32.
     wanted = jnp.result_type(w, z)
     dtype = jnp.promote_types(wanted, jnp.float32)
-    # A transform is fastest along the last axis, where its numbers lie side by side.
+    # The FFT is fastest along the last axis, which is contiguous.
     spectrum = jnp.fft.rfft(w[..., None, :].astype(dtype), m)  # [1, m / 2 + 1]
     spectrum = spectrum * jnp.fft.rfft(z.mT.astype(dtype), m)  # [B, h, c / h, m / 2 + 1]
     f = jnp.fft.irfft(spectrum, m)[..., n - 1 : 2 * n - 1]
@@ -102,35 +101,38 @@ def fft_product(w: Array, z: Array) -> Array:
 
 
 def _fast_length(least: int) -> int:
-    # The transform splits its length into prime factors and is slow for large ones. Lengths
-    # $2^k$, and those with one small odd factor, lie close enough to each other.
+    # The FFT is slow for lengths with large prime factors, so round up to $2^k$ times a small odd
+    # number.
     return min(odd << ((least - 1) // odd).bit_length() for odd in (1, 3, 5, 9, 15))
 
 
 class ToeplitzProjection(nnx.Module):
-    r"""
+    r"""A spatial projection whose weights depend on the distance of two tokens alone.
+
     ## Toeplitz projection
 
     $$f_{w,b}(Z)_{ic} = \sum_{j=1}^{n} w_{i-j} Z_{jc} + b_i$$
 
-    Takes the place of `SpatialProjection` in a gMLP block. The paper uses this form for language,
-    without loss of quality, and keeps $W$ free for images (as reported).
+    Replaces `SpatialProjection` in a gMLP block. The paper uses this form for language without loss
+    of quality, and a free $W$ for images (as reported).
 
-    `weight` holds $w$ in the order of the offset $i - j$. It starts with $w_{-(n-1)}$, by which the
-    first token reads the last, and ends with $w_{n-1}$, by which the last token reads the first;
-    $w_0$, the weight of a token for itself, is in the middle. With `causal` the first half is left
-    out, and $w_0$ comes first. A shorter sequence has fewer offsets and uses those around $w_0$.
+    `weight` holds $w$ in the order of the distance $i - j$: from $w_{-(n-1)}$, with which the first
+    token reads the last, over $w_0$ in the middle, to $w_{n-1}$, with which the last token reads
+    the first. With `causal` it starts at $w_0$. Shorter sequences use the distances around $w_0$.
+
+    ```python
+    rngs = nnx.Rngs(0)
+    projection = ToeplitzProjection(seq_len=128, causal=True, rngs=rngs)
+    block = GMLPBlock(d_model=64, d_ffn=256, causal=True, projection=projection, rngs=rngs)
+    ```
 
     * `seq_len` is the longest sequence in tokens
-    * `causal` keeps $j \le i$ only, for models that predict the next token (unlike the paper)
-    * `n_heads` is the number of equal groups of channels, each with its own $w$ and $b$; the paper
-      has one
-    * `fft_from` is the number of tokens from which on the Fourier transform is used; `None` means
-      never
-    * `rngs` draws the parameters, and `param_dtype` is their type, as in any Flax layer
+    * `causal` keeps only $j \le i$, for next-token models (unlike the paper)
+    * `n_heads` is the number of channel groups, each with its own $w$ and $b$; the paper has one
+    * `fft_from` is the number of tokens from which the FFT is used; `None` means never
+    * `rngs` draws the parameters, and `param_dtype` is their type
 
-    Raises `ValueError` for a `seq_len`, `n_heads` or `fft_from` that is not a positive whole
-    number.
+    Raises `ValueError` if `seq_len`, `n_heads` or `fft_from` is not a positive integer.
     """
 
     def __init__(
@@ -158,37 +160,32 @@ class ToeplitzProjection(nnx.Module):
         self.reset_parameters(rngs)
 
     def reset_parameters(self, rngs: nnx.Rngs) -> None:
-        r"""
-        $w \approx 0$ and $b = 1$: the gate starts at one, as with a free $W$ (paper, section 2.1).
-        The scale is that of `SpatialProjection`, our choice.
+        r"""Draws $w$ from $N(0, 10^{-12})$ and sets $b = 1$, so the gate starts at one.
+
+        The paper (section 2.1) says only "near zero"; the scale is our choice.
         """
         weight = self.weight[...]
         self.weight[...] = 1e-6 * jax.random.normal(rngs.params(), weight.shape, weight.dtype)
         self.bias[...] = jnp.ones_like(self.bias[...])
 
     def __call__(self, z: Array, mask: Array | None = None) -> Array:
-        r"""
-        * `z` is $Z$, `[B, n, c]`; `n_heads` divides $c$
-        * `mask` is boolean, `[n, n]` or `[B, n, n]`: true where position $i$ may read position $j$.
-          `None` allows what `causal` allows
+        r"""Returns $f_{w,b}(Z)$, `[B, n, c]`.
 
-        Returns $f_{w,b}(Z)$, `[B, n, c]`.
+        * `z` is $Z$, `[B, n, c]`; $c$ is a multiple of `n_heads`
+        * `mask` is boolean, `[n, n]` or `[B, n, n]`: true where position $i$ may read position $j$
 
-        Raises `ValueError` for a `z` or a mask of another shape and for a sequence longer than
-        `seq_len`; `TypeError` for a mask that is not boolean.
+        Raises `ValueError` if `z` or `mask` has the wrong shape, or if there are more than
+        `seq_len` tokens; `TypeError` if `mask` is not boolean.
         """
         if z.ndim != 3 or z.shape[-1] % self.n_heads:
             wanted = "[B, n, c]" + f" with c a multiple of {self.n_heads}" * (self.n_heads > 1)
             raise ValueError(f"z must be {wanted}, got {list(z.shape)}")
         n = z.shape[1]
         if n > self.seq_len:
-            raise ValueError(
-                f"z must have at most seq_len={self.seq_len} tokens, got {n}; "
-                f"W has no weights for later positions"
-            )
+            raise ValueError(f"z must have at most seq_len={self.seq_len} tokens, got {n}")
         if mask is not None:
             _check_mask(mask, (n, n), (z.shape[0], n, n))
-        # Heads become a second batch axis.
+        # The heads are a second batch axis.
         shape = z.shape
         z = z.reshape(*shape[:2], self.n_heads, shape[-1] // self.n_heads).swapaxes(1, 2)
         f = self.product(z, mask)  # [B, h, n, c / h]
@@ -196,14 +193,10 @@ class ToeplitzProjection(nnx.Module):
         return f.swapaxes(1, 2).reshape(shape)
 
     def product(self, z: Array, mask: Array | None) -> Array:
-        r"""
-        Returns $WZ$. It takes the rows of $W$ where there is a mask, which changes single entries
-        of $W$ that no spectrum shows.
-        """
+        r"""Returns $WZ$, without the FFT if there is a mask."""
         n = z.shape[-2]
-        # The offsets that occur are those nearer to zero than $n$, and zero itself when there is no
-        # token. The others are cut off. Offsets below zero, which causal weights do not have, are
-        # weights of zero: no row reads a later token.
+        # $n$ tokens have distances from $-(n-1)$ to $n-1$. Causal weights have no negative
+        # distances; zeros stand for them, since no row reads a later token.
         reach = max(n, 1) - 1
         middle = 0 if self.causal else self.seq_len - 1
         w = self.weight[..., max(middle - reach, 0) : middle + reach + 1]
@@ -214,18 +207,18 @@ class ToeplitzProjection(nnx.Module):
         return fft_product(w, z)
 
 
-# ## Checks
+# ## Argument checks
 #
-# What a caller can get wrong, in one sentence each.
+# Each block file has its own copy, so that it can be copied alone.
 def _check_size(name: str, value: int) -> None:
     if type(value) is not int or value < 1:
-        raise ValueError(f"{name} must be a positive whole number, got {value!r}")
+        raise ValueError(f"{name} must be a positive integer, got {value!r}")
 
 
 def _check_mask(mask: Array, *shapes: tuple[int, ...]) -> None:
     kind = getattr(mask, "dtype", type(mask).__name__)
     if kind is not jnp.dtype(bool):
-        raise TypeError(f"mask must be a boolean array, true for what may be read, got {kind}")
+        raise TypeError(f"mask must be a boolean array, true = may be read, got {kind}")
     if mask.shape not in shapes:
         allowed = " or ".join(str(list(shape)) for shape in shapes)
         raise ValueError(f"mask must be {allowed}, got {list(mask.shape)}")

@@ -1,6 +1,7 @@
-"""Across the border: each adapter inside the real host, against the same layers without it."""
+"""Each adapter in the real encoder of the other package, compared with the layers alone."""
 
 import copy
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -33,7 +34,7 @@ from tests.support.helpers import (
 )
 from tests.support.labml_layers import labml_nn
 
-# No two sizes are equal, so that no axis can stand in for another.
+# No two sizes are equal, so that swapped axes raise an error.
 B, N, D, D_FFN, N_HEADS, N_LAYERS = 3, 5, 4, 6, 2, 2
 
 OURS: dict[str, Callable[[], nn.Module]] = {
@@ -44,13 +45,13 @@ OURS: dict[str, Callable[[], nn.Module]] = {
 }
 every_layer_of_ours = pytest.mark.parametrize("kind", OURS)
 
-CASES = ["nothing", "a mask", "a mask each", "padding", "causal", "causal and padding"]
+CASES = ["no mask", "a mask", "a mask each", "padding", "causal", "causal and padding"]
 every_case = pytest.mark.parametrize("case", CASES)
 batch_first_or_not = pytest.mark.parametrize("batch_first", [False, True])
 
 
 def case_of(name: str) -> tuple[Tensor | None, Tensor | None]:
-    """A mask and a key padding mask in our sense; the padding comes first, last and not at all."""
+    """A mask and a key padding mask as ours: padding before one text, after one, none in one."""
     mask, kept = None, None
     if name in ("a mask", "a mask each"):
         shape = (N, N) if name == "a mask" else (B, N, N)
@@ -64,7 +65,7 @@ def case_of(name: str) -> tuple[Tensor | None, Tensor | None]:
 
 
 def for_labml(mask: Tensor | None, kept: Tensor | None) -> Tensor | None:
-    """As labml_nn's own code would say it, `[i, j, b]`, written with loops."""
+    """The mask of labml_nn, `[i, j, b]`, written with loops."""
     if mask is None and kept is None:
         return None
     if mask is None:
@@ -91,7 +92,7 @@ def our_encoder(make_layer: Callable[[], nn.Module]) -> Any:
 
 
 def in_labml(ours: Any) -> Any:
-    """The layers of our encoder in labml_nn's, as the head of the file says."""
+    """The layers of our encoder in labml_nn's, put in place of its copies."""
     layers = [ForLabml(layer) for layer in ours.layers]
     encoder = labml_nn("transformers").Encoder(layers[0], N_LAYERS).double()
     encoder.layers = nn.ModuleList(layers)
@@ -101,7 +102,7 @@ def in_labml(ours: Any) -> Any:
 
 def in_torch(ours: Any, batch_first: bool) -> Any:
     layers = [ForTorch(layer, batch_first=batch_first) for layer in ours.layers]
-    # Without this argument torch warns, and here a warning is an error.
+    # Without this argument torch warns, and in tests a warning is an error.
     encoder = nn.TransformerEncoder(layers[0], N_LAYERS, ours.norm, enable_nested_tensor=False)
     encoder.layers = nn.ModuleList(layers)
     return encoder
@@ -152,12 +153,12 @@ def from_torch(theirs: Any, causal: bool = False) -> Any:
     return ours
 
 
-# Ours to theirs
+# Our layers in their encoders
 
 
 @every_layer_of_ours
 @every_case
-def test_labml_nns_encoder_gives_with_our_layers_what_ours_gives(kind, case):
+def test_labml_nns_encoder_equals_ours_with_our_layers(kind, case):
     torch.manual_seed(0)
     ours, x, (mask, kept) = our_encoder(OURS[kind]), random(B, N, D), case_of(case)
     got = in_labml(ours)(x.transpose(0, 1), for_labml(mask, kept)).transpose(0, 1)
@@ -176,31 +177,29 @@ def test_labml_nns_own_causal_mask_makes_our_layers_causal():
 @every_layer_of_ours
 @every_case
 @batch_first_or_not
-@pytest.mark.parametrize("numbers", [False, True])
-@pytest.mark.parametrize("inference", [False, True])
-def test_torchs_encoder_gives_with_our_layers_what_ours_gives(
-    kind, case, batch_first, numbers, inference
-):
+def test_torchs_encoder_equals_ours_with_our_layers(kind, case, batch_first):
     torch.manual_seed(0)
     ours, x, (mask, kept) = our_encoder(OURS[kind]), random(B, N, D), case_of(case)
     want = ours(x, mask, kept)
-    theirs = in_torch(ours, batch_first).train(not inference)
+    theirs = in_torch(ours, batch_first)
 
-    def turned(allowed: Tensor | None) -> Tensor | None:
-        if allowed is None or not numbers:
+    def inverted(allowed: Tensor | None, floating: bool) -> Tensor | None:
+        if allowed is None or not floating:
             return None if allowed is None else ~allowed
         return torch.zeros(allowed.shape, dtype=FLOAT64).masked_fill(~allowed, -torch.inf)
 
-    with torch.set_grad_enabled(not inference):
-        got = theirs(
-            x if batch_first else x.transpose(0, 1),
-            mask=turned(mask),
-            src_key_padding_mask=turned(kept),
-        )
-    close(got if batch_first else got.transpose(0, 1), want, kept)
+    for floating, inference in itertools.product((False, True), repeat=2):
+        theirs.train(not inference)
+        with torch.set_grad_enabled(not inference):
+            got = theirs(
+                x if batch_first else x.transpose(0, 1),
+                mask=inverted(mask, floating),
+                src_key_padding_mask=inverted(kept, floating),
+            )
+        close(got if batch_first else got.transpose(0, 1), want, kept)
 
 
-def test_torch_warns_that_nested_tensors_are_not_for_our_layer_and_does_without():
+def test_torch_warns_that_it_cannot_use_nested_tensors_for_our_layer():
     torch.manual_seed(0)
     layer, x, kept = (
         ForTorch(OURS["gMLP"](), batch_first=True),
@@ -217,38 +216,38 @@ def test_torch_warns_that_nested_tensors_are_not_for_our_layer_and_does_without(
 
 
 @pytest.mark.parametrize("host", ["labml_nn", "torch"])
-def test_a_host_starts_all_layers_equal_and_the_remedy_does_not(host):
+def test_other_encoders_start_all_layers_equal_unless_the_copies_are_replaced(host):
     torch.manual_seed(0)
     if host == "labml_nn":
         copies = labml_nn("transformers").Encoder(ForLabml(OURS["gMLP"]()), N_LAYERS)
-        afresh = in_labml(Encoder(OURS["gMLP"], N_LAYERS))
+        replaced = in_labml(Encoder(OURS["gMLP"], N_LAYERS))
     else:
         copies = nn.TransformerEncoder(
             ForTorch(OURS["gMLP"]()), N_LAYERS, enable_nested_tensor=False
         )
-        afresh = in_torch(Encoder(OURS["gMLP"], N_LAYERS), batch_first=False)
-    for encoder, equal in [(copies, True), (afresh, False)]:
+        replaced = in_torch(Encoder(OURS["gMLP"], N_LAYERS), batch_first=False)
+    for encoder, equal in [(copies, True), (replaced, False)]:
         first, second = (layer.layer.proj_in.weight for layer in encoder.layers)
         assert first is not second
         assert torch.equal(first, second) == equal
 
 
-# Theirs to ours
+# Their layers in our encoder
 
 
-# labml_nn's GMLPBlock takes one mask for all sequences; what happens with others is tested below.
-ONE_MASK = ["nothing", "a mask", "causal"]
+# labml_nn's GMLPBlock takes one mask for all sequences; others are tested below.
+ONE_MASK = ["no mask", "a mask", "causal"]
 THEIR_CASES = [("Transformer", case) for case in CASES] + [("gMLP", case) for case in ONE_MASK]
 
 
 @pytest.mark.parametrize(("kind", "case"), THEIR_CASES)
-def test_layers_of_labml_nn_give_in_our_encoder_what_they_give_in_theirs(kind, case):
+def test_our_encoder_equals_labml_nns_with_its_layers(kind, case):
     torch.manual_seed(0)
     mask, kept = case_of(case)
     theirs, x = labml_encoder(THEIRS[kind]), random(B, N, D)
     labml_mask = for_labml(mask, kept)
     if case == "causal and padding":
-        # Left alone, labml_nn gives no numbers for a sequence whose padding comes first.
+        # labml_nn alone gives NaN for a sequence with padding before the text.
         broken = theirs(x.transpose(0, 1), labml_mask).transpose(0, 1)
         assert broken[0].isnan().all()
         labml_mask |= (torch.eye(N, dtype=torch.bool) & ~kept[:, :, None]).permute(1, 2, 0)
@@ -258,16 +257,17 @@ def test_layers_of_labml_nn_give_in_our_encoder_what_they_give_in_theirs(kind, c
         close(from_labml(theirs, causal=True)(x, None, kept), want, kept)
 
 
-def test_a_gmlp_block_of_labml_nn_refuses_masks_that_differ_in_a_sentence():
+def test_a_gmlp_block_of_labml_nn_refuses_masks_that_differ():
     layer, x = FromLabml(labml_gmlp_block().double()), random(B, N, D)
-    message = "mask must be one for all sequences, and without padding, for GMLPBlock, got 3"
     for case in ("a mask each", "padding", "causal and padding"):
-        assert_raises(lambda case=case: layer(x, *case_of(case)), ValueError, message)
-    # One sequence has one mask.
+        assert_raises(
+            lambda case=case: layer(x, *case_of(case)), ValueError, "mask", "GMLPBlock", 3
+        )
+    # A single sequence has a single mask.
     assert layer(x[:1], None, kept_tokens([N - 1], N)).shape == (1, N, D)
 
 
-def test_an_assertion_of_the_layer_that_is_about_something_else_stays_one():
+def test_another_assertion_error_of_the_layer_is_passed_on():
     class Broken(nn.Module):
         size = D
 
@@ -280,7 +280,7 @@ def test_an_assertion_of_the_layer_that_is_about_something_else_stays_one():
 
 
 @pytest.mark.parametrize("kind", THEIRS)
-def test_the_whole_encoder_of_labml_nn_serves_as_one_layer_of_ours(kind):
+def test_the_whole_encoder_of_labml_nn_works_as_one_layer_of_ours(kind):
     torch.manual_seed(0)
     theirs, x = labml_encoder(THEIRS[kind]), random(B, N, D)
     layer = FromLabml(theirs, size=D, causal=True)
@@ -293,36 +293,33 @@ def test_the_whole_encoder_of_labml_nn_serves_as_one_layer_of_ours(kind):
 @every_case
 @batch_first_or_not
 @pytest.mark.parametrize("norm_first", [False, True])
-@pytest.mark.parametrize("inference", [False, True])
-def test_layers_of_torch_give_in_our_encoder_what_they_give_in_theirs(
-    case, batch_first, norm_first, inference
-):
+def test_our_encoder_equals_torchs_with_its_layers(case, batch_first, norm_first):
     torch.manual_seed(0)
-    theirs, x = torch_encoder(batch_first, norm_first).train(not inference), random(B, N, D)
+    theirs, x = torch_encoder(batch_first, norm_first), random(B, N, D)
     mask, kept = case_of(case)
-    turned = None if mask is None else ~mask
+    inverted = None if mask is None else ~mask
     if case == "a mask each":
-        turned = turned.repeat_interleave(N_HEADS, dim=0)
+        inverted = inverted.repeat_interleave(N_HEADS, dim=0)
     ours = from_torch(theirs), from_torch(theirs, causal=True)
-    # torch's fast path gives no numbers for padding that comes first: see the next test.
-    if case == "causal and padding":
-        theirs.train()
-    with torch.set_grad_enabled(not inference):
-        want = theirs(
-            x if batch_first else x.transpose(0, 1),
-            mask=turned,
-            src_key_padding_mask=None if kept is None else ~kept,
-        )
-        want = want if batch_first else want.transpose(0, 1)
-        for layer in theirs.layers:
-            layer.train(not inference)
-        close(ours[0](x, mask, kept), want, kept)
-        if "causal" in case:
-            close(ours[1](x, None, kept), want, kept)
+    for inference in (False, True):
+        # torch's fast path gives NaN for padding before the text: see the next test.
+        theirs.train(not inference or case == "causal and padding")
+        with torch.set_grad_enabled(not inference):
+            want = theirs(
+                x if batch_first else x.transpose(0, 1),
+                mask=inverted,
+                src_key_padding_mask=None if kept is None else ~kept,
+            )
+            want = want if batch_first else want.transpose(0, 1)
+            for layer in theirs.layers:
+                layer.train(not inference)
+            close(ours[0](x, mask, kept), want, kept)
+            if "causal" in case:
+                close(ours[1](x, None, kept), want, kept)
 
 
 @batch_first_or_not
-def test_padding_before_the_text_breaks_torchs_fast_path_and_not_ours(batch_first):
+def test_padding_before_the_text_gives_nan_in_torchs_fast_path_but_not_in_ours(batch_first):
     torch.manual_seed(0)
     theirs, x = torch_encoder(batch_first).eval(), random(B, N, D)
     (mask, kept), ours = case_of("causal and padding"), from_torch(theirs)
@@ -337,7 +334,7 @@ def test_padding_before_the_text_breaks_torchs_fast_path_and_not_ours(batch_firs
     close(got, ours.train()(x, mask, kept), kept)
 
 
-# What holds for every adapter. Each maps `[B, n, d]` to itself under our masks.
+# Properties of every adapter, as a layer from `[B, n, d]` to `[B, n, d]` with our masks.
 
 
 def through_labml(make_layer: Callable[[], nn.Module]) -> Any:
@@ -345,7 +342,7 @@ def through_labml(make_layer: Callable[[], nn.Module]) -> Any:
 
 
 def through_torch(make_layer: Callable[[], nn.Module], batch_first: bool) -> Any:
-    """Ours behind `ForTorch`, called as torch calls."""
+    """Our layer in `ForTorch`, called as torch calls it."""
     adapter = ForTorch(make_layer(), batch_first=batch_first)
 
     class Called(nn.Module):
@@ -383,7 +380,7 @@ every_adapter = pytest.mark.parametrize("name", ADAPTERS)
 
 
 @every_adapter
-@pytest.mark.parametrize("case", ["nothing", "a mask", "a mask each", "padding", "causal"])
+@pytest.mark.parametrize("case", ["no mask", "a mask", "a mask each", "padding", "causal"])
 def test_a_position_reads_exactly_what_the_masks_allow(name, case):
     torch.manual_seed(0)
     layer, (mask, kept) = randomised(ADAPTERS[name]()), case_of(case)
@@ -397,7 +394,7 @@ def test_a_position_reads_exactly_what_the_masks_allow(name, case):
                 allowed &= mask[i] if mask.dim() == 2 else mask[b, i]
             if kept is not None:
                 allowed &= kept[b]
-            allowed[i] = True  # by the shortcut
+            allowed[i] = True  # by the residual connection
             if kept is not None and not kept[b, i]:
                 continue
             read = gradient.abs().sum(-1) > 0
@@ -437,7 +434,7 @@ def test_with_causal_the_past_cannot_see_the_future(name, n, data, seed):
 
 
 @pytest.mark.parametrize("name", ["FromLabml Transformer", "FromLabml gMLP", "FromTorch"])
-def test_causal_and_a_mask_together_allow_what_both_do(name):
+def test_causal_and_a_mask_together_allow_only_what_both_allow(name):
     torch.manual_seed(0)
     layer, x, mask = randomised(CAUSAL[name]()), random(B, N, D), case_of("a mask")[0]
     y = layer(x, mask)
@@ -448,7 +445,7 @@ def test_causal_and_a_mask_together_allow_what_both_do(name):
 
 
 @every_adapter
-def test_a_layer_learns_through_its_adapter_and_travels_as_a_state_dict(name):
+def test_a_layer_trains_in_its_adapter_and_can_be_saved_and_copied(name):
     torch.manual_seed(0)
     layer, x, target = randomised(ADAPTERS[name]()), random(B, N, D), random(B, N, D)
     other = ADAPTERS[name]().double()
@@ -470,30 +467,30 @@ def test_a_layer_learns_through_its_adapter_and_travels_as_a_state_dict(name):
     assert losses[1] < losses[0]
     other.load_state_dict(layer.state_dict(), strict=True)
     assert torch.equal(layer(x), other(x))
-    twin = copy.deepcopy(layer)
-    assert torch.equal(twin(x), layer(x))
-    randomised(twin)
+    copied = copy.deepcopy(layer)
+    assert torch.equal(copied(x), layer(x))
+    randomised(copied)
     assert torch.equal(layer(x), other(x))
 
 
 @pytest.mark.parametrize("host", ["labml_nn", "torch"])
-def test_a_step_of_training_in_the_host_is_the_step_in_our_encoder(host):
+def test_a_training_step_in_another_encoder_equals_one_in_ours(host):
     torch.manual_seed(0)
     ours, x, target = our_encoder(OURS["causal gMLP"]), random(B, N, D), random(B, N, D)
-    twin = copy.deepcopy(ours)
-    theirs = in_labml(twin) if host == "labml_nn" else in_torch(twin, batch_first=False)
+    copied = copy.deepcopy(ours)
+    theirs = in_labml(copied) if host == "labml_nn" else in_torch(copied, batch_first=False)
     for model, turn in [(ours, False), (theirs, True)]:
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         inputs = x.transpose(0, 1) if turn else x
         y = model(inputs, None)
         ((y.transpose(0, 1) if turn else y) - target).square().mean().backward()
         optimizer.step()
-    for p, q in zip(ours.parameters(), twin.parameters(), strict=True):
+    for p, q in zip(ours.parameters(), copied.parameters(), strict=True):
         torch.testing.assert_close(p, q, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", ["ForLabml", "ForTorch", "FromLabml", "FromTorch"])
-def test_an_adapter_adds_no_parameter_and_shows_its_layer(name):
+def test_an_adapter_has_no_parameters_of_its_own_and_shows_its_layer(name):
     layer = {
         "ForLabml": lambda: ForLabml(OURS["gMLP"]()),
         "ForTorch": lambda: ForTorch(OURS["gMLP"]()),
@@ -505,7 +502,7 @@ def test_an_adapter_adds_no_parameter_and_shows_its_layer(name):
     assert type(layer.layer).__name__ in repr(layer)
 
 
-def test_an_encoder_may_mix_layers_of_all_three():
+def test_an_encoder_may_mix_layers_of_all_three_packages():
     torch.manual_seed(0)
     layers = [OURS["causal gMLP"](), FromLabml(labml_transformer(), causal=True)]
     layers.append(FromTorch(torch_layer(batch_first=False), causal=True))

@@ -1,3 +1,5 @@
+"""The models and an experiment on a CUDA device."""
+
 import copy
 
 import pytest
@@ -39,13 +41,13 @@ LAYERS = {
 
 @pytest.mark.parametrize("name", LAYERS)
 @pytest.mark.parametrize("masked", [False, True])
-def test_cuda_gives_what_the_cpu_gives(name, masked):
+def test_cuda_equals_the_cpu(name, masked):
     torch.manual_seed(0)
     layer, x = randomised(LAYERS[name]()), random(2, 5, 12)
     masks = [random_mask("a mask each", 2, 5), kept_tokens([3, 5], 5)] if masked else []
     kept = kept_tokens([3, 5] if masked else [5, 5], 5)
-    twin = copy.deepcopy(layer).to("cuda")
-    got = twin(x.to("cuda"), *[mask.to("cuda") for mask in masks]).cpu()
+    on_cuda = copy.deepcopy(layer).to("cuda")
+    got = on_cuda(x.to("cuda"), *[mask.to("cuda") for mask in masks]).cpu()
     torch.testing.assert_close(got[kept], layer(x, *masks)[kept], rtol=0, atol=1e-12)
 
 
@@ -58,7 +60,7 @@ def test_on_cuda_the_past_cannot_see_the_future(name, t):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
-def test_on_cuda_attention_to_nothing_is_zero_and_spoils_no_gradient(dtype):
+def test_on_cuda_attention_without_positions_is_zero_and_has_finite_gradients(dtype):
     torch.manual_seed(0)
     layer = TinyAttention(12, 5, 8, out_bias=False, device="cuda", dtype=dtype)
     x = torch.randn(2, 6, 12, device="cuda", dtype=dtype, requires_grad=True)
@@ -80,7 +82,7 @@ def test_on_cuda_stochastic_depth_draws_for_each_sequence():
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_a_seed_writes_on_cuda_what_it_writes_on_the_cpu(name):
+def test_a_seed_generates_the_same_text_on_cuda_and_on_the_cpu(name):
     torch.manual_seed(0)
     model = randomised(LanguageModel(9, Encoder(LAYERS[name], 2), n_positions=6))
     texts = []
@@ -101,7 +103,7 @@ def test_a_seed_writes_on_cuda_what_it_writes_on_the_cpu(name):
         [f"--devices={torch.cuda.device_count()}", "--strategy=fsdp"],
     ],
 )
-def test_a_run_on_cuda_begins_with_the_loss_of_the_cpu_and_goes_on(more, tmp_path):
+def test_a_run_on_cuda_starts_with_the_loss_of_the_cpu_and_resumes(more, tmp_path):
     corpus, losses = text_file(tmp_path), []
     batch = 4 * max(1, torch.cuda.device_count())
     for device, flags in (("cpu", ["--precision=float32"]), ("cuda", more)):
@@ -110,7 +112,7 @@ def test_a_run_on_cuda_begins_with_the_loss_of_the_cpu_and_goes_on(more, tmp_pat
         done = command(*(a for a in arguments if not a.startswith("--precision")), *flags)
         assert done.returncode == 0, done.stderr
         losses.append(read_metrics(run / "metrics.jsonl")[0]["loss"])
-    # bfloat16 has 8 bits.
+    # bfloat16 has a precision of 8 bits.
     assert losses[0] == pytest.approx(losses[1], rel=2e-2)
     again = command("--no-labml", f"--resume={tmp_path / 'cuda'}", f"--data={data()}")
     assert again.returncode == 0, again.stderr

@@ -1,4 +1,4 @@
-"""The models in the hands of torch: compiled, exported, vmapped, saved, built without memory."""
+"""Models under torch.compile, export, ONNX, vmap, autocast, pickle and the meta device."""
 
 import copy
 import functools
@@ -33,15 +33,15 @@ from labml_gmlp import (
 )
 from tests.support.helpers import FLOAT64, random, randomised
 
-# torch warns of its own doings here.
+# Warnings that torch raises about itself.
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning",
     "ignore::FutureWarning",
-    # Its attention on a CPU goes through vmap one by one.
+    # vmap has no batched kernel for attention on a CPU.
     "ignore:There is a performance drop .* aten..?_scaled_dot_product:UserWarning",
-    # And so do the gradients of a Toeplitz weight, where each sample wants its own.
+    # Nor for the gradient of a Toeplitz weight.
     "ignore:There is a performance drop .* aten..?unfold_backward:UserWarning",
-    # Its transforms stay calls in machine code.
+    # Inductor calls the FFT instead of generating code for it.
     "ignore:Torchinductor does not support code generation for complex operators:UserWarning",
 )
 
@@ -52,15 +52,15 @@ IMAGE, PATCH = (4, 6), (2, 2)
 @dataclass(frozen=True)
 class Model:
     build: Callable[[], nn.Module]
-    # (B, n): an input of that size, in torch's default dtype.
+    # An input of batch size B and length n, in torch's default dtype.
     make_input: Callable[[int, int], Tensor]
-    # Those of the state dict, which converters and checkpoints depend on.
+    # The keys of the state dict, which converters and checkpoints depend on.
     keys: list[str]
-    # Those that it takes; one alone if it takes no other.
+    # The lengths to test; a single one if the model takes no other.
     lengths: tuple[int, ...] = (1, 3, 5, SEQ_LEN)
-    # Whether modules draw their parameters in the order in which they stand in their parents.
+    # Whether the constructor draws parameters in the order of `modules()`.
     draws_in_order: bool = True
-    # An exported program takes lengths of so many, twice that or more.
+    # An exported program takes multiples of this length, from two on.
     window: int = 1
 
 
@@ -130,7 +130,7 @@ def projecting(make_projection, keys=GMLP_KEYS, **options):
     )
 
 
-# The transform's length is a number of Python's, so that it is one in a graph too.
+# The length of the FFT is a Python integer, so it is a constant in a graph.
 FFT = {
     "Toeplitz by FFT": projecting(
         lambda: ToeplitzProjection(SEQ_LEN, fft_from=2), lengths=(SEQ_LEN,)
@@ -139,7 +139,7 @@ FFT = {
         lambda: ToeplitzProjection(SEQ_LEN, causal=True, n_heads=3, fft_from=2), lengths=(SEQ_LEN,)
     ),
 }
-# Another model is one more entry: every test below takes it.
+# Every test below runs on every entry.
 MODELS = {
     "GMLPBlock": Model(lambda: GMLPBlock(D_MODEL, D_FFN, SEQ_LEN), vectors, GMLP_KEYS),
     "GMLPBlock, causal heads": Model(
@@ -259,32 +259,68 @@ def loss_and_gradients(model: nn.Module, forward: Callable[[Tensor], Tensor], x:
     return [loss.detach(), *(p.grad for p in model.parameters())]
 
 
-def compilations(name: str, backend: str) -> int:
-    """How many it took for all sizes."""
+def compilations(model: nn.Module, inputs: list[Tensor], backend: str) -> int:
+    """How many compilations all sizes of input needed."""
     torch._dynamo.reset()
-    counter, model = CompileCounterWithBackend(backend), model_of(name)
+    counter, counts = CompileCounterWithBackend(backend), set()
     compiled = torch.compile(model, backend=counter, fullgraph=True, dynamic=True)
-    # torch builds sizes of one in, so these start at two.
-    sizes, counts = sizes_of(name, smallest=2), set()
-    for n_batch, n in (sizes[0], sizes[-1]):
-        x = input_of(name, n_batch, n)
+    for x in inputs:
         want, got = (loss_and_gradients(model, forward, x) for forward in (model, compiled))
         counts.add(counter.frame_count)
-        # A compiler may add in another order: a few units in the last place of float32.
+        # A compiler may change the order of additions: a few units in the last place of float32.
         torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-5)
     return len(counts)
 
 
+def inputs_of_two_sizes(name: str) -> list[Tensor]:
+    # torch specialises on sizes of one, so these start at two.
+    sizes = sizes_of(name, smallest=2)
+    return [input_of(name, *size) for size in (sizes[0], sizes[-1])]
+
+
+# The "eager" backend runs the captured graph as it is. This tests that the whole model is one graph
+# for all sizes.
 @every_model
+def test_a_model_is_captured_as_one_graph_for_all_sizes(name):
+    assert compilations(model_of(name), inputs_of_two_sizes(name), "eager") == 1
+
+
+# The "aot_eager" backend also traces the backward pass, which takes ten times as long. By default
+# it runs on the layers that mix tokens, without the block around them.
+MIXING_LAYERS = {
+    "free, causal heads": lambda: SpatialProjection(SEQ_LEN, causal=True, n_heads=3),
+    "Toeplitz, causal heads": lambda: ToeplitzProjection(
+        SEQ_LEN, causal=True, n_heads=3, fft_from=None
+    ),
+    "convolution, causal": lambda: ConvolutionProjection(12, 4, causal=True),
+    "windows, causal heads": lambda: WindowedProjection(2, causal=True, n_heads=3),
+    "tiny attention, causal": lambda: TinyAttention(12, 3, 5, causal=True),
+}
+
+
+@pytest.mark.parametrize("name", MIXING_LAYERS)
+def test_a_compiled_layer_equals_the_layer_and_is_compiled_once_for_all_sizes(name):
+    torch.manual_seed(0)
+    layer, sizes = randomised(MIXING_LAYERS[name]()).float(), [(2, 4), (5, 6)]
+    assert compilations(layer, [torch.randn(*size, 12) for size in sizes], "aot_eager") == 1
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name == "TransformerLayer" else pytest.param(name, marks=pytest.mark.slow)
+        for name in MODELS
+    ],
+)
 def test_a_compiled_model_equals_the_model_and_is_compiled_once_for_all_sizes(name):
-    assert compilations(name, "aot_eager") == 1
+    assert compilations(model_of(name), inputs_of_two_sizes(name), "aot_eager") == 1
 
 
 @pytest.mark.slow
 @every_model
 def test_a_model_compiled_to_machine_code_equals_the_model(name):
-    # It may want another for another size, as for a convolution.
-    assert compilations(name, "inductor") >= 1
+    # Some models, such as a convolution, are compiled again for another size.
+    assert compilations(model_of(name), inputs_of_two_sizes(name), "inductor") >= 1
 
 
 # torch.export
@@ -292,7 +328,7 @@ def test_a_model_compiled_to_machine_code_equals_the_model(name):
 
 @functools.cache
 def exported(name: str) -> ExportedProgram:
-    """Of any batch size and any length that the model takes, the longest included."""
+    """A program for any batch size and any length that the model takes."""
     dims = {0: Dim("b", min=1)}
     if len(MODELS[name].lengths) > 1:
         w = MODELS[name].window
@@ -319,25 +355,25 @@ def assert_onnx_equals(name: str) -> None:
         written.model_proto.SerializeToString(), providers=["CPUExecutionProvider"]
     )
     model = model_of(name)
-    [given] = session.get_inputs()
+    [argument] = session.get_inputs()
     for n_batch, n in sizes_of(name):
         x = input_of(name, n_batch, n)
-        [y] = session.run(None, {given.name: x.numpy()})
+        [y] = session.run(None, {argument.name: x.numpy()})
         torch.testing.assert_close(torch.from_numpy(y), model(x).detach(), rtol=0, atol=1e-5)
 
 
-# Writing ONNX takes seconds; these two hold every kind of layer.
-IN_HASTE = ["GMLPBlock, causal heads", "LanguageModel"]
+# Writing ONNX takes seconds, so by default only two models that cover both kinds of layer run.
+WRITTEN_AS_ONNX = ["GMLPBlock, causal heads", "LanguageModel"]
 
 
-@pytest.mark.parametrize("name", IN_HASTE)
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in WRITTEN_AS_ONNX else pytest.param(name, marks=pytest.mark.slow)
+        for name in MODELS
+    ],
+)
 def test_an_onnx_file_equals_the_model_at_any_size(name):
-    assert_onnx_equals(name)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in MODELS if name not in IN_HASTE])
-def test_an_onnx_file_of_any_model_equals_it_at_any_size(name):
     assert_onnx_equals(name)
 
 
@@ -398,8 +434,8 @@ def test_autocast_gives_nearly_the_same_and_leaves_the_gradients_in_float32(name
     want = model(x)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         y = model(x)
-    # A token of bfloat16 is off by up to 2^-9 of itself. Two layers round about ten times in a row,
-    # and a product of two rounded numbers counts twice.
+    # Rounding to bfloat16 has a relative error of up to 2^-9. Two layers round about ten times in a
+    # row, and a product of two rounded numbers counts twice.
     error = (y.float() - want).norm() / want.norm()
     assert 0 < error < 20 * 2**-9
     y.float().square().mean().backward()
@@ -412,15 +448,14 @@ def test_autocast_gives_nearly_the_same_and_leaves_the_gradients_in_float32(name
 
 
 @every_model
-@pytest.mark.parametrize("copied", ["deepcopy", "pickle"])
-def test_a_copy_is_equal_and_apart(name, copied):
+def test_a_deep_copy_and_a_pickle_are_equal_and_independent(name):
     model, x = model_of(name), input_of(name, B, longest(name))
     y = model(x)
-    twin = copy.deepcopy(model) if copied == "deepcopy" else pickle.loads(pickle.dumps(model))
-    assert torch.equal(twin(x), y)
-    for p in twin.parameters():
-        nn.init.zeros_(p)
-    assert torch.equal(model(x), y)
+    for copied in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert torch.equal(copied(x), y)
+        for p in copied.parameters():
+            nn.init.zeros_(p)
+        assert torch.equal(model(x), y)
 
 
 @every_model
@@ -429,7 +464,7 @@ def test_the_keys_of_the_state_dict_are_these(name):
 
 
 @every_model
-def test_a_state_dict_goes_through_a_file_that_holds_weights_alone(name):
+def test_a_state_dict_survives_a_file_loaded_with_weights_only(name):
     model, file = model_of(name), io.BytesIO()
     torch.save(model.state_dict(), file)
     file.seek(0)
@@ -443,7 +478,7 @@ def reset(module: nn.Module) -> None:
     getattr(module, "reset_parameters", lambda: None)()
 
 
-def built_without_memory(name: str) -> nn.Module:
+def built_on_meta(name: str) -> nn.Module:
     with torch.device("meta"):
         model = MODELS[name].build()
     assert {p.device.type for p in model.parameters()} == {"meta"}
@@ -455,39 +490,39 @@ def built_without_memory(name: str) -> nn.Module:
 
 
 @pytest.mark.parametrize("name", [name for name, model in MODELS.items() if model.draws_in_order])
-def test_a_model_built_without_memory_and_then_reset_equals_a_fresh_one(name):
-    made = built_without_memory(name)
+def test_a_model_built_on_the_meta_device_and_reset_equals_a_fresh_one(name):
+    made = built_on_meta(name)
     torch.manual_seed(0)
     fresh = MODELS[name].build().state_dict()
     assert all(torch.equal(p, fresh[key]) for key, p in made.state_dict().items())
 
 
 @every_model
-def test_a_model_built_without_memory_and_then_reset_is_drawn_as_a_fresh_one(name):
-    made = built_without_memory(name).state_dict()
+def test_a_model_built_on_the_meta_device_and_reset_has_the_distribution_of_a_fresh_one(name):
+    made = built_on_meta(name).state_dict()
     torch.manual_seed(1)
     fresh = MODELS[name].build().state_dict()
     for key, p in made.items():
         if fresh[key].unique().numel() == 1:
             assert torch.equal(p, fresh[key]), key
         else:
-            # Standard deviations of N numbers are off by at most 1 / sqrt(2 N) of themselves, and
-            # here two are compared; four times that.
+            # The standard deviation of N samples has a relative error of 1 / sqrt(2 N). Two are
+            # compared; this allows four times that.
             off = 4 / p.numel() ** 0.5
             assert (p.std() / fresh[key].std()).log().abs() < off, key
             assert (p.mean() - fresh[key].mean()).abs() < 4 * off * p.std(), key
     x = input_of(name, B, longest(name))
-    assert MODELS[name].build()(x).shape == built_without_memory(name)(x).shape
+    assert MODELS[name].build()(x).shape == built_on_meta(name)(x).shape
 
 
 @pytest.mark.parametrize("name", FFT)
-def test_the_length_of_a_transform_is_fixed_in_a_program(name):
+def test_the_length_of_an_fft_is_fixed_in_an_exported_program(name):
     x, dims = input_of(name, B, 5), {0: Dim("b", min=1), 1: Dim("n", min=2, max=SEQ_LEN)}
     with pytest.raises(torch._dynamo.exc.UserError, match=r"Constraints violated \(n\)"):
         torch.export.export(model_of(name), (x,), dynamic_shapes=(dims,))
 
 
-def test_the_exported_length_ends_where_the_weights_end():
+def test_an_exported_program_refuses_more_than_seq_len_tokens():
     program = exported("GMLPBlock").module()
     with pytest.raises(AssertionError, match=f"Guard failed: .*<= {SEQ_LEN}"):
         program(random(1, SEQ_LEN + 1, D_MODEL).float())

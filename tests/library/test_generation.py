@@ -1,4 +1,4 @@
-"""Text, token by token; what a token is drawn from is in test_sampling.py."""
+"""Generation of text; the filters are tested in test_sampling.py."""
 
 import itertools
 
@@ -24,7 +24,7 @@ from tests.support.helpers import FLOAT64, properties, seeds
 
 
 def by_hand(model, prompt, n_new, slide):
-    """Greedy: a list that loses its oldest tokens when it is full, and a whole pass each time."""
+    """Greedy generation with a list as window and a full pass for each token."""
     window, new = [], []
     for i in itertools.count():
         token = prompt[i].item() if i < len(prompt) else None
@@ -52,14 +52,14 @@ filters = st.fixed_dictionaries(
 )
 
 
-# With a cache and without
+# With and without a cache
 
 
 @pytest.mark.parametrize("use_cache", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
 @properties
 @given(prompt=prompts, slide=st.integers(1, SEQ_LEN), seed=seeds)
-def test_greedy_the_likeliest_token_wins_far_beyond_the_window(
+def test_greedy_generation_equals_a_loop_far_beyond_the_window(
     kind, use_cache, prompt, slide, seed
 ):
     torch.manual_seed(seed)
@@ -98,7 +98,7 @@ def test_the_cache_changes_no_token(kind, prompts, options, slide, stop_tokens, 
     stop_tokens=st.sets(tokens, max_size=2),
     seed=seeds,
 )
-def test_a_prompt_gives_in_a_batch_what_it_gives_alone(
+def test_a_prompt_gives_the_same_text_alone_and_in_a_batch(
     kind, prompts, options, slide, stop_tokens, seed
 ):
     torch.manual_seed(seed)
@@ -109,7 +109,7 @@ def test_a_prompt_gives_in_a_batch_what_it_gives_alone(
         assert together[b] == draw(model, prompt=prompt, seed=seed + b, **options)
 
 
-def test_each_token_is_read_once_and_a_full_window_again_after_each_slide():
+def test_the_cache_reads_each_token_once_and_the_window_again_after_each_slide():
     torch.manual_seed(0)
     model = model_of()
     asked = recorded(model)
@@ -122,7 +122,7 @@ def test_each_token_is_read_once_and_a_full_window_again_after_each_slide():
     assert [len(part) for (part,) in asked] == [2, 3, 4, 5, 5, 5, 5, 5, 5, 5]
 
 
-def test_the_rows_are_read_up_to_the_shortest_text_and_then_fed_their_own_prompts():
+def test_rows_are_read_to_the_length_of_the_shortest_and_continue_with_their_prompts():
     model = Fixed([0.0, 0.0, 9.0])
     prompts = [torch.tensor(p) for p in ([1, 1], [0, 1, 0, 1], [1])]
     got = draw_batch(model, prompts, 3, seq_len=None, temperature=0)
@@ -131,7 +131,7 @@ def test_the_rows_are_read_up_to_the_shortest_text_and_then_fed_their_own_prompt
     assert model.asked == [[row[:n] for row in rows] for n in range(1, 7)]
 
 
-def test_what_no_row_draws_after_is_read_in_one_pass():
+def test_the_rest_of_a_long_prompt_is_read_in_one_pass():
     torch.manual_seed(0)
     model = model_of("Transformer")
     model.positions = None
@@ -141,10 +141,10 @@ def test_what_no_row_draws_after_is_read_in_one_pass():
     assert [len(rows[0]) for rows in asked] == [1, 1, 1, 17, 1, 1]
 
 
-# Streaming, and where it ends
+# Streaming and stopping
 
 
-def test_tokens_are_whole_numbers_and_come_one_at_a_time():
+def test_tokens_are_integers_and_are_drawn_one_at_a_time():
     model = Fixed([0.0, 0.0])
     tokens = generate(model, PROMPT, 10**9, use_cache=False)
     assert not model.asked
@@ -152,7 +152,7 @@ def test_tokens_are_whole_numbers_and_come_one_at_a_time():
     assert len(model.asked) == 5
 
 
-def test_a_row_is_given_before_the_next_one_is_drawn():
+def test_a_token_is_yielded_before_the_next_one_is_drawn():
     model = Fixed([0.0, 9.0])
     pairs = generate_batch(model, [PROMPT, PROMPT[:1]], 10**9, temperature=0, use_cache=False)
     assert list(itertools.islice(pairs, 4)) == [(1, 1), (0, 1), (1, 1), (0, 1)]
@@ -161,7 +161,7 @@ def test_a_row_is_given_before_the_next_one_is_drawn():
 
 @properties
 @given(prompt=prompts, stop_tokens=st.sets(tokens, min_size=1), seed=seeds)
-def test_a_stop_token_is_the_last_one_given(prompt, stop_tokens, seed):
+def test_a_stop_token_is_the_last_token(prompt, stop_tokens, seed):
     torch.manual_seed(seed)
     model = model_of()
     whole = draw(model, 20, prompt, seed=seed)
@@ -173,27 +173,27 @@ def test_a_stop_token_in_the_prompt_stops_nothing():
     assert draw(Fixed([9.0, 0.0]), 3, torch.tensor([1, 1]), stop_tokens=[1], top_k=1) == [0, 0, 0]
 
 
-def test_all_rows_ended_end_the_reading():
+def test_the_model_is_not_called_after_all_rows_have_ended():
     model = Fixed([0.0, 9.0])
     assert draw_batch(model, [PROMPT] * 2, 10**9, stop_tokens=[1], temperature=0) == [[1], [1]]
     assert len(model.asked) == 1
 
 
 @pytest.mark.parametrize("use_cache", [False, True])
-def test_no_new_tokens_are_none(use_cache):
+def test_n_new_of_0_generates_nothing(use_cache):
     model = model_of()
     asked = recorded(model)
     assert draw(model, 0, use_cache=use_cache) == []
     assert not asked
 
 
-def test_a_window_of_one_token_is_the_shortest():
+def test_a_window_may_hold_a_single_token():
     model = Fixed([0.0, 1.0])
     text = [1, *draw(model, 5, seq_len=1)]
     assert model.asked == [[[token]] for token in text[:5]]
 
 
-# Chance
+# Random draws
 
 
 OPTIONS = [
@@ -211,34 +211,31 @@ OPTIONS = [
 
 
 def assert_as_frequent(drawn, p):
-    """A count is binomial; five standard deviations are missed once in two million draws, and the
-    seed is fixed. A token with p = 0 must never come."""
+    """Each count is binomial and within five standard deviations; p = 0 must never be drawn.
+
+    Chance breaks this once in two million, and the seed is fixed.
+    """
     n, p = len(drawn), torch.from_numpy(p)
     count = torch.bincount(torch.tensor(drawn), minlength=len(p)).double()
     assert ((count - n * p).abs() <= 5 * (n * p * (1 - p)).sqrt() + 1e-9).all()
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
-def test_rows_draw_tokens_as_often_as_the_filters_say(options):
+def test_tokens_are_drawn_with_the_filtered_probabilities_in_rows_and_along_a_text(options):
     logits = [0.0, 1.0, 2.0, -1.0, 0.5]
-    texts = draw_batch(Fixed(logits), [torch.tensor([2, 3, 2])] * 4000, 1, **options)
+    texts = draw_batch(Fixed(logits), [torch.tensor([2, 3, 2])] * 2000, 1, **options)
     assert_as_frequent([token for (token,) in texts], oracles.next_token(logits, [2, 3], **options))
-
-
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
-def test_a_text_has_its_tokens_as_often_as_the_filters_say(options):
-    logits = [0.0, 1.0, 2.0, -1.0, 0.5]
-    text = draw(Fixed(logits), 4000, torch.arange(5), **options)
+    text = draw(Fixed(logits), 2000, torch.arange(5), **options)
     assert_as_frequent(text, oracles.next_token(logits, list(range(5)), **options))
 
 
-def test_the_penalty_remembers_what_left_the_window():
-    # Both tokens were seen long ago, and the window holds the second alone.
+def test_the_penalty_covers_tokens_that_have_left_the_window():
+    # Tokens 0 and 1 are in the text, but the window holds only the last token.
     options = {"seq_len": 1, "temperature": 0, "repetition_penalty": 2.0}
     assert draw(Fixed([3.0, 0.5, 2.0]), 1, torch.tensor([0, 1, 1]), **options) == [2]
 
 
-def test_a_seed_repeats_the_draw_and_leaves_other_random_numbers_alone():
+def test_a_seed_reproduces_the_text_and_does_not_advance_the_global_generator():
     torch.manual_seed(0)
     model = model_of()
     state = torch.get_rng_state()
@@ -254,10 +251,10 @@ def test_a_seed_repeats_the_draw_and_leaves_other_random_numbers_alone():
     assert without != draw(model, 30, seed=None)
 
 
-# What it leaves alone
+# Side effects
 
 
-def test_drawing_records_no_gradient_and_the_caller_may():
+def test_generation_disables_gradients_only_inside_the_model():
     model, grad_enabled = model_of(), []
     model.register_forward_hook(lambda *_: grad_enabled.append(torch.is_grad_enabled()))
     prompt = PROMPT.clone()
@@ -268,7 +265,7 @@ def test_drawing_records_no_gradient_and_the_caller_may():
 
 
 @pytest.mark.parametrize("training", [False, True])
-def test_the_mode_of_the_model_is_left_as_it_is(training):
+def test_the_mode_of_the_model_does_not_change(training):
     model, modes = model_of().train(training), []
     model.register_forward_hook(lambda *_: modes.append(model.training))
     draw(model, 3)
@@ -278,6 +275,6 @@ def test_the_mode_of_the_model_is_left_as_it_is(training):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, FLOAT64], ids=str)
 @pytest.mark.parametrize("kind", KINDS)
-def test_models_of_any_precision_write(kind, dtype):
+def test_models_of_any_precision_generate(kind, dtype):
     torch.manual_seed(0)
     assert len(draw(model_of(kind).to(dtype), 9, top_p=0.9)) == 9

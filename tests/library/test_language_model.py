@@ -33,7 +33,7 @@ def make_layer(i, causal=True):
     return GMLPBlock(D_MODEL, D_FFN, N_POSITIONS, causal=causal)
 
 
-# What stands in the encoder: each kind of layer alone, and both.
+# The encoders to test: each kind of layer alone, and both.
 LAYERS = {
     "gMLP": lambda causal: Encoder(lambda: make_layer(0, causal), 2),
     "Transformer": lambda causal: Encoder(lambda: make_layer(1, causal), 2),
@@ -131,12 +131,12 @@ def test_only_positions_tell_a_transformer_the_order():
 
 
 @pytest.mark.parametrize("n_positions", [None, N_POSITIONS])
-def test_a_fresh_model_guesses(n_positions):
+def test_a_fresh_model_predicts_nearly_uniform_probabilities(n_positions):
     torch.manual_seed(0)
     model = LanguageModel(N_TOKENS, LAYERS["both"](True), n_positions=n_positions)
     for matrix in (model.embedding, model.positions)[: 1 if n_positions is None else 2]:
-        # Of N = 28 or 36 numbers, the standard deviation is off by 1 / sqrt(2 N) < 0.14 of itself;
-        # four times that.
+        # The standard deviation of N = 28 or 36 samples has a relative error of
+        # 1 / sqrt(2 N) < 0.14; four times that.
         assert matrix.weight.std().item() == pytest.approx(0.02, rel=0.56)
     logits = model(random_tokens(B, N)).flatten(0, 1)
     # |Y| = sqrt(d) = 2 after the norm and |E_v| is about 0.02 sqrt(d) = 0.04, so |logits| stay
@@ -157,7 +157,7 @@ def test_the_parameters_have_the_documented_names(n_positions):
     assert inside == LAYERS["gMLP"](True).state_dict().keys()
 
 
-def test_a_head_of_its_own_adds_a_matrix_and_a_bias():
+def test_an_untied_head_adds_a_matrix_and_a_bias():
     tied, free = (LanguageModel(9, LAYERS["gMLP"](True), tied=tied) for tied in (True, False))
     assert free.state_dict().keys() - tied.state_dict().keys() == {"head.weight", "head.bias"}
     assert [list(p.shape) for p in free.head.parameters()] == [[9, 4], [9]]
@@ -167,10 +167,11 @@ def test_a_head_of_its_own_adds_a_matrix_and_a_bias():
     assert n_free == n_tied + 9 * 4 + 9
 
 
-def test_a_fresh_model_with_a_head_of_its_own_guesses():
+def test_an_untied_head_is_initialised_near_zero():
     torch.manual_seed(0)
     model = LanguageModel(1000, LAYERS["both"](True), tied=False)
-    # Of N = 4000 numbers, the standard deviation is off by 1 / sqrt(2 N) = 0.011; five times that.
+    # The standard deviation of N = 4000 samples has a relative error of 1 / sqrt(2 N) = 0.011; five
+    # times that.
     assert model.head.weight.std().item() == pytest.approx(0.02, rel=0.056)
     assert not model.head.bias.any()
     assert not torch.equal(model.head.weight, model.embedding.weight)
@@ -188,18 +189,18 @@ def test_the_embedding_learns_as_the_head_too():
     torch.manual_seed(0)
     model = model_of()
     model(torch.tensor([[1, 2]])).square().sum().backward()
-    # Only tokens 1 and 2 were read, but each token has a logit.
+    # Only tokens 1 and 2 are read, but every token has a logit.
     assert model.embedding.weight.grad.all()
 
 
 def test_a_deep_copy_keeps_head_and_embedding_tied():
     torch.manual_seed(0)
     model, tokens = model_of("both", N_POSITIONS), random_tokens(B, N)
-    twin = copy.deepcopy(model)
-    assert torch.equal(twin(tokens), model(tokens))
+    copied = copy.deepcopy(model)
+    assert torch.equal(copied(tokens), model(tokens))
     with torch.no_grad():
-        twin.embedding.weight[5] = 0
-    assert not twin(tokens)[..., 5].any()
+        copied.embedding.weight[5] = 0
+    assert not copied(tokens)[..., 5].any()
     assert model(tokens)[..., 5].all()
 
 
@@ -225,25 +226,22 @@ def test_keywords_work():
 
 @pytest.mark.parametrize("name", ["n_tokens", "n_positions"])
 @pytest.mark.parametrize("value", [0, -2, 4.0, "4"])
-def test_a_size_that_is_no_positive_whole_number_is_refused(name, value):
+def test_a_size_that_is_not_a_positive_integer_is_refused(name, value):
     sizes = {"n_tokens": N_TOKENS, "encoder": LAYERS["gMLP"](True)} | {name: value}
-    message = f"{name} must be a positive whole number, got {value!r}"
-    assert_raises(lambda: LanguageModel(**sizes), ValueError, message)
+    assert_raises(lambda: LanguageModel(**sizes), ValueError, name, repr(value))
 
 
 @pytest.mark.parametrize("shape", [(5,), (2, 5, 1), ()], ids=str)
 def test_tokens_of_another_shape_are_refused(shape):
-    message = f"tokens must be [B, n], got {list(shape)}"
-    assert_raises(lambda: model_of()(random_tokens(*shape)), ValueError, message)
+    call = lambda: model_of()(random_tokens(*shape))  # noqa: E731
+    assert_raises(call, ValueError, "tokens", "[B, n]", list(shape))
 
 
 def test_more_tokens_than_positions_are_refused():
-    message = "tokens must be [B, n] with n at most n_positions=4, got 5"
     model = model_of("Transformer", 4)
     model(random_tokens(B, 4))
-    assert_raises(lambda: model(random_tokens(B, 5)), ValueError, message)
+    assert_raises(lambda: model(random_tokens(B, 5)), ValueError, "tokens", "n_positions=4", 5)
 
 
 def test_more_tokens_than_seq_len_are_refused_by_the_block():
-    message = "z must have at most seq_len=7 tokens, got 8; W has no weights for later positions"
-    assert_raises(lambda: model_of("gMLP")(random_tokens(B, 8)), ValueError, message)
+    assert_raises(lambda: model_of("gMLP")(random_tokens(B, 8)), ValueError, "seq_len=7", 8)

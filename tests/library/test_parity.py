@@ -1,8 +1,8 @@
-r"""Other implementations under the same weights: labml_nn 0.5.1 and g_mlp_pytorch 0.1.5.
+r"""Parity with labml_nn 0.5.1 and g_mlp_pytorch 0.1.5 under the same weights.
 
-The oracle decides what is right (tests/support/oracles.py); this says that whoever comes from one
-of these packages gets the same numbers here. They multiply by $W$ with the axes in another order,
-so that the last digits of the sums differ.
+The oracles in `tests/support/oracles.py` define what is correct; these tests show that the other
+packages give the same numbers. They multiply by $W$ with the axes in another order, so the last
+digits of the sums differ. timm is compared in `test_vision.py`.
 """
 
 import importlib.metadata
@@ -19,14 +19,14 @@ from tests.support.labml_layers import labml_nn
 
 VERSIONS = {"labml-nn": "0.5.1", "g-mlp-pytorch": "0.1.5"}
 
-# Their d_ffn is a multiple of their d_model; apart from this, no two sizes are equal.
+# No two sizes are equal. g_mlp_pytorch requires d_ffn to be a multiple of d_model.
 B, N, D, D_FFN, N_LAYERS, N_TOKENS = 3, 5, 6, 24, 2, 11
 
-# The largest difference, of outputs and of gradients, where these are of the size of one.
+# The largest difference of outputs and gradients that are near one.
 TOLERANCE = {torch.float32: 1e-6, FLOAT64: 1e-12}
 both_precisions = pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 
-# Our name of each part of a block, and theirs.
+# The name of each part of our block, and of theirs.
 IN_LABML_NN = {
     "norm": "norm",
     "proj_in": "proj1",
@@ -48,12 +48,12 @@ def g_mlp_pytorch() -> Any:
 
 
 def copy_weights(ours: nn.Module, theirs: nn.Module, names: dict[str, str]) -> dict[str, str]:
-    """Randomises ours and copies it to theirs. Returns their name of each parameter of ours."""
+    """Randomises our parameters and copies them. Maps our parameter names to theirs."""
     parameters, found = dict(theirs.named_parameters()), {}
     for name, p in ours.named_parameters():
         part, _, kind = name.rpartition(".")
         found[name] = f"{names[part]}.{kind}"
-        # Small enough for values and gradients near one, so that the tolerance means digits.
+        # Small enough that values and gradients are near one.
         nn.init.normal_(p, mean=1.0 if "norm.weight" in name else 0.0, std=0.3)
         with torch.no_grad():
             other = parameters.pop(found[name])
@@ -151,7 +151,7 @@ def test_our_encoder_is_labml_nns_encoder(dtype, mask):
 
 
 @both_precisions
-def test_our_block_is_g_mlp_pytorchs_block_behind_its_norm_and_beside_its_shortcut(dtype):
+def test_our_block_is_g_mlp_pytorchs_block_with_its_norm_and_residual(dtype):
     torch.manual_seed(0)
     whole = g_mlp_pytorch().gMLP(dim=D, depth=1, seq_len=N, ff_mult=4).to(dtype)
     [theirs] = whole.layers
@@ -159,14 +159,14 @@ def test_our_block_is_g_mlp_pytorchs_block_behind_its_norm_and_beside_its_shortc
     parameters = matched(ours, theirs, IN_G_MLP_PYTORCH)
     x = torch.randn(B, N, D, dtype=dtype)
     assert_equal_forwards_and_backwards(ours, theirs, parameters, x)
-    # Its block alone has neither.
+    # Its `gMLPBlock` has neither norm nor residual.
     block = theirs.fn.fn.fn
     assert isinstance(block, g_mlp_pytorch().gMLPBlock)
     torch.testing.assert_close(x + block(ours.norm(x)), ours(x), rtol=0, atol=10 * TOLERANCE[dtype])
 
 
 @both_precisions
-def test_our_language_model_with_a_head_of_its_own_is_g_mlp_pytorchs(dtype):
+def test_our_untied_language_model_is_g_mlp_pytorchs(dtype):
     torch.manual_seed(0)
     theirs = g_mlp_pytorch().gMLP(num_tokens=N_TOKENS, dim=D, depth=N_LAYERS, seq_len=N, ff_mult=4)
     theirs = theirs.to(dtype)
@@ -184,7 +184,7 @@ def test_our_language_model_with_a_head_of_its_own_is_g_mlp_pytorchs(dtype):
     assert_equal_forwards_and_backwards(ours, theirs, matched(ours, theirs, names), tokens)
 
 
-def test_the_comparison_sees_a_single_weight_that_differs():
+def test_the_comparison_detects_a_single_different_weight():
     torch.manual_seed(0)
     ours = randomised(GMLPBlock(D, D_FFN, N))
     theirs = labml_nn("transformers.gmlp").GMLPBlock(D, D_FFN, N).double()

@@ -41,7 +41,7 @@ def matrix(projection):
     return (projection(z) - projection(torch.zeros_like(z)))[..., 0].T
 
 
-# Longer texts
+# Extension
 
 
 @every_projection
@@ -111,11 +111,11 @@ def test_what_was_frozen_stays_frozen():
     assert not any(p.requires_grad for p in extend(old, 9).parameters())
 
 
-# Finer and coarser
+# Interpolation
 
 
-def numpy_free_bilinear(values, new):
-    """Between the middles of the old places, which lie at 0.5, 1.5, ...; the ends stay flat."""
+def interpolated_by_hand(values, new):
+    """Linear between the centres 0.5, 1.5, ... of the old entries, constant outside."""
     old, out = len(values), []
     for k in range(new):
         at = min(max((k + 0.5) * old / new - 0.5, 0.0), old - 1.0)
@@ -131,10 +131,10 @@ def test_a_finer_matrix_is_interpolated_along_both_axes(new, seed):
     torch.manual_seed(seed)
     old = randomised(SpatialProjection(N))
     got = interpolate(old, new)
-    rows = numpy_free_bilinear(old.weight.detach(), new)
-    want = numpy_free_bilinear(rows.T, new).T * N / new
+    rows = interpolated_by_hand(old.weight.detach(), new)
+    want = interpolated_by_hand(rows.T, new).T * N / new
     torch.testing.assert_close(got.weight.detach(), want, rtol=0, atol=1e-12)
-    want = numpy_free_bilinear(old.bias.detach(), new)
+    want = interpolated_by_hand(old.bias.detach(), new)
     torch.testing.assert_close(got.bias.detach(), want, rtol=0, atol=1e-12)
 
 
@@ -158,8 +158,7 @@ def test_finer_distances_are_interpolated(name, new, seed):
 
 @every_projection
 @pytest.mark.parametrize("new", [3, 5, 8, 10])
-def test_what_a_row_reads_in_sum_stays(name, new):
-    """Of a matrix that reads all positions alike; others keep it as far as they are smooth."""
+def test_interpolation_keeps_the_sum_of_each_row_of_a_constant_matrix(name, new):
     old = PROJECTIONS[name](N).double()
     for parameter in old.parameters():
         nn.init.ones_(parameter)
@@ -168,12 +167,12 @@ def test_what_a_row_reads_in_sum_stays(name, new):
     if name in {"dense", "heads", "toeplitz"}:
         torch.testing.assert_close(got(z), before[:, :1].expand(1, new, C), rtol=0, atol=1e-12)
     else:
-        # A triangle of ones: row i reads i + 1 positions, of N in new. Its steps blur.
+        # Row i of a triangle of ones sums to i + 1, now scaled; the diagonal is blurred.
         rows = (torch.arange(new).double() + 1) * N / new + 1
         assert (got(z)[0, :, 0] - rows).abs().max() <= 1.0
 
 
-def test_what_lies_above_the_diagonal_does_not_leak_below():
+def test_entries_above_the_diagonal_of_a_causal_matrix_do_not_leak_below_it():
     torch.manual_seed(0)
     old = randomised(SpatialProjection(N, causal=True))
     other = copy.deepcopy(old)
@@ -184,7 +183,7 @@ def test_what_lies_above_the_diagonal_does_not_leak_below():
 
 @pytest.mark.parametrize("name", ["dense", "causal", "toeplitz", "causal toeplitz", "decayed"])
 @pytest.mark.parametrize("change", [extend, interpolate])
-def test_even_a_single_position_can_be_resized(name, change):
+def test_a_single_position_can_be_resized(name, change):
     longer = change(PROJECTIONS[name](1), 4)
     assert longer(torch.randn(2, 4, C)).shape == (2, 4, C)
 
@@ -202,7 +201,7 @@ def test_learned_positions_are_stretched():
     encoder = Encoder(lambda: TransformerLayer(C, 2, 8), 1)
     old = randomised(LanguageModel(7, encoder, n_positions=N))
     new = interpolate(old, 9)
-    want = numpy_free_bilinear(old.positions.weight.detach(), 9)
+    want = interpolated_by_hand(old.positions.weight.detach(), 9)
     torch.testing.assert_close(new.positions.weight.detach(), want, rtol=0, atol=1e-12)
     assert new.n_positions == new.positions.num_embeddings == 9
     new(torch.randint(0, 7, (1, 9)))
@@ -211,8 +210,8 @@ def test_learned_positions_are_stretched():
 # Images
 
 
-def test_places_are_numbered_row_by_row():
-    """A picture that rises by 10 a row and by 1 a column does so at any size."""
+def test_grid_points_are_numbered_row_by_row():
+    """A plane that rises by 10 a row and by 1 a column keeps its slope at any size."""
     old, new = (2, 4), (4, 12)
     values = torch.tensor([[10.0 * y + x for y in range(2) for x in range(4)]]).double()
     y = ((torch.arange(4).double() + 0.5) / 2 - 0.5).clamp(0, 1)
@@ -256,7 +255,7 @@ def test_the_same_image_size_changes_nothing(layer):
 
 
 def bars(n_images, size, generator):
-    """A bright bar: lying, standing or sloping, somewhere in the middle; and which it is."""
+    """Images of one horizontal, vertical or diagonal bar, and which of them it is."""
     kinds = torch.randint(0, 3, (n_images,), generator=generator)
     place = torch.rand(n_images, 1, 1, generator=generator) * 0.5 + 0.25
     y = ((torch.arange(size) + 0.5) / size)[:, None]
@@ -288,11 +287,11 @@ def test_a_trained_classifier_still_knows_its_classes_at_another_size(layer):
     with torch.no_grad():
         images, kinds = bars(300, 16, generator)
         before = (model(images).argmax(1) == kinds).double().mean()
-        # The patches still are 2 x 2 pixels, so the bars must stay as thick as they were.
+        # Patches stay 2 x 2 pixels, and the bars keep their share of the image.
         images, kinds = bars(300, 24, generator)
         after = (interpolate_image(model, 24)(images).argmax(1) == kinds).double().mean()
     assert before > 0.95
-    # Chance is a third.
+    # Random guessing has an accuracy of a third.
     assert after > 0.75
 
 
@@ -301,21 +300,18 @@ def test_a_trained_classifier_still_knows_its_classes_at_another_size(layer):
 
 @pytest.mark.parametrize("call", [extend, interpolate])
 @pytest.mark.parametrize("value", [0, -1, 4.0, "9", None, True])
-def test_a_length_that_is_no_positive_whole_number_is_refused(call, value):
-    message = f"seq_len must be a positive whole number, got {value!r}"
-    assert_raises(lambda: call(SpatialProjection(N), value), ValueError, message)
+def test_a_length_that_is_not_a_positive_integer_is_refused(call, value):
+    assert_raises(lambda: call(SpatialProjection(N), value), ValueError, "seq_len", repr(value))
 
 
 @pytest.mark.parametrize("value", [N, N - 1])
 def test_extending_to_no_more_than_before_is_refused(value):
-    message = f"seq_len must be larger than 5, got {value}; shorter sequences need no new model"
-    assert_raises(lambda: extend(SpatialProjection(N), value), ValueError, message)
+    assert_raises(lambda: extend(SpatialProjection(N), value), ValueError, "seq_len", 5, value)
 
 
 @pytest.mark.parametrize("call", [extend, interpolate])
 def test_a_model_that_takes_any_length_is_refused(call):
-    message = "model must have a layer that depends on the length, got none"
-    assert_raises(lambda: call(nn.Linear(2, 2), 9), ValueError, message)
+    assert_raises(lambda: call(nn.Linear(2, 2), 9), ValueError, "model", "length")
 
 
 @pytest.mark.parametrize(
@@ -328,28 +324,23 @@ def test_a_model_that_takes_any_length_is_refused(call):
         ),
     ],
 )
-def test_positions_that_were_learned_one_by_one_cannot_be_extended(build, name):
-    message = (
-        f"model must not have learned each position by itself, as {name} has with 5 positions; "
-        f"interpolate() stretches them"
-    )
-    assert_raises(lambda: extend(build(), 9), ValueError, message)
+def test_separately_learned_positions_cannot_be_extended(build, name):
+    assert_raises(lambda: extend(build(), 9), ValueError, "model", name, 5, "interpolate()")
 
 
-def test_a_projection_along_one_line_has_no_image():
+def test_a_toeplitz_projection_cannot_be_resized_as_an_image():
     model = ImageClassifier(
         Encoder(lambda: GMLPBlock(C, 8, projection=ToeplitzProjection(4)), 1),
         3,
         image_size=4,
         patch_size=2,
     )
-    message = (
-        "model must have projections that know the grid of patches, got a ToeplitzProjection, "
-        "which knows distances along one line"
-    )
-    assert_raises(lambda: interpolate_image(model, 8), ValueError, message)
+    assert_raises(lambda: interpolate_image(model, 8), ValueError, "model", "ToeplitzProjection")
 
 
 def test_an_image_size_that_the_patches_do_not_divide_is_refused():
-    message = "patch_size must divide image_size=(7, 8), got (2, 2)"
-    assert_raises(lambda: interpolate_image(classifier("gMLP", 8), (7, 8)), ValueError, message)
+    assert_raises(
+        lambda: interpolate_image(classifier("gMLP", 8), (7, 8)),
+        ValueError,
+        *("patch_size", "image_size=(7, 8)", (2, 2)),
+    )

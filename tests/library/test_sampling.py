@@ -1,4 +1,4 @@
-"""What a token is drawn from."""
+"""The probabilities of the next token."""
 
 import numpy as np
 import pytest
@@ -38,7 +38,7 @@ def test_the_distribution_equals_the_filters_written_with_loops(options, text, t
 
 @properties
 @given(options=options, text=texts, seed=seeds)
-def test_chances_sum_to_1_and_the_likeliest_token_is_always_left(options, text, seed):
+def test_probabilities_sum_to_1_and_the_most_likely_token_always_stays(options, text, seed):
     torch.manual_seed(seed)
     logits = random(N_TOKENS)
     p = distribution(logits, text, **options)
@@ -50,7 +50,7 @@ def test_chances_sum_to_1_and_the_likeliest_token_is_always_left(options, text, 
 
 @properties
 @given(q=st.floats(1e-9, 1, exclude_min=True), seed=seeds)
-def test_top_p_leaves_the_smallest_set_whose_chances_reach_it(q, seed):
+def test_top_p_keeps_the_smallest_set_whose_probabilities_reach_it(q, seed):
     torch.manual_seed(seed)
     logits = random(N_TOKENS)
     whole = distribution(logits)
@@ -63,11 +63,11 @@ def test_top_p_leaves_the_smallest_set_whose_chances_reach_it(q, seed):
 
 
 @pytest.mark.parametrize("q", [1e-300, 1e-9, 0.2])
-def test_the_smallest_top_p_leaves_one_token_of_several_as_likely(q):
+def test_a_tiny_top_p_keeps_the_first_of_equally_likely_tokens(q):
     assert distribution(torch.tensor([0.0, 1.0, 1.0, 1.0]), top_p=q).tolist() == [0, 1, 0, 0]
 
 
-def test_a_top_p_of_1_leaves_even_what_single_precision_would_round_away():
+def test_a_top_p_of_1_keeps_tokens_that_float32_would_round_to_zero():
     p = distribution(torch.tensor([50.0, 0.0, 10.0, 0.0]), top_p=1.0)
     assert (p > 0).all()
 
@@ -87,32 +87,32 @@ def test_the_penalty_makes_a_token_less_likely_whatever_the_sign_of_its_logit():
 @pytest.mark.parametrize("dtype", [torch.float32, FLOAT64, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("temperature", [0, 1e-3, 1e-8, 1e-38, 1e-46, 5e-324])
 @pytest.mark.parametrize("logits", [[0.0, 2.0, 1.0], [-900.0, 900.0, 800.0], [1e30, 3e30, -3e30]])
-def test_towards_temperature_0_the_likeliest_token_has_it_all(dtype, temperature, logits):
+def test_near_temperature_0_the_most_likely_token_has_probability_1(dtype, temperature, logits):
     p = distribution(torch.tensor(logits, dtype=dtype), temperature=temperature)
     assert p.tolist() == [0, 1, 0]
 
 
-def test_tokens_as_likely_as_the_last_of_the_top_k_stay_in():
+def test_top_k_keeps_ties_with_its_last_token():
     p = distribution(torch.tensor([1.0, 5.0, 1.0, 0.0, 1.0]), top_k=2, temperature=4.0)
     assert (p > 0).tolist() == [True, True, True, False, True]
 
 
-# g_mlp_pytorch 0.1.5 keeps int(0.1 * n_tokens), which is none of fewer than ten.
+# g_mlp_pytorch 0.1.5 keeps int(0.1 * n_tokens) tokens: none if there are fewer than ten.
 @pytest.mark.parametrize("n_tokens", range(1, 12))
 @pytest.mark.parametrize("option", [{}, {"top_k": 1}, {"top_p": 0.1}, {"temperature": 0}])
-def test_any_vocabulary_and_any_filter_leave_a_token(n_tokens, option):
+def test_every_filter_keeps_a_token_of_every_vocabulary(n_tokens, option):
     p = distribution(torch.arange(n_tokens).float(), **option)
     assert p.isfinite().all()
     assert p[-1] > 0
 
 
-def test_a_token_with_a_logit_of_minus_infinity_has_no_chance():
+def test_a_logit_of_minus_infinity_has_probability_0():
     logits = torch.tensor([0.0, -torch.inf, 1.0])
     for option in ({}, {"temperature": 0.1}, {"top_p": 0.99}, {"repetition_penalty": 2.0}):
         assert distribution(logits, [1], **option)[1] == 0
 
 
-def test_the_logits_of_the_caller_stay_as_they_are():
+def test_the_logits_are_not_modified_and_get_no_gradient():
     logits = random(N_TOKENS).requires_grad_()
     before = logits.detach().clone()
     p = distribution(logits, [1, 2], top_k=3, top_p=0.5, repetition_penalty=2.0)
@@ -122,11 +122,10 @@ def test_the_logits_of_the_caller_stay_as_they_are():
 
 @pytest.mark.parametrize("bad", [[0.0, np.nan], [np.inf, 0.0], [-np.inf, -np.inf]])
 @pytest.mark.parametrize("temperature", [0, 1.0])
-def test_logits_that_say_nothing_are_refused(bad, temperature):
-    # The last pair has no chances either: 0 / 0.
+def test_logits_without_a_finite_maximum_are_refused(bad, temperature):
     largest = torch.tensor(bad).max().item()
     assert_raises(
         lambda: distribution(torch.tensor(bad), temperature=temperature),
         ValueError,
-        f"model must return logits with a finite maximum, got {largest}",
+        *("logits", "finite", largest),
     )

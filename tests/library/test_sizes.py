@@ -99,7 +99,7 @@ def test_with_a_full_w_gmlp_base_would_have_142_6_million_parameters():
 
 @every_gmlp
 def test_a_gmlp_for_images_has_at_most_half_a_percent_less_than_printed(size):
-    # What is printed was rounded to a tenth of a million.
+    # The paper rounds to a tenth of a million.
     least, most = size.printed_parameters - 0.05, size.printed_parameters + 0.05
     assert 0.995 * least <= size.n_parameters / 1e6 <= most
 
@@ -131,7 +131,7 @@ def test_the_multiply_adds_equal_the_products_of_the_shapes(name, billions):
 
 @every_gmlp
 def test_the_flops_as_printed_are_twice_the_multiply_adds(size):
-    # Norms and activations, which are not counted, make up less than two percent.
+    # Norms and activations are not counted; they make up less than two percent.
     assert 2 * size.n_multiply_adds / 1e9 == pytest.approx(size.printed_flops, rel=0.02)
 
 
@@ -162,7 +162,7 @@ def test_counting_leaves_the_model_and_torchs_seed_alone():
     assert all(torch.equal(after[key], value) for key, value in before.items())
 
 
-# What is built
+# Layers
 
 
 @every_gmlp
@@ -218,7 +218,7 @@ def test_a_mixer_is_made_of_mixer_blocks(size):
     assert model.n_patches == (224 // size.patch_size) ** 2
 
 
-def test_digits_are_classified_by_the_smallest_models():
+def test_the_smallest_models_accept_digits():
     digits = torch.randn(2, 1, 28, 28)
     model = sizes.GMLP_TI.build(n_classes=10, image_size=28, patch_size=7, n_channels=1)
     assert model(digits).shape == (2, 10)
@@ -241,6 +241,6 @@ def test_a_size_cannot_be_changed_in_place():
 
 
 def test_an_image_that_patches_do_not_cover_is_refused_before_anything_is_built():
-    message = "patch_size must divide image_size=(225, 225), got (16, 16)"
+    parts = ("patch_size", "image_size=(225, 225)", (16, 16))
     for size in (sizes.GMLP_B, sizes.MIXER_L_16):
-        assert_raises(lambda size=size: size.build(image_size=225), ValueError, message)
+        assert_raises(lambda size=size: size.build(image_size=225), ValueError, *parts)
