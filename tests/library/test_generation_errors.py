@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from labml_gmlp import Encoder, GMLPBlock, LanguageModel, generate, generate_batch
-from tests.support.helpers import assert_names, assert_raises
 from tests.support.generation import N_TOKENS, PROMPT, SEQ_LEN, draw, model_of, recorded
+from tests.support.helpers import assert_names, assert_raises
 
 # The warning
 
