@@ -1,6 +1,7 @@
-r"""
+r"""Commands that measure speed, memory and the effect of resizing.
+
 # Benchmarks
 
-Each is a command that measures ratios within one process, the things compared in turn: the speed
-of a machine drifts, a ratio drifts less.
+Each command alternates between the things that it compares, within one process, and reports ratios:
+the speed of a machine drifts over time, a ratio drifts less.
 """

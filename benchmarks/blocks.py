@@ -1,21 +1,23 @@
-r"""
-# A training step against other implementations
+r"""Times a training step of gMLP against other implementations.
+
+# A training step
 
 ```
 python -m benchmarks.blocks
 ```
 
-One gMLP block and a stack of six, in float32 and, for ours, under autocast to bfloat16: forward,
-backward and a step of fused AdamW. All take turns in one process, a step each, in a new order each
-round, so that what else the machine does hits all alike. A ratio compares the steps of one round;
-above 1, ours in float32 is faster.
+Times one gMLP block and a stack of six: forward pass, backward pass and a step of fused AdamW, in
+float32 and, for ours, also under autocast to bfloat16. In each round every implementation runs one
+step, in random order, so that background load affects all alike. A ratio compares steps of the same
+round; above 1, ours in float32 is faster.
 
-None of the others is changed: labml-nn's stack is its own `Encoder`, g-mlp-pytorch's is its `gMLP`
-without embedding, timm's a sequence of its blocks, which know no causal mask.
+The other implementations are unchanged. The stack of labml-nn is its `Encoder`, that of
+g-mlp-pytorch its `gMLP` without embedding, that of timm a sequence of its blocks, which have no
+causal mask.
 
-The peak is that of a large float32 matrix product on the same threads. The products of a step,
-forward once and backward twice, are $3 (3 n d e / 2 + n^2 e / 2)$ multiply-adds for each sequence
-and layer, with $e$ = `d_ffn`.
+The peak is the speed of a large float32 matrix product on the same threads. The matrix products of
+a step, forward once and backward twice, are $3 (3 n d e / 2 + n^2 e / 2)$ multiply-adds for each
+sequence and layer, with $e$ = `d_ffn`.
 """
 
 import argparse
@@ -43,8 +45,8 @@ D_MODEL, D_FFN, SEQ_LEN, BATCH = 512, 2048, 256, 8
 Forward = Callable[[Tensor], Tensor]
 
 
-class Labml(nn.Module):
-    """Sequence first, and causal by a mask."""
+class LabmlBlocks(nn.Module):
+    """Blocks of labml-nn: sequence first, and causal by a mask."""
 
     def __init__(self, n_layers: int, causal: bool) -> None:
         super().__init__()
@@ -76,12 +78,12 @@ def timm(n_layers: int, causal: bool) -> nn.Module:
     return nn.Sequential(*layers, *([nn.LayerNorm(D_MODEL)] if n_layers > 1 else []))
 
 
-# The same block under torch's autocast, for processors that multiply in bfloat16.
+# Our block under torch's autocast, for processors that multiply in bfloat16.
 BFLOAT16 = "ours, autocast to bfloat16"
 
 IMPLEMENTATIONS: dict[str, Callable[[int, bool], nn.Module]] = {
     "ours": ours,
-    "labml-nn": Labml,
+    "labml-nn": LabmlBlocks,
     "g-mlp-pytorch": g_mlp_pytorch,
     "timm": timm,
 }
@@ -110,13 +112,13 @@ def seconds(step: Callable[[], object]) -> float:
 
 
 def peak(rounds: int = 10, n: int = 2048) -> float:
-    """Multiply-adds a second, times two, of the best large matrix product."""
+    """Floating-point operations per second of the fastest of several large matrix products."""
     a, b, out = torch.randn(n, n), torch.randn(n, n), torch.empty(n, n)
     return 2 * n**3 / min(seconds(lambda: torch.mm(a, b, out=out)) for _ in range(rounds))
 
 
 def products(n_layers: int) -> float:
-    """Operations in the matrix products of a step: forward once, backward twice."""
+    """Floating-point operations in the matrix products of a step."""
     channels = SEQ_LEN * (D_MODEL * D_FFN + D_FFN // 2 * D_MODEL)
     tokens = SEQ_LEN**2 * D_FFN // 2
     return 3 * 2 * BATCH * n_layers * (channels + tokens)
@@ -135,14 +137,14 @@ def compare(n_layers: int, causal: bool, rounds: int) -> dict[str, list[float]]:
     for number in range(rounds + 2):
         for name in random.sample(list(steps), len(steps)):
             took = seconds(steps[name])
-            # The first two rounds warm the caches.
+            # The first two rounds are warm-up.
             if number >= 2:
                 times[name].append(took)
     return times
 
 
 def table(record: dict[str, Any]) -> str:
-    """Markdown: a row for each implementation and setting; medians and quartiles."""
+    """A Markdown table of medians and quartiles, one row for each implementation and setting."""
     lines = [
         "| layers | causal | implementation | ms a step | time / ours | of the peak |",
         "| --- | --- | --- | --- | --- | --- |",
@@ -150,10 +152,11 @@ def table(record: dict[str, Any]) -> str:
     for result in record["results"]:
         for name, own in result["seconds"].items():
             ratios = [t / o for t, o in zip(own, result["seconds"]["ours"], strict=True)]
-            share = products(result["n_layers"]) / statistics.median(own) / record["peak"]
+            speed = products(result["n_layers"]) / statistics.median(own)
             lines.append(
                 f"| {result['n_layers']} | {'yes' if result['causal'] else 'no'} | {name} "
-                f"| {spread([1e3 * t for t in own], 1)} | {spread(ratios, 3)} | {share:.0%} |"
+                f"| {spread([1e3 * t for t in own], 1)} | {spread(ratios, 3)} "
+                f"| {speed / record['peak']:.0%} |"
             )
     peak = f"The peak is {record['peak'] / 1e9:.0f} GFLOP/s, in float32."
     return "\n".join([*lines, "", peak])
@@ -161,9 +164,13 @@ def table(record: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Time training steps of gMLP implementations.")
-    parser.add_argument("--rounds", type=int, default=25, help="steps of each (default: 25)")
-    parser.add_argument("--threads", type=int, help="of torch (default: as many as torch takes)")
-    parser.add_argument("--save", type=Path, metavar="FILE", help="write all times there, as JSON")
+    parser.add_argument(
+        "--rounds", type=int, default=25, help="steps of each implementation (default: 25)"
+    )
+    parser.add_argument(
+        "--threads", type=int, help="threads of torch (default: torch's own choice)"
+    )
+    parser.add_argument("--save", type=Path, metavar="FILE", help="write all times to a JSON file")
     arguments = parser.parse_args()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
@@ -176,7 +183,7 @@ def main() -> None:
             times = compare(n_layers, causal, arguments.rounds)
             results.append({"n_layers": n_layers, "causal": causal, "seconds": times})
             peaks.append(peak())
-    # Other work on the machine can only lower it.
+    # Background load can only lower the measured peak, so take the highest.
     record |= {"peak": max(peaks), "results": results}
     print(f"{record['environment']['hardware']}; torch {record['environment']['torch']}\n")
     print(table(record))

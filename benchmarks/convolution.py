@@ -1,13 +1,14 @@
-r"""
-# Which way to convolve
+r"""Times three ways to convolve along the tokens.
+
+# Convolution
 
 ```
 python -m benchmarks.convolution
 ```
 
-Times `ConvolutionProjection`, forward and backward, beside two other ways to the same numbers: one
-multiply-add a tap on shifted tokens, and windows laid out for one product, which is what it does
-under a mask. In turn in one process; each line gives their time over that of the layer.
+Compares `ConvolutionProjection`, forward and backward, with two other ways to compute the same
+result: one multiply-add for each kernel position on shifted tokens, and a single product over
+unfolded windows, as the layer does under a mask. Each line gives their time relative to the layer.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 from experiments.engine.run_folder import hardware
 from labml_gmlp import ConvolutionProjection
 
-# B, n, c, k: the sizes of a language model, of speech, and of one step of generation.
+# B, n, c, k: a language model with a short and a long kernel, speech, and one generation step.
 SIZES = [(8, 256, 512, 7), (8, 256, 512, 31), (2, 1024, 256, 31), (1, 1, 512, 31)]
 
 
@@ -47,7 +48,7 @@ def seconds(call: Callable[..., Tensor], *arguments: object) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Time three ways to convolve along the tokens.")
-    parser.add_argument("--rounds", type=int, default=15, help="rounds of all (default: 15)")
+    parser.add_argument("--rounds", type=int, default=15, help="number of rounds (default: 15)")
     arguments = parser.parse_args()
     print(f"{hardware(torch.device('cpu'))}, {torch.get_num_threads()} threads")
     for n_batch, n, c, k in SIZES:

@@ -1,13 +1,14 @@
-r"""
-# What the training engine costs
+r"""Times the training engine against a plain loop.
+
+# Cost of the training engine
 
 ```
 python -m benchmarks.engine
 ```
 
-Trains the same model by a plain loop and by the experiment's own `train`, in turn, and compares the
-time of a step. The engine's time includes its log, its progress and two checkpoints a round;
-it leaves out the evaluation and labml. Both compute in float32.
+Alternates between a plain training loop and the engine's `train` on the same model, and compares
+the time of a step. The time of the engine includes its log, progress output and two checkpoints per
+round, but neither evaluation nor labml. Both compute in float32.
 """
 
 import argparse
@@ -47,7 +48,7 @@ def model_of(settings: AutoregressiveSettings, training: Training) -> nn.Module:
 
 
 def plain_loop(settings: AutoregressiveSettings, training: Training, tokens: Tensor) -> float:
-    """Seconds of the steps alone: what one would write without any engine."""
+    """Seconds for the steps of a minimal training loop."""
     model = model_of(settings, training)
     optimizer = torch.optim.AdamW(model.parameters(), lr=training.lr, fused=True)
     began = time.perf_counter()
@@ -64,7 +65,7 @@ def plain_loop(settings: AutoregressiveSettings, training: Training, tokens: Ten
 
 
 def engine(settings: AutoregressiveSettings, training: Training, tokens: Tensor) -> float:
-    """Seconds of `train` from its first to its last step, checkpoints included."""
+    """Seconds of `train`, checkpoints included."""
     fabric = make_fabric(CPU, 1, "ddp", "float32")
     task = Task(
         model=model_of(settings, training),
@@ -93,9 +94,9 @@ def engine(settings: AutoregressiveSettings, training: Training, tokens: Tensor)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Time a plain loop and the engine in turn.")
-    parser.add_argument("--rounds", type=int, default=5, help="rounds of both (default: 5)")
-    parser.add_argument("--steps", type=int, default=250, help="steps a round (default: 250)")
+    parser = argparse.ArgumentParser(description="Time the training engine against a plain loop.")
+    parser.add_argument("--rounds", type=int, default=5, help="number of rounds (default: 5)")
+    parser.add_argument("--steps", type=int, default=250, help="steps per round (default: 250)")
     arguments = parser.parse_args()
     settings, training = AutoregressiveSettings(), Training(steps=arguments.steps, warmup=0)
     tokens = torch.randint(1, N_TOKENS, (1_000_000,))

@@ -1,19 +1,19 @@
-r"""
-# What the cache gains in generation
+r"""Times generation with a cache against g_mlp_pytorch's wrapper, and against a memory bound.
+
+# Speed of generation
 
 ```
 python -m benchmarks.generation
 ```
 
-Writes the same number of tokens with `generate` and with g_mlp_pytorch's `AutoregressiveWrapper`,
-from one token on, with models of the same sizes. The two take turns every few tokens, so that both
-are at the same position when the machine is fast or slow.
+Generates the same number of tokens with `generate` and with the `AutoregressiveWrapper` of
+g_mlp_pytorch, starting from one token, with models of equal size. The two alternate every 64
+tokens, so that drifts of the machine's speed affect both at the same position.
 
-A token cannot be had for less than reading all weights once, with one row of each $W$ and what the
-cache holds. The last columns compare with that bound: the bytes of it, over the time of a token,
-as a part of the bytes that this machine reads in a second. That rate is measured in the same turns,
-by products of matrices with a vector: over as many bytes as the weights have, and over as
-many as fit into no cache.
+Each token needs at least one read of all weights, of one row of each $W$ and of the cache. The last
+columns compare the speed with this bound: the bytes per token divided by the time per token, as a
+fraction of the memory bandwidth. Bandwidth is measured in the same turns by matrix-vector products,
+once over as many bytes as the weights have and once over 1 GiB, which exceeds the CPU caches.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from experiments.engine.run_folder import environment, write_json
 from labml_gmlp import Encoder, GMLPBlock, LanguageModel, generate
 
 N_TOKENS, D_MODEL, D_FFN, N_LAYERS = 256, 512, 2048, 6
-# The wrapper keeps a tenth of the tokens, whatever it is asked for.
+# The wrapper always keeps the top tenth of the tokens.
 TOP_K = int((1 - 0.9) * N_TOKENS)
 TURN = 64  # tokens
 FLOAT = 4  # bytes
@@ -61,18 +61,19 @@ def theirs(seq_len: int) -> Any:
 
 
 def bytes_read(model: LanguageModel, n: int) -> float:
-    """Bytes that a token needs at least, on average over positions 0 to n - 1."""
+    """Bytes read for a token at least, on average over positions 0 to n - 1."""
     small = ("embedding", "projection")
     weights = sum(
         p.numel() for name, p in model.named_parameters() if not any(s in name for s in small)
     )
-    # One row of E, and at position i a row of W and as many rows of $Z_2$, with one entry of b.
+    # One row of $E$; at position $i$ also $i + 1$ entries of $W$, as many rows of $Z_2$, and one
+    # entry of $b$.
     rows = D_MODEL + N_LAYERS * (1 + (n + 1) / 2 * (1 + D_FFN // 2))
     return FLOAT * (weights + rows)
 
 
 class Bandwidth:
-    """Bytes a second, read by products of matrices with a vector."""
+    """Memory bandwidth in bytes per second, measured with matrix-vector products."""
 
     def __init__(self, size: float, repeats: int) -> None:
         n = max(1, round(size / (FLOAT * D_MODEL * D_FFN)))
@@ -90,7 +91,7 @@ class Bandwidth:
         self.seconds.append((time.perf_counter() - began) / self.repeats)
 
     def per_second(self) -> float:
-        """On average, as the time of a token is."""
+        """The mean over all measurements, as for the time of a token."""
         return FLOAT * D_MODEL * D_FFN * len(self.matrices) / statistics.mean(self.seconds)
 
 
@@ -101,7 +102,7 @@ def timed(call: Callable[[], Any]) -> tuple[Any, float]:
 
 
 def compare(n: int) -> dict[str, float]:
-    """One text of n tokens by each, from its first token to its last."""
+    """Generates a text of `n` tokens with each implementation."""
     torch.manual_seed(0)
     model, wrapper = ours(n), theirs(n)
     parameters = [sum(p.numel() for p in m.parameters()) for m in (model, wrapper)]
@@ -140,7 +141,7 @@ def compare(n: int) -> dict[str, float]:
 
 
 def table(record: dict[str, Any]) -> str:
-    """Markdown, one line for each length: the median, and the range where there are rounds."""
+    """A Markdown table of medians and ranges, one row for each length."""
     results: dict[str, list[dict[str, float]]] = record["results"]
     names = list(next(iter(results.values()))[0])[1:]
     lines = [f"| tokens | {' | '.join(names)} |", "| --- " * (len(names) + 1) + "|"]
@@ -157,11 +158,17 @@ def table(record: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Time generation with a cache and without.")
-    parser.add_argument("--lengths", type=int, nargs="+", default=[256, 1024], help="tokens")
+    parser = argparse.ArgumentParser(description="Time generation with and without a cache.")
+    parser.add_argument(
+        "--lengths", type=int, nargs="+", default=[256, 1024], help="tokens of each text"
+    )
     parser.add_argument("--rounds", type=int, default=3, help="texts of each length (default: 3)")
-    parser.add_argument("--threads", type=int, help="threads of torch (default: its own choice)")
-    parser.add_argument("--save", type=Path, metavar="FILE", help="write the figures as JSON")
+    parser.add_argument(
+        "--threads", type=int, help="threads of torch (default: torch's own choice)"
+    )
+    parser.add_argument(
+        "--save", type=Path, metavar="FILE", help="write all results to a JSON file"
+    )
     arguments = parser.parse_args()
     if arguments.threads is not None:
         torch.set_num_threads(arguments.threads)
@@ -187,7 +194,7 @@ def main() -> None:
                 f"{n} tokens, round {number + 1}: {found['times faster']:.1f} times faster",
                 flush=True,
             )
-            # Saved as it goes: what was measured outlives an interruption.
+            # Save after each round, so that an interruption keeps the results.
             if arguments.save is not None:
                 write_json(arguments.save, record)
     print(f"\n{table(record)}")

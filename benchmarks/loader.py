@@ -1,14 +1,14 @@
-r"""
-# What the loader costs
+r"""Times the data loader against a training step.
+
+# Cost of the data loader
 
 ```
 python -m benchmarks.loader
 ```
 
-Reads batches of windows from a file of tokens and trains the default model on them, in turn. The
-time of reading a batch is set beside that of a step: forward, backward, clipping, update. The
-tokens lie in the file cache of the system, as they do after the first pass over a text that fits
-there.
+Alternates between reading batches of windows from a token file and training the default model, and
+compares the time for a batch with that of a step: forward, backward, clipping, update. The tokens
+are in the file cache of the system, as after the first pass over a text that fits into it.
 """
 
 import argparse
@@ -28,17 +28,17 @@ from experiments.models.language import LayerSizes, layer_sizes, make_model
 from experiments.text.corpus import load_corpus
 from experiments.text.windows import Windows
 
-# The default, and the batch and the context of labml-nn's experiment; there with the default's
-# model, which is smaller than labml-nn's, so that the loader's share shows.
+# Batch size and window of the default experiment and of labml-nn's. Both use the default model; it
+# is smaller than labml-nn's, so the loader weighs more.
 CASES = [(12, 64), (32, 256)]
-# A batch is read in microseconds: so many times as many are timed.
+# Batches are read in microseconds, so time this many for each step.
 READS = 50
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Time the loader and the step in turn.")
-    parser.add_argument("--rounds", type=int, default=5, help="rounds of both (default: 5)")
-    parser.add_argument("--steps", type=int, default=20, help="steps a round (default: 20)")
+    parser = argparse.ArgumentParser(description="Time the data loader against a training step.")
+    parser.add_argument("--rounds", type=int, default=5, help="number of rounds (default: 5)")
+    parser.add_argument("--steps", type=int, default=20, help="steps per round (default: 20)")
     arguments = parser.parse_args()
     print(f"{hardware(torch.device('cpu'))}; {arguments.steps} steps a round")
     print("batch x context  reading ms  step ms  reading / step: min, median, max")
@@ -60,7 +60,7 @@ def main() -> None:
 def measure(
     sizes: LayerSizes, batch: int, data: Path, rounds: int, steps: int
 ) -> tuple[list[float], list[float]]:
-    """Seconds of reading a batch and of a step on it, for each round."""
+    """Seconds for reading a batch and for a step, in each round."""
     corpus = load_corpus("python", sizes.seq_len, data)
     windows = Windows(corpus.train, sizes.seq_len, batch, seed=0)
     model = make_model("gmlp", sizes, len(corpus.vocabulary), causal=True, seed=0)

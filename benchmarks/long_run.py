@@ -1,13 +1,14 @@
-r"""
-# Does a long run stay as fast and as small as it began?
+r"""Measures the memory and the time of a step over a long run, to find leaks.
+
+# Long run
 
 ```
 python -m benchmarks.long_run
 python -m benchmarks.long_run --labml
 ```
 
-Trains a tiny model for many steps and logs each of them, so that whatever the engine keeps of a
-step adds up. The first tenth is warm-up; a line that grows from there on is a leak.
+Trains a tiny model for many steps and logs every step, so that anything the engine keeps per step
+accumulates. The first tenth is warm-up; growth after that is a leak.
 """
 
 import argparse
@@ -37,7 +38,7 @@ PARTS = 10
 
 
 def resident() -> float:
-    """Megabytes that this process has in memory."""
+    """Resident memory of this process in megabytes."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
@@ -84,13 +85,15 @@ def long_run(steps: int, labml: bool, folder: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Watch memory and time over a long run.")
-    parser.add_argument("--steps", type=int, default=100_000, help="steps (default: 100000)")
-    parser.add_argument("--labml", action="store_true", help="track with labml too")
+    parser = argparse.ArgumentParser(description="Measure memory and time over a long run.")
+    parser.add_argument(
+        "--steps", type=int, default=100_000, help="number of steps (default: 100000)"
+    )
+    parser.add_argument("--labml", action="store_true", help="also track with labml")
     arguments = parser.parse_args()
     check_positive(arguments, ["steps"])
     print(f"{hardware(torch.device('cpu'))}; labml {'on' if arguments.labml else 'off'}")
-    # labml goes on writing for a moment after the end, also while the folder is removed.
+    # labml still writes for a moment after the end, while the folder is being removed.
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         long_run(arguments.steps, arguments.labml, Path(folder))
 

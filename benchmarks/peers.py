@@ -1,4 +1,4 @@
-"""Packages of other people that need more than is installed here."""
+"""Imports other implementations without all of their dependencies."""
 
 import importlib
 import importlib.util
@@ -13,9 +13,11 @@ from typing import Any
 def timm_mixer() -> Any:
     """`timm.models.mlp_mixer` of timm 1.0.31, without torchvision.
 
-    `import timm` imports all of its models and transforms, and these torchvision. What the Mixer
-    file uses itself needs torch alone, so its packages are entered by their folders, without
-    running their `__init__.py`, and what only registers and downloads models is left empty.
+    `import timm` imports all models and transforms, which need torchvision. `mlp_mixer` needs
+    only torch. Its packages are therefore created from their folders without running their
+    `__init__.py`, and the modules that register and download models are replaced by stubs.
+
+    Raises `ImportError` if timm is not installed, or not version 1.0.31.
     """
     found = importlib.util.find_spec("timm")
     if found is None or found.origin is None:
@@ -50,18 +52,18 @@ def timm_mixer() -> Any:
 
 
 def _lift(package: ModuleType, name: str, *members: str) -> None:
-    """What the `__init__.py` of `package` would have imported from its file `name`."""
+    """Copy `members` of a submodule into `package`, as its `__init__.py` would do."""
     module = importlib.import_module(f"{package.__name__}.{name}")
     package.__dict__.update({member: getattr(module, member) for member in members})
 
 
 def _named_apply(function: Any, module: Any) -> None:
-    """Initial values; the tests overwrite all of them."""
+    """Stub of timm's initialisation; the weights are overwritten."""
 
 
 @contextmanager
 def _without_traces(root: str) -> Any:
-    """Other tests may import the real package, or find that it cannot be imported."""
+    """Restore `sys.modules` afterwards, so that the real package can still be imported."""
 
     def taken() -> dict[str, ModuleType]:
         names = [name for name in sys.modules if name.partition(".")[0] == root]

@@ -1,15 +1,15 @@
-r"""
-# Texts longer than those of the training
+r"""Evaluates a trained model at other sequence lengths, without further training.
+
+# Longer texts than in training
 
 ```
 python -m experiments.autoregressive --corpus tiny_shakespeare --run runs/short
 python -m benchmarks.resize runs/short
 ```
 
-Evaluates the best checkpoint of a run on the whole validation part, with windows of the length it
-was trained on, of half of it, and of longer ones, for which $W$ is carried over without any further
-training: continued along its diagonals, and stretched. Only the first is meant for text; what the
-second does to it is shown beside.
+Evaluates the best checkpoint of a run on the whole validation split, with windows of half, once,
+twice and four times the length in training. For longer windows `extend` continues $W$ along its
+diagonals. `interpolate`, which stretches $W$, is not meant for text and is shown for comparison.
 """
 
 import argparse

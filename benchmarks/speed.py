@@ -1,12 +1,13 @@
-r"""
-# The page of speed
+r"""Rewrites the tables of `docs/speed.md` from the recorded results.
+
+# The page on speed
 
 ```
 python -m benchmarks.speed
 ```
 
-Rewrites the tables of `docs/speed.md` from the data under `benchmarks/results/`. What stands
-between a `begin` and an `end` mark belongs to this command; the prose around it is written by hand.
+The data are in `benchmarks/results/`. The command replaces the text between the `begin` and `end`
+comments of each table; the prose around them is written by hand.
 """
 
 import json
@@ -22,7 +23,7 @@ ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "speed.md"
 RESULTS = ROOT / "benchmarks" / "results"
 
-# The name of a result, which is that of its marks on the page, and how its table is made.
+# The name of each result, as in its `begin` and `end` comments, and the function for its table.
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "blocks": blocks.table,
     "throughput": throughput.table,
@@ -32,7 +33,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
 
 
 def provenance(record: dict[str, Any]) -> str:
-    """What one needs to judge the numbers, or to repeat them."""
+    """The command, hardware, version and commit behind a table."""
     where = record["environment"]
     return (
         f"`{where['command']}`; {where['hardware']}; torch {where['torch']}; "
@@ -41,7 +42,7 @@ def provenance(record: dict[str, Any]) -> str:
 
 
 def page() -> str:
-    """The page as it should be."""
+    """The page with up-to-date tables."""
     text = PAGE.read_text(encoding="utf-8")
     for name, table in TABLES.items():
         record = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))

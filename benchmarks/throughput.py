@@ -1,14 +1,15 @@
-r"""
-# Tokens per second of the experiment
+r"""Measures tokens per second of the autoregressive experiment against labml-nn.
+
+# Training throughput
 
 ```
 python -m benchmarks.throughput
 ```
 
-The autoregressive experiment at the sizes of labml-nn's own: 6 layers, 256 characters, $d$ = 512,
-$e$ = 2048, batches of 32. In turn, a few steps each: labml-nn's model of text in a plain float32
-loop, with torch's AdamW as it comes, and ours as `python -m experiments.autoregressive` runs it,
-log and progress included, in float32 and in bfloat16. A ratio compares what ran in one round.
+The autoregressive experiment at the sizes of labml-nn's: 6 layers, 256 characters, $d$ = 512, $e$ =
+2048, batches of 32. It alternates between labml-nn's language model in a plain float32 loop with
+torch's default AdamW, and our experiment as `python -m experiments.autoregressive` runs it, with
+log and progress, in float32 and in bfloat16. A ratio compares times of the same round.
 """
 
 import argparse
@@ -44,12 +45,12 @@ SIZES = AutoregressiveSettings(d_model=512, d_ffn=2048, n_layers=6, seq_len=256)
 BATCH = 32
 CPU = torch.device("cpu")
 
-# Runs a number of steps and says how many seconds they took.
+# Runs a number of steps and returns the seconds they took.
 Steps = Callable[[int], float]
 
 
-class Labml(nn.Module):
-    """What labml-nn's experiment trains. It reads sequences first, and a mask makes it causal."""
+class LabmlLanguageModel(nn.Module):
+    """The model of labml-nn's experiment: sequence first, and causal by a mask."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -68,7 +69,7 @@ def batches() -> Tensor:
 
 
 def labml() -> tuple[nn.Module, Steps]:
-    model = Labml()
+    model = LabmlLanguageModel()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
 
     def steps(number: int) -> float:
@@ -89,7 +90,7 @@ def labml() -> tuple[nn.Module, Steps]:
 def ours(precision: str) -> tuple[nn.Module, Steps]:
     fabric = make_fabric(CPU, 1, "ddp", precision)
     model = make_model("gmlp", layer_sizes(SIZES), N_TOKENS, causal=True, seed=0)
-    coat = fabric.setup_module(model)
+    wrapper = fabric.setup_module(model)
     optimizer = make_optimizer(model, lr=1e-4, betas=(0.9, 0.99), weight_decay=0.1)
     stepper: Any = fabric.setup_optimizers(optimizer)
 
@@ -114,17 +115,17 @@ def ours(precision: str) -> tuple[nn.Module, Steps]:
         state = State({}, model, optimizer)
         with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
             train(
-                *(task, settings, state, coat, stepper, fabric, 1, Path(folder)),
+                *(task, settings, state, wrapper, stepper, fabric, 1, Path(folder)),
                 lambda step, values: None,
             )
-        # Without the checkpoint that so short a run ends with.
+        # The time of the steps, without the final checkpoint.
         return state.seconds
 
     return model, steps
 
 
 def table(record: dict[str, Any]) -> str:
-    """A row for each, with the median of its tokens per second and of its ratios."""
+    """A Markdown table of the median tokens per second and ratio of each model."""
     tokens = BATCH * SIZES.seq_len
     rows = ["| model | parameters | tokens/s | times labml-nn |", "| --- | --- | --- | --- |"]
     for name, seconds in record["seconds"].items():
@@ -141,10 +142,10 @@ def table(record: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Compare tokens per second with labml-nn's.")
-    parser.add_argument("--rounds", type=int, default=5, help="rounds of all (default: 5)")
-    parser.add_argument("--steps", type=int, default=2, help="steps a round (default: 2)")
-    parser.add_argument("--save", type=Path, help="write the results there as JSON")
+    parser = argparse.ArgumentParser(description="Compare training throughput with labml-nn.")
+    parser.add_argument("--rounds", type=int, default=5, help="number of rounds (default: 5)")
+    parser.add_argument("--steps", type=int, default=2, help="steps per round (default: 2)")
+    parser.add_argument("--save", type=Path, help="write all results to a JSON file")
     arguments = parser.parse_args()
     competitors = {"labml-nn": labml(), "ours, float32": ours("float32")}
     if has_bf16(CPU):

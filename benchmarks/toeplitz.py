@@ -1,5 +1,6 @@
-r"""
-# What a Toeplitz projection costs
+r"""Measures time and memory of a Toeplitz projection over the number of tokens.
+
+# Cost of a Toeplitz projection
 
 ```
 python -m benchmarks.toeplitz
@@ -7,16 +8,16 @@ python -m benchmarks.toeplitz --chart toeplitz.svg --save toeplitz.json
 python -m benchmarks.toeplitz --sizes 256 512 768 1024 1536 2048 --channels 256 --batch 8
 ```
 
-Forward and backward pass across ever more tokens, three ways: `ToeplitzProjection` by the Fourier
-transform, the same by the rows of its matrix, and `SpatialProjection`, whose matrix is free. The
-last command is the one by which the default of `fft_from` was chosen.
+Compares forward and backward passes of three layers: `ToeplitzProjection` with the FFT, the same
+with its matrix written out, and `SpatialProjection`, whose matrix is free. The default of
+`fft_from` was chosen with the last command.
 
-Times are medians over rounds in which the ways take turns, and ratios are those of one round, as
-the speed of a machine drifts. Memory is what the peak of a process of its own grows by, from
-before the layer is built until after the backward pass. It needs Linux to be measured.
+Times are medians over rounds in which the layers alternate, and ratios compare times of the same
+round. Memory is the growth of the peak of a separate process, from before the layer is built until
+after the backward pass; it is measured on Linux only.
 
-`benchmarks/results/` holds what was measured while other work took turns on the same two cores: the
-ranges are wide. With `--threads 1` they are narrower, and the threshold lies at the same place.
+The recorded results in `benchmarks/results/` were measured under background load on two cores, so
+their ranges are wide. With `--threads 1` they are narrower and give the same threshold.
 """
 
 import argparse
@@ -48,7 +49,7 @@ KIB, MIB, GIB = 2**10, 2**20, 2**30
 
 
 def quadratic_bytes(n: int, batch: int) -> int:
-    """$W$, its gradient and a copy of either; `SpatialProjection` has a gradient per sequence."""
+    """Bytes for $W$, its gradient, and the gradient per sequence of `SpatialProjection`."""
     return 4 * n * n * (2 + batch)
 
 
@@ -64,12 +65,16 @@ def one_pass(layer: nn.Module, z: Tensor) -> float:
 def times(
     n: int, ways: list[str], channels: int, batch: int, rounds: int, limit: float
 ) -> dict[str, list[float]]:
-    r"""
+    r"""Times the forward and backward passes of several layers.
+
     ## Time
 
-    * `limit` is in seconds; a way that takes longer in its first pass is measured by that one
+    * `n`, `channels` and `batch` are the sizes of the input
+    * `ways` are keys of `WAYS`
+    * `rounds` is the number of passes of each layer
+    * `limit` is in seconds; a layer whose first pass takes longer is not timed again
 
-    Returns the seconds of each round by the name of the way.
+    Returns the seconds of each pass, by layer.
     """
     z = torch.randn(batch, n, channels, requires_grad=True)
     layers = {way: WAYS[way](n) for way in ways}
@@ -79,7 +84,7 @@ def times(
     }
     turns = [way for way in ways if not taken[way]]
     for number in range(rounds):
-        # Each round begins with another way, so that none always follows on the same one.
+        # Rotate the order, so that no layer always follows the same other one.
         for k in range(len(turns)):
             way = turns[(k + number) % len(turns)]
             taken[way].append(one_pass(layers[way], z))
@@ -87,10 +92,11 @@ def times(
 
 
 def memory(n: int, way: str, channels: int, batch: int) -> int | None:
-    r"""
+    r"""Measures the peak memory of one pass in a new process.
+
     ## Memory
 
-    Returns what the peak of a new process grows by, in bytes; `None` where Linux is not.
+    Returns the growth of the peak in bytes, or `None` on other systems than Linux.
     """
     if not Path("/proc/self/clear_refs").exists():
         return None
@@ -103,11 +109,11 @@ def memory(n: int, way: str, channels: int, batch: int) -> int | None:
 
 
 def peak_growth(n: int, way: str, channels: int, batch: int) -> int:
-    """As `memory`, in this process."""
-    # What torch allocates once for all sizes is no part of it.
+    """Growth of the peak memory of this process in bytes."""
+    # A first small pass, so that torch's own one-time allocations are not counted.
     one_pass(WAYS[way](64), torch.randn(batch, 64, channels, requires_grad=True))
     z = torch.randn(batch, n, channels, requires_grad=True)
-    # The peak so far becomes what is in use now.
+    # Reset the peak to the current use.
     Path("/proc/self/clear_refs").write_text("5")
     before = _peak()
     one_pass(WAYS[way](n), z)
@@ -122,11 +128,7 @@ def _peak() -> int:
 
 
 def table(points: list[dict[str, Any]]) -> str:
-    r"""
-    ## Table
-
-    Returns Markdown: a row for each length, in which a dash is what does not fit the limit.
-    """
+    r"""A Markdown table with a row for each length; a dash means too large to run."""
     ratios = [f"{way} / FFT" for way in (ROWS, FREE)]
     heads = ["tokens", *(f"{way}, ms" for way in WAYS), *ratios, *(f"{way}, MiB" for way in WAYS)]
     lines = [heads, ["---:"] * len(heads)]
@@ -151,13 +153,11 @@ def _ratio(one: list[float], other: list[float]) -> str:
 
 
 def chart(points: list[dict[str, Any]], title: str) -> bytes:
-    r"""
+    r"""Plots time and memory over the number of tokens, as an SVG.
+
     ## Chart
 
-    Time and memory over tokens, both axes logarithmic: a power of $n$ is a straight line, and its
-    slope is the exponent.
-
-    Returns an SVG.
+    Both axes are logarithmic, so a power of $n$ is a straight line whose slope is the exponent.
     """
     import matplotlib as mpl
     from matplotlib.figure import Figure
@@ -168,7 +168,7 @@ def chart(points: list[dict[str, Any]], title: str) -> bytes:
         timed = [p for p in points if way in p["seconds"]]
         medians = [1e3 * statistics.median(p["seconds"][way]) for p in timed]
         left.plot([p["n"] for p in timed], medians, color=colour, marker="o", label=way)
-        # Growth below a page of memory cannot be drawn on a logarithmic axis.
+        # A growth of zero cannot be drawn on a logarithmic axis.
         weighed = [p for p in points if p["bytes"].get(way)]
         sizes = [p["bytes"][way] / MIB for p in weighed]
         right.plot([p["n"] for p in weighed], sizes, color=colour, marker="o", label=way)
@@ -191,46 +191,51 @@ def chart(points: list[dict[str, Any]], title: str) -> bytes:
 def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Time and weigh Toeplitz and free projections.")
     add = parser.add_argument
-    add("--sizes", type=int, nargs="+", default=SIZES, metavar="N", help="tokens")
-    add("--channels", type=int, default=64, help="(default: 64)")
-    add("--batch", type=int, default=1, help="sequences (default: 1)")
-    add("--rounds", type=int, default=9, help="rounds of all ways (default: 9)")
-    add("--memory-gb", type=float, default=4.0, help="most for a whole matrix (default: 4)")
-    add("--seconds", type=float, default=5.0, help="longest pass to repeat (default: 5)")
-    add("--threads", type=int, help="of torch (default: as many as torch takes)")
-    add("--chart", type=Path, metavar="FILE", help="write an SVG; needs matplotlib")
-    add("--save", type=Path, metavar="FILE", help="write all that was measured, as JSON")
-    add("--peak", choices=list(WAYS), help="print the memory of one way at one size, and no more")
+    add("--sizes", type=int, nargs="+", default=SIZES, metavar="N", help="numbers of tokens")
+    add("--channels", type=int, default=64, help="number of channels (default: 64)")
+    add("--batch", type=int, default=1, help="number of sequences (default: 1)")
+    add("--rounds", type=int, default=9, help="number of rounds (default: 9)")
+    add("--memory-gb", type=float, default=4.0, help="largest matrix to build, in GiB (default: 4)")
+    add(
+        "--seconds",
+        type=float,
+        default=5.0,
+        help="do not repeat a pass longer than this (default: 5)",
+    )
+    add("--threads", type=int, help="threads of torch (default: torch's own choice)")
+    add("--chart", type=Path, metavar="FILE", help="write an SVG chart; needs matplotlib")
+    add("--save", type=Path, metavar="FILE", help="write all results to a JSON file")
+    add("--peak", choices=list(WAYS), help="only print the memory of one layer at one size")
     return parser.parse_args(arguments)
 
 
 def main() -> None:
-    given = parse(sys.argv[1:])
-    c, batch = given.channels, given.batch
-    if given.threads:
-        torch.set_num_threads(given.threads)
-    if given.peak:
-        print(peak_growth(given.sizes[0], given.peak, c, batch))
+    flags = parse(sys.argv[1:])
+    c, batch = flags.channels, flags.batch
+    if flags.threads:
+        torch.set_num_threads(flags.threads)
+    if flags.peak:
+        print(peak_growth(flags.sizes[0], flags.peak, c, batch))
         return
     command = shlex.join(["python", "-m", "benchmarks.toeplitz", *sys.argv[1:]])
     where = environment(torch.device("cpu"), command)
     title = f"{where['hardware']}; torch {where['torch']}; {batch} x n x {c}"
     points: list[dict[str, Any]] = []
-    for n in given.sizes:
-        fits = quadratic_bytes(n, batch) <= given.memory_gb * GIB
+    for n in flags.sizes:
+        fits = quadratic_bytes(n, batch) <= flags.memory_gb * GIB
         ways = list(WAYS) if fits else [FFT]
         print(f"{n} tokens: {', '.join(ways)}", file=sys.stderr)
         peaks = {way: memory(n, way, c, batch) for way in ways}
-        seconds = times(n, ways, c, batch, given.rounds, given.seconds)
+        seconds = times(n, ways, c, batch, flags.rounds, flags.seconds)
         points.append({"n": n, "seconds": seconds, "bytes": peaks})
-        # Saved as it goes: what was measured outlives an interruption.
-        if given.save:
+        # Save after each length, so that an interruption keeps the results.
+        if flags.save:
             record = {"environment": where, "channels": c, "batch": batch, "points": points}
-            write_json(given.save, record)
-    print(f"{title}; medians of {given.rounds} rounds; commit {where['commit']}\n")
+            write_json(flags.save, record)
+    print(f"{title}; medians of {flags.rounds} rounds; commit {where['commit']}\n")
     print(table(points), end="")
-    if given.chart:
-        atomic_write(given.chart, chart(points, title))
+    if flags.chart:
+        atomic_write(flags.chart, chart(points, title))
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("mark", "expected"),
     [
         ("data-blocks=", {"labml_gmlp/blocks/gmlp.html", "experiments/autoregressive.html"}),
-        ('class="diff"', {"variants.html", "layers.html", "twins.html"}),
+        ('class="diff"', {"variants.html", "layers.html", "flax.html"}),
     ],
     ids=["annotated source", "differences"],
 )

@@ -1,4 +1,4 @@
-"""What the page of speed says is what the benchmarks measured."""
+"""The page on speed agrees with the recorded results."""
 
 import json
 
@@ -10,19 +10,19 @@ pytest.importorskip("labml_nn", reason="the benchmarks compare with it")
 from benchmarks import blocks, speed
 
 
-def test_the_page_holds_what_the_data_gives():
+def test_the_tables_on_the_page_are_those_of_the_data():
     assert speed.PAGE.read_text(encoding="utf-8") == speed.page(), "run python -m benchmarks.speed"
 
 
 @pytest.mark.parametrize("name", speed.TABLES)
-def test_each_result_says_where_it_comes_from(name):
+def test_each_result_records_its_command_hardware_and_commit(name):
     record = json.loads((speed.RESULTS / f"{name}.json").read_text(encoding="utf-8"))
     where = record["environment"]
     assert where["command"].startswith(f"python -m benchmarks.{name}")
     assert all(where[key] for key in ("date", "commit", "hardware", "torch"))
 
 
-def test_the_products_of_a_step_are_those_that_torch_counts():
+def test_the_operations_of_a_step_equal_those_that_torch_counts():
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
