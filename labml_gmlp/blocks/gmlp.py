@@ -117,9 +117,9 @@ class SpatialProjection(nn.Module):
         cut = stop - self.seq_len
         weight = nn.functional.pad(weight, (0, cut, 0, cut))  # [n, stop] or [h, n, stop]
         bias = nn.functional.pad(bias, (0, cut))  # [n] or [h, n]
-        # Above the diagonal, $j > i$ is the future. Masking $W$, not the product, keeps future
-        # tokens out of every sum and makes their gradient exactly zero. (Future tokens must be
-        # finite: 0 times NaN is NaN.)
+        # Above the diagonal, $j > i$ is the future. Masking $W$, not the product, keeps it out of
+        # every sum and makes the gradient of these weights exactly zero. (It must be finite: 0
+        # times NaN is NaN.)
         if self.causal:
             weight = weight.tril(start)
         if mask is not None:

@@ -4,9 +4,9 @@ r"""The block of MLP-Mixer: one MLP across tokens and one across channels.
 
 *MLP-Mixer: An all-MLP Architecture for Vision* (Tolstikhin et al., 2021, [arXiv
 2105.01601](https://arxiv.org/abs/2105.01601)) appeared in the same month as gMLP. Its block also
-learns a fixed way to mix tokens. The difference: Mixer puts a whole feed-forward network *across*
-tokens in front of the one across channels, while gMLP puts one matrix $W$ inside it, as a
-*multiplicative* gate. In this file, "the paper" is the Mixer paper.
+learns a fixed way to mix tokens. Mixer puts a whole feed-forward network *across* tokens in front
+of the one across channels; gMLP puts one matrix $W$ inside it, in a *multiplicative* gate. In this
+file, "the paper" is the Mixer paper.
 
 This file imports only torch and the standard library, so you can copy it alone.
 """

@@ -105,8 +105,7 @@ class WindowedProjection(nn.Module):
             _check_cache(self.causal, mask)
             z = cache.extend(self, z)[:, begin:]  # [B, stop - begin, c]
         # Pad with zeros for the window before the first, the missing end of the last, and the
-        # window after it. All windows then have the same form, and each reads itself and its
-        # neighbours.
+        # window after it. Then each window reads itself and its neighbours in the same way.
         reach = self.weight.shape[-1]  # 2w or 3w
         before, after = (w if first == 0 else 0), (last + reach // w - 1) * w - stop
         z = nn.functional.pad(z, (0, 0, before, after)).unflatten(-1, (self.n_heads, -1))
@@ -118,8 +117,8 @@ class WindowedProjection(nn.Module):
         place = start - first * w
         low, high = (place, place + n) if first == last else (0, w)
         weight = self.weight[..., low:high, :]
-        # Masking $W$, not the product, keeps future tokens out of every sum and makes their
-        # gradient exactly zero. (Future tokens must be finite: 0 times NaN is NaN.)
+        # Masking $W$, not the product, keeps future tokens out of every sum and makes the gradient
+        # of these weights exactly zero. (Future tokens must be finite: 0 times NaN is NaN.)
         if self.causal:
             weight = weight.tril(w + low)
         weight = weight.view(self.n_heads, 1, -1, reach)  # [h, 1, w, reach]
@@ -131,7 +130,7 @@ class WindowedProjection(nn.Module):
         return f.flatten(2, 3)[:, :, new].transpose(1, 2).flatten(-2)
 
     def _seen(self, mask: Tensor, n_batch: int, n: int) -> Tensor:
-        r"""Returns the part of `mask` for each window: `[u, w, reach]` or `[B, 1, u, w, reach]`"""
+        r"""Returns the part of `mask` that each window reads, `[..., u, w, reach]`."""
         _check_mask("mask", mask, (n, n), (n_batch, n, n))
         w, reach = self.window, self.weight.shape[-1]
         n_windows = -(-n // w)

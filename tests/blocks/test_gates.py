@@ -18,7 +18,7 @@ from labml_gmlp.cache import Cache
 from tests.support import oracles
 from tests.support.helpers import (
     FLOAT64,
-    MASKS,
+    MASKS_AND_PADDING,
     TOLERANCES,
     arrays,
     as_array,
@@ -41,7 +41,7 @@ B, N, D_MODEL, D_FFN, SEQ_LEN = 2, 5, 3, 7, 6
 GATES = {"linear": LinearGate, "additive": AdditiveGate, "multiplicative": MultiplicativeGate}
 every_gate = pytest.mark.parametrize("kind", GATES)
 causal_or_not = pytest.mark.parametrize("causal", [False, True])
-every_mask = pytest.mark.parametrize("mask", MASKS)
+every_mask_and_padding = pytest.mark.parametrize(("mask", "padded"), MASKS_AND_PADDING)
 
 
 def gate_of(kind, causal=False, n=SEQ_LEN, d_ffn=D_FFN, **options):
@@ -58,8 +58,7 @@ def block_of(kind, causal=False):
 @every_gate
 @pytest.mark.parametrize("n", [SEQ_LEN, 4])
 @causal_or_not
-@every_mask
-@pytest.mark.parametrize("padded", [False, True])
+@every_mask_and_padding
 def test_each_gate_equals_its_formula_written_with_loops(kind, n, causal, mask, padded):
     torch.manual_seed(0)
     gate, z, mask = randomised(gate_of(kind, causal)), random(B, n, D_FFN), random_mask(mask, B, n)

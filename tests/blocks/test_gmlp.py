@@ -11,6 +11,7 @@ from tests.support import oracles
 from tests.support.helpers import (
     FLOAT64,
     MASKS,
+    MASKS_AND_PADDING,
     arrays,
     as_array,
     assert_equals_oracle,
@@ -40,7 +41,7 @@ every_layer_with_padding = pytest.mark.parametrize("name", ["SpatialGatingUnit",
 whole_and_shorter = pytest.mark.parametrize("n", [SEQ_LEN, 4])
 causal_or_not = pytest.mark.parametrize("causal", [False, True])
 every_mask = pytest.mark.parametrize("mask", MASKS)
-padded_or_not = pytest.mark.parametrize("padded", [False, True])
+every_mask_and_padding = pytest.mark.parametrize(("mask", "padded"), MASKS_AND_PADDING)
 
 
 def true(*shape):
@@ -65,8 +66,7 @@ def test_the_spatial_projection_equals_equation_2_written_with_loops(n, causal, 
 
 @whole_and_shorter
 @causal_or_not
-@every_mask
-@padded_or_not
+@every_mask_and_padding
 def test_the_spatial_gating_unit_equals_equation_4_written_with_loops(n, causal, mask, padded):
     torch.manual_seed(0)
     unit = randomised(SpatialGatingUnit(D_FFN, SEQ_LEN, causal=causal))
@@ -85,8 +85,7 @@ def test_the_spatial_gating_unit_equals_equation_4_written_with_loops(n, causal,
 
 @whole_and_shorter
 @causal_or_not
-@every_mask
-@padded_or_not
+@every_mask_and_padding
 def test_the_block_equals_equation_1_written_with_loops(n, causal, mask, padded):
     torch.manual_seed(0)
     block = randomised(GMLPBlock(D_MODEL, D_FFN, SEQ_LEN, causal=causal))

@@ -11,6 +11,7 @@ from tests.support import oracles
 from tests.support.helpers import (
     FLOAT64,
     MASKS,
+    MASKS_AND_PADDING,
     arrays,
     as_array,
     assert_equals_oracle,
@@ -143,10 +144,9 @@ def test_heads_equal_those_of_g_mlp_pytorch_0_1_5_with_the_same_weights(causal, 
 
 
 @causal_or_not
-@every_mask
+@pytest.mark.parametrize(("mask", "padded"), MASKS_AND_PADDING)
 @pytest.mark.parametrize("n_heads", [1, 3])
 @pytest.mark.parametrize("activated", [False, True])
-@pytest.mark.parametrize("padded", [False, True])
 def test_the_unit_adds_attended_before_the_activation(causal, mask, n_heads, activated, padded):
     torch.manual_seed(0)
     unit = unit_of(

@@ -10,7 +10,7 @@ from labml_gmlp.cache import Cache
 from tests.support import oracles
 from tests.support.helpers import (
     FLOAT64,
-    MASKS,
+    MASKS_AND_PADDING,
     TOLERANCES,
     arrays,
     as_array,
@@ -46,7 +46,7 @@ LAYERS = {
 }
 every_layer = pytest.mark.parametrize("name", LAYERS)
 causal_or_not = pytest.mark.parametrize("causal", [False, True])
-every_mask = pytest.mark.parametrize("mask", MASKS)
+every_mask_and_padding = pytest.mark.parametrize(("mask", "padded"), MASKS_AND_PADDING)
 
 
 # The equations
@@ -54,8 +54,7 @@ every_mask = pytest.mark.parametrize("mask", MASKS)
 
 @every_layer
 @causal_or_not
-@every_mask
-@pytest.mark.parametrize("padded", [False, True])
+@every_mask_and_padding
 def test_it_equals_its_equation_written_with_loops(name, causal, mask, padded):
     torch.manual_seed(0)
     build, oracle = LAYERS[name]

@@ -10,7 +10,7 @@ from labml_gmlp import TransformerLayer
 from tests.support import oracles
 from tests.support.helpers import (
     FLOAT64,
-    MASKS,
+    MASKS_AND_PADDING,
     arrays,
     as_array,
     assert_equals_oracle,
@@ -29,7 +29,7 @@ from tests.support.helpers import (
 B, N, D_MODEL, D_FFN = 2, 5, 12, 7
 
 causal_or_not = pytest.mark.parametrize("causal", [False, True])
-every_mask = pytest.mark.parametrize("mask", MASKS)
+every_mask_and_padding = pytest.mark.parametrize(("mask", "padded"), MASKS_AND_PADDING)
 
 
 def true(*shape, dtype=torch.bool):
@@ -41,8 +41,7 @@ def layer_of(n_heads=3, **options):
 
 
 @causal_or_not
-@every_mask
-@pytest.mark.parametrize("padded", [False, True])
+@every_mask_and_padding
 def test_the_layer_equals_its_equation_written_with_loops(causal, mask, padded):
     torch.manual_seed(0)
     layer, x, mask = layer_of(causal=causal), random(B, N, D_MODEL), random_mask(mask, B, N)

@@ -1,4 +1,4 @@
-"""The guide to the variants promises counts of parameters; these are those of the layers."""
+"""The parameter counts on the page of the variants are those of the layers."""
 
 import re
 from pathlib import Path
@@ -19,7 +19,7 @@ from labml_gmlp import (
 )
 
 PAGE = Path(__file__).parents[2] / "docs" / "variants.md"
-# One prime each, so that no formula fits by accident.
+# Different primes, so that no wrong formula gives the right count.
 N, C, K, W, A, M, D = 31, 13, 7, 5, 3, 11, 2 * 17
 LAYERS = {
     "SpatialProjection": SpatialProjection(N),
@@ -39,14 +39,14 @@ LAYERS = {
 
 
 def formulas() -> dict[str, str]:
-    """The first table of the page: the cell of the parameters by the name of the layer."""
+    """Returns the parameter formula of each layer from the first table of the page."""
     rows = [line.split("|") for line in PAGE.read_text(encoding="utf-8").split("\n")]
     table = [row for row in rows if len(row) == 7 and row[1].strip().startswith("`")]
     return {row[1].split("`")[1]: row[3].strip() for row in table}
 
 
 def value(formula: str) -> int:
-    """LaTeX of sums and squares as a number; letters side by side are a product."""
+    """Evaluates a LaTeX formula of sums, products and squares."""
     if formula == "none":
         return 0
     terms = re.findall(r"\d+|[A-Za-z]|[-+^]", formula.strip("$").replace(" ", ""))
@@ -54,11 +54,11 @@ def value(formula: str) -> int:
     return eval(code, {"N": N, "c": C, "k": K, "w": W, "a": A, "m": M, "d": D})
 
 
-def test_the_guide_counts_every_layer():
+def test_the_page_has_a_formula_for_every_layer():
     assert set(formulas()) == set(LAYERS)
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_a_layer_has_as_many_parameters_as_the_guide_says(name):
+def test_the_formula_of_a_layer_gives_its_number_of_parameters(name):
     count = sum(parameter.numel() for parameter in LAYERS[name].parameters())
     assert value(formulas()[name]) == count

@@ -26,6 +26,13 @@ seeds = st.integers(0, 2**32 - 1)
 
 MASKS = ["no mask", "one mask", "a mask each"]
 masks = st.sampled_from(MASKS)
+# Each mask and each of the four paths: without either, with one of the two, with both.
+MASKS_AND_PADDING = [
+    ("no mask", False),
+    ("one mask", False),
+    ("no mask", True),
+    ("a mask each", True),
+]
 
 # The absolute tolerance of a comparison of small sums of numbers near one, by precision.
 TOLERANCES = {FLOAT64: 1e-12, torch.float32: 1e-5}

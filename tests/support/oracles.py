@@ -1,11 +1,10 @@
-r"""
-# The equations once more, with loops
+r"""The equations in numpy float64 with loops: the oracles of the tests.
 
-Numpy in float64, written from the equations and the parameter names alone and never from our code.
-Slow on purpose: an index here is the index of the formula.
+They are written from the equations and the parameter names, never from our code. They are slow on
+purpose: each index is an index of the equation.
 
-Parameters come as a dictionary from name to array, as in a state dict. A mask is boolean, true
-where position $i$ may read position $j$. Every function takes and returns `[B, n, channels]`.
+Parameters are a dictionary from name to array, like a state dict. A mask is boolean, true where
+position $i$ may read position $j$. Every function takes and returns `[B, n, channels]`.
 """
 
 import math
@@ -18,12 +17,12 @@ Parameters = dict[str, Array]
 
 
 def part(p: Parameters, name: str) -> Parameters:
-    """The parameters of the child `name`, without its name in front."""
+    """Returns the parameters of the child `name`, without this prefix."""
     return {key[len(name) + 1 :]: value for key, value in p.items() if key.startswith(name + ".")}
 
 
 def allowed(mask: Array | None, causal: bool, b: int, i: int, j: int) -> bool:
-    """Whether in sequence b the position i may read j: both the mask and the order must agree."""
+    """Whether position i may read position j in sequence b, by the mask and by causality."""
     if causal and j > i:
         return False
     if mask is None:
@@ -77,11 +76,11 @@ def spatial_projection(
 ) -> Array:
     r"""Eq. 2: $f(Z)_{ic} = \sum_j W_{ij} Z_{jc} + b_i$.
 
-    With heads, `weight` is `[h, n, n]` and `bias` `[h, n]`: each head has an equal group of
-    channels, in order.
+    With heads, `weight` is `[h, n, n]` and `bias` `[h, n]`; the heads own equal groups of channels,
+    in order.
     """
     n_batch, n, n_channels = z.shape
-    # One head is written without an axis for it.
+    # One head has no axis.
     weight = p["weight"] if p["weight"].ndim == 3 else p["weight"][None]
     bias = p["bias"] if p["bias"].ndim == 2 else p["bias"][None]
     per_head = n_channels // len(weight)
@@ -132,7 +131,7 @@ def gmlp_block(
     sgu_eps: float = 1e-5,
     approximate: str = "none",
 ) -> Array:
-    r"""Eq. 1 with its norm and shortcut: $Y = X + s(\sigma(\mathrm{norm}(X) U)) V$."""
+    r"""Eq. 1 with its norm and residual: $Y = X + s(\sigma(\mathrm{norm}(X) U)) V$."""
     z = GELU[approximate](linear(layer_norm(x, part(p, "norm"), eps), part(p, "proj_in")))
     z = spatial_gating_unit(z, part(p, "sgu"), causal=causal, mask=mask, eps=sgu_eps)
     return x + linear(z, part(p, "proj_out"))
@@ -141,10 +140,9 @@ def gmlp_block(
 def toeplitz_projection(
     z: Array, p: Parameters, *, n_heads: int = 1, causal: bool = False, mask: Array | None = None
 ) -> Array:
-    r"""
-    $f(Z)_{ic} = \sum_j w_{i-j} Z_{jc} + b_i$, with $w$ and $b$ of the head that channel c is in.
+    r"""$f(Z)_{ic} = \sum_j w_{i-j} Z_{jc} + b_i$, with $w$ and $b$ of the head of channel c.
 
-    `weight` starts with the smallest offset i - j that the layer knows: 0 if causal.
+    `weight` starts with the smallest offset i - j, which is 0 if causal.
     """
     n_batch, n, n_channels = z.shape
     # One row for each head.
@@ -190,7 +188,7 @@ def attention(
     causal: bool = False,
     mask: Array | None = None,
 ) -> Array:
-    """Softmax attention; query, key and value are stacked in `p_in`, heads are slices in order."""
+    """Softmax attention; `p_in` stacks query, key and value, and heads are slices in order."""
     n_batch, n, d_model = x.shape
     d_head = d_model // n_heads
     stacked = linear(x, p_in)
@@ -238,7 +236,7 @@ def transformer_layer(
 def encoder(
     x: Array, layers: list[Callable[[Array], Array]], norm: Parameters, eps: float = 1e-5
 ) -> Array:
-    """The layers in their order, then a last norm."""
+    """The layers in order, then a norm."""
     for layer in layers:
         x = layer(x)
     return layer_norm(x, norm, eps)
@@ -251,9 +249,9 @@ def language_model(
     positions: Array | None = None,
     head: Parameters | None = None,
 ) -> Array:
-    r"""$\mathrm{encoder}(E_t + P) E^\top$; of $P$, `positions`, the first n rows are used.
+    r"""$\mathrm{encoder}(E_t + P) E^\top$, with the first n rows of `positions` as $P$.
 
-    `head` has a matrix $A$ and a bias of its own, $\mathrm{encoder}(E_t + P) A^\top + c$.
+    With `head`, a matrix $A$ and a bias $c$: $\mathrm{encoder}(E_t + P) A^\top + c$.
     """
     n_batch, n = tokens.shape
     x = np.zeros((n_batch, n, embedding.shape[1]))
@@ -268,11 +266,11 @@ def language_model(
 def cut(
     function: Callable[..., Array], x: Array, kept: Array, mask: Array | None = None, **options
 ) -> Array:
-    """Each sequence alone, its padding cut off.
+    """Applies `function` to each sequence without its padding.
 
     * `kept` is `[B, n]`, true for a real token; the padding must be at the end
 
-    Positions that were cut hold NaN: the equations say nothing about them.
+    Padded positions of the result are NaN, because the equations do not define them.
     """
     out = None
     for b in range(x.shape[0]):
@@ -310,7 +308,7 @@ def mixer_block(x: Array, p: Parameters, *, eps: float = 1e-5, approximate: str 
 def image_classifier(
     images: Array, p: Parameters, run_encoder: Callable[[Array], Array], patch: tuple[int, int]
 ) -> Array:
-    """Images `[B, channels, height, width]` to logits; the patches are read as one reads a page."""
+    """Images `[B, channels, height, width]` to logits; patches are ordered row by row."""
     n_batch, n_channels, height, width = images.shape
     rows, columns = height // patch[0], width // patch[1]
     d_model = p["patches.weight"].shape[0]
@@ -329,7 +327,7 @@ def image_classifier(
 def tiny_attention(
     x: Array, p: Parameters, *, causal: bool = False, mask: Array | None = None
 ) -> Array:
-    r"""$O \sum_j A_{ij} v_j + o$, $A$ a softmax of $q_i \cdot k_j / \sqrt{a}$; over nothing, 0."""
+    r"""$O \sum_j A_{ij} v_j + o$, $A = \mathrm{softmax}_j(q_i \cdot k_j / \sqrt{a})$, or 0."""
     n_batch, n, _ = x.shape
     n_attn = p["attention_in.weight"].shape[0] // 3
     stacked = linear(x, part(p, "attention_in"))
@@ -351,7 +349,7 @@ def tiny_attention(
 def amlp_block(
     x: Array, p: Parameters, *, causal: bool = False, mask: Array | None = None
 ) -> Array:
-    r"""$Z_1 \odot (f(Z_2) + \mathrm{tiny}(\mathrm{norm}(X)))$ inside of Eq. 1."""
+    r"""Eq. 1 with the gate $Z_1 \odot (f(Z_2) + \mathrm{tiny}(\mathrm{norm}(X)))$."""
     normalised = layer_norm(x, part(p, "norm"))
     z = gelu_exact(linear(normalised, part(p, "proj_in")))
     half = z.shape[-1] // 2
@@ -380,7 +378,7 @@ def gate_of_the_ablation(
 
 
 def stochastic_depth(y: Array, kept: Array, survival: float) -> Array:
-    r"""$m_b / p \, Y_b$ for the $m$ that was drawn, `kept`, `[B]`."""
+    r"""$m_b / p \, Y_b$ for the draw $m$, which is `kept`, `[B]`."""
     out = np.zeros_like(y)
     for b, i, c in np.ndindex(*y.shape):
         if kept[b]:
@@ -389,7 +387,7 @@ def stochastic_depth(y: Array, kept: Array, survival: float) -> Array:
 
 
 def token_shift(x: Array, shifts: tuple[int, ...], mask: None = None) -> Array:
-    r"""$X_{i - s_k, c}$ for channel $c$ of group $k$, zero outside; what is left over stays."""
+    r"""$X_{i - s_k, c}$ for channel $c$ of group $k$, zero outside; left-over channels stay."""
     n_batch, n, n_channels = x.shape
     out = np.zeros_like(x)
     for b in range(n_batch):
@@ -405,7 +403,7 @@ def token_shift(x: Array, shifts: tuple[int, ...], mask: None = None) -> Array:
 def convolution_projection(
     z: Array, p: Parameters, *, causal: bool = False, mask: Array | None = None
 ) -> Array:
-    r"""$f(Z)_{ic} = \sum_t K_{ct} Z_{i-l+t,c} + b_c$, $Z = 0$ outside of the sequence."""
+    r"""$f(Z)_{ic} = \sum_t K_{ct} Z_{i-l+t,c} + b_c$, $Z = 0$ outside the sequence."""
     n_batch, n, n_channels = z.shape
     k = p["weight"].shape[1]
     left = k - 1 if causal else (k - 1) // 2
@@ -454,7 +452,7 @@ def convolutional_gating_unit(
 
 
 def espnet_gating_unit(z: Array, p: Parameters) -> Array:
-    """ESPnet's `ConvolutionalSpatialGatingUnit` under its own names, without dropout.
+    """ESPnet's `ConvolutionalSpatialGatingUnit` with its own parameter names, without dropout.
 
     Halves, the norm of the second with eps 1e-12, `conv` with (k - 1) // 2 zeros on each side and a
     weight `[c, 1, k]`, `linear` over the channels if there is one, and the product.
@@ -482,7 +480,7 @@ def next_token(
     top_p: float | None = None,
     repetition_penalty: float = 1.0,
 ) -> Array:
-    """The chance of each token: penalty, temperature, top-k, top-p, each on what is left."""
+    """The probability of each token after penalty, temperature, top-k and top-p, in this order."""
     n = len(logits)
     a = [float(logit) for logit in logits]
     for v in range(n):
