@@ -112,8 +112,10 @@ def test_a_model_in_evaluation_mode_stays_in_it():
 
 def test_no_readable_image_is_an_error():
     batches = [batch([[3, 1]], [0], [0])]
-    call = lambda: validate(PixelsAsLogits(), batches, IDENTITY, FakeFabric())  # noqa: E731
-    assert_raises(call, UserError, "data", "none")
+    assert_raises(
+        lambda: validate(PixelsAsLogits(), batches, IDENTITY, FakeFabric()),
+        *(UserError, "data", "none"),
+    )
 
 
 def test_metrics_are_described_in_one_line():
