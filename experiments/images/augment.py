@@ -44,7 +44,7 @@ class Augmentation(NamedTuple):
 
 
 class Normalisation(NamedTuple):
-    r"""Normalise each channel by a mean and a standard deviation.
+    r"""Normalises each channel by a mean and a standard deviation.
 
     $$x' = (x - \mathrm{mean}) / \mathrm{std}$$
 

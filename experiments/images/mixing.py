@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 
 class MixupCutmix(NamedTuple):
-    r"""How often and how strongly images are mixed.
+    r"""The probabilities and strengths of mixup and CutMix.
 
     * `mixup_alpha` and `cutmix_alpha` are the $\alpha$ of each, 0 to disable it
     * `switch_probability` is the probability of CutMix when both are enabled

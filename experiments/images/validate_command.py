@@ -35,7 +35,7 @@ COMMAND = "python -m experiments.imagenet validate"
 
 @dataclass(frozen=True, kw_only=True)
 class ValidateSettings:
-    """Which model is validated, on which images and devices."""
+    """The model, the images and the devices of a validation."""
 
     # Folder or hub name of a pretrained model.
     pretrained: str | None = None
