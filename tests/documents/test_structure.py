@@ -128,7 +128,7 @@ MUST_NOT_IMPORT = {
     "labml_gmlp/weights/__init__.py": PRETRAINED,
     "experiments/engine": [TEXT, IMAGES, MODELS, REPORTING],
     "experiments/text": [IMAGES],
-    "experiments/images": [TEXT],
+    "experiments/images": [TEXT, MODELS, REPORTING],
     "mkdocs-annotated": ["labml_gmlp", "experiments", "benchmarks", "torch"],
     "mkdocs-annotated/mkdocs_annotated/source": [MARKDOWN, SITE, PAGES, BESIDE, *PLUGIN],
     "mkdocs-annotated/mkdocs_annotated/markdown": [SITE, PAGES, BESIDE, *PLUGIN],
