@@ -161,7 +161,7 @@ class AdditiveGate(_Gate):
 
 
 class MultiplicativeGate(_Gate):
-    r"""A gate that multiplies $Z$ by a projection of itself.
+    r"""A gate that multiplies $Z$ by its own projection across tokens.
 
     ## Multiplicative gate
 
