@@ -66,7 +66,7 @@ class AlignmentSettings:
     # Depth of the model.
     n_layers: int = 4  # layers
     # Attention heads, for transformer only.
-    n_heads: int = 4  # heads
+    n_heads: int = 4
     # Width of the tiny attention, for amlp only.
     d_attn: int = 32  # channels
     # Length of a row.

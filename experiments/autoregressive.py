@@ -74,7 +74,7 @@ class AutoregressiveSettings:
     # Depth of the model.
     n_layers: int = 7  # layers
     # Attention heads, for transformer only.
-    n_heads: int = 4  # heads
+    n_heads: int = 4
     # Width of the tiny attention, for amlp only.
     d_attn: int = 64  # channels
     # Kernel size, for convolution only.

@@ -81,7 +81,7 @@ class MaskedSettings:
     # Depth of the model.
     n_layers: int = 6  # layers
     # Attention heads, for transformer only.
-    n_heads: int = 4  # heads
+    n_heads: int = 4
     # Dropout probability.
     dropout: float = 0.0
     # Sequence length.

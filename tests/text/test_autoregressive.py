@@ -177,6 +177,7 @@ def test_a_transformer_has_no_matrices_to_show(tmp_path):
 def test_the_result_goes_to_stdout_and_progress_to_stderr(finished):
     best = result_of(finished.folder)
     sample = (finished.folder / "sample.txt").read_text()
+    assert (len(sample), sample[0]) == (1 + 500, "\n")
     lines = finished.out.split("\n")
     assert lines[0] == (
         f"validation: {best['nats_per_char']:.4f} nats/char, {best['bits_per_char']:.4f} "
@@ -431,13 +432,6 @@ def test_a_greedy_sample_does_not_depend_on_the_seed(greedy, finished, capsys):
         for seed in (1, 2)
     )
     assert a == b
-
-
-def test_the_command_repeats_the_sample_of_the_run(finished, capsys):
-    text = (finished.folder / "sample.txt").read_text()
-    assert sample(finished.folder, capsys) == text + "\n"
-    assert len(text) == 1 + 500
-    assert text[0] == "\n"
 
 
 @without_report
