@@ -53,6 +53,10 @@ class AlignmentSettings:
 
     ## Settings
 
+    ```python
+    settings = AlignmentSettings(layer="amlp", d_ffn=240, n_layers=3)
+    ```
+
     Raises `ValueError` for a size below 1, and for spans that are longer than a row allows or than
     there are symbols.
     """

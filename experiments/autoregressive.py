@@ -49,6 +49,10 @@ class AutoregressiveSettings:
 
     ## Settings
 
+    ```python
+    settings = AutoregressiveSettings(corpus="tiny_shakespeare", layer="amlp", n_layers=5)
+    ```
+
     Two runs with the same settings, the same text and the same number of threads on the same CPU
     have the same losses, bit for bit.
 
@@ -96,6 +100,10 @@ class SampleSettings:
     r"""The settings of the command that samples from a trained model.
 
     ## Settings of sampling
+
+    ```python
+    sample = SampleSettings(Path("runs/NAME"), prompt="ROMEO:", temperature=0.7)
+    ```
 
     Raises `ValueError` for a negative number of `characters` and for a `seed` out of range.
     """
@@ -151,8 +159,10 @@ def build(
     for a batch of $B$ windows of $n$ tokens. Each token is predicted from those before it in its
     window.
 
-    Raises `ValueError` for `encoder="labml_nn"` with the strategy fsdp, and whatever
-    [`load_corpus`](text/corpus.py) and [`make_model`](models/language.py) refuse.
+    Raises `ValueError` for `encoder="labml_nn"` with the strategy fsdp, and the errors of
+    [`load_corpus`](text/corpus.py) and [`make_model`](models/language.py): for a text that is
+    missing, unreadable, not UTF-8 or too short for `seq_len`, and for sizes that do not fit
+    together.
     """
     if settings.encoder != "labml_gmlp" and launch.strategy == "fsdp":
         # FSDP shards the layers of our encoder only.

@@ -64,6 +64,10 @@ class MaskedSettings:
 
     ## Settings
 
+    ```python
+    settings = MaskedSettings(corpus="tiny_shakespeare", layer="toeplitz", d_ffn=592)
+    ```
+
     Raises `ValueError` for a size below 1, `dropout` outside $[0, 1)$, `chosen` outside $(0, 1]$,
     and `maskings` so large that a character would be masked twice.
     """

@@ -1,4 +1,4 @@
-"""The examples in the docstrings of this package run."""
+"""The examples in the docstrings of the text package and its experiments run."""
 
 import importlib
 import re
@@ -10,6 +10,7 @@ import pytest
 MODULES = [
     *(f"experiments.text.{path.stem}" for path in Path("experiments/text").glob("[!_]*.py")),
     "experiments.models.language",
+    *(f"experiments.{name}" for name in ("autoregressive", "masked", "alignment")),
 ]
 EXAMPLES = [
     pytest.param(module, name, example, id=f"{module}.{name}")
