@@ -135,22 +135,41 @@ def origin(example_site: Path) -> Iterator[str]:
         thread.join()
 
 
-@pytest.fixture
-def visit(browser, origin: str) -> Iterator[object]:
-    contexts = []
+@pytest.fixture(scope="session")
+def open_page(browser) -> Iterator[Callable[..., SimpleNamespace]]:
+    """Open a URL in a browser page; calls with the same options share one page."""
+    opened: dict[str, SimpleNamespace] = {}
 
-    def open_page(path: str, width: int = 1400, **options: object) -> SimpleNamespace:
-        context = browser.new_context(viewport={"width": width, "height": 800}, **options)
-        contexts.append(context)
+    def new_page(options: dict[str, object]) -> SimpleNamespace:
+        context = browser.new_context(**options)
         page = context.new_page()
-        requests: list[str] = []
-        errors: list[str] = []
-        page.on("request", lambda request: requests.append(request.url))
-        page.on("console", lambda message: errors.append(message.text))
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.goto(f"{origin}/{path}")
-        return SimpleNamespace(page=page, requests=requests, errors=errors, context=context)
+        seen = SimpleNamespace(page=page, context=context, requests=[], errors=[])
+        page.on("request", lambda request: seen.requests.append(request.url))
+        page.on("console", lambda message: seen.errors.append(message.text))
+        page.on("pageerror", lambda error: seen.errors.append(str(error)))
+        return seen
 
-    yield open_page
-    for context in contexts:
-        context.close()
+    def open_url(url: str, width: int = 1400, **options: object) -> SimpleNamespace:
+        key = repr(sorted(options.items()))
+        if key not in opened:
+            opened[key] = new_page(options)
+        seen = opened[key]
+        # Leave the page, so that the same URL with another fragment loads it anew.
+        seen.page.goto("about:blank")
+        seen.page.emulate_media(media="null")
+        seen.page.set_viewport_size({"width": width, "height": 800})
+        seen.page.mouse.move(0, 0)
+        seen.requests.clear()
+        seen.errors.clear()
+        seen.page.goto(url)
+        return seen
+
+    yield open_url
+    for seen in opened.values():
+        seen.context.close()
+
+
+@pytest.fixture
+def visit(open_page, origin: str) -> Callable[..., SimpleNamespace]:
+    """Open a page of the example site."""
+    return lambda path, width=1400, **options: open_page(f"{origin}/{path}", width, **options)

@@ -1,19 +1,20 @@
-r"""
-# Cuts the font
+r"""Make the subset of STIX Two Math that the theme ships.
 
-The theme ships a part of STIX Two Math 2.11, under the SIL Open Font License 1.1. The whole font
-comes inside PyPI's ziamath; the build of npm's @fontsource/stix-two-math has lost the features
-`ssty`, `dtls` and `flac`, and primes and accents need them. To make the part again:
+# The font subset
+
+The theme ships a subset of STIX Two Math 2.11 under the SIL Open Font License 1.1. The complete
+font is part of the package ziamath. The npm package @fontsource/stix-two-math lacks the features
+`ssty`, `dtls` and `flac`, which primes and accents need. To make the subset again:
 
     python -m pip install ziamath==0.13 "fonttools>=4.50" "brotli>=1.1"
     python tools/subset_font.py
 
-The licence text beside it is the file LICENSE of npm's package:
+The licence text beside it is the file LICENSE of the npm package:
 
     npm install @fontsource/stix-two-math@5
     cp node_modules/@fontsource/stix-two-math/LICENSE mkdocs_annotated/theme/fonts/OFL.txt
 
-The part keeps its MATH table, without which radicals and braces do not grow, and the features that
+The subset keeps the MATH table, which makes radicals and braces grow, and the features that
 browsers use in formulas: script forms, composition, marks, dotless letters, flat accents.
 """
 
@@ -63,9 +64,9 @@ RANGES = [
     (0x1D7F6, 0x1D7FF),  # digits: monospace
 ]
 
-# Letters that often are an index get their own drawings for small sizes; for the others a scaled
-# letter will do, which saves a quarter of the file.
-DRAWN_SMALL = [
+# Characters that are often an index keep their glyphs for small sizes. The others are scaled, which
+# saves a quarter of the file.
+SCRIPT_FORMS = [
     (0x0020, 0x007E),
     (0x0391, 0x03F6),
     (0x2010, 0x2064),
@@ -75,25 +76,29 @@ DRAWN_SMALL = [
 ]
 
 
-def drop_small_drawings(font: TTFont) -> None:
-    """Takes all other letters out of the feature `ssty`."""
+def drop_script_forms(font: TTFont) -> None:
+    """Remove all characters outside `SCRIPT_FORMS` from the feature `ssty`."""
     cmap = font.getBestCmap()
-    keep = {cmap[u] for first, last in DRAWN_SMALL for u in range(first, last + 1) if u in cmap}
+    keep = {cmap[u] for first, last in SCRIPT_FORMS for u in range(first, last + 1) if u in cmap}
     table = font["GSUB"].table
     records = [r for r in table.FeatureList.FeatureRecord if r.FeatureTag == "ssty"]
     for index in {i for record in records for i in record.Feature.LookupListIndex}:
         for part in table.LookupList.Lookup[index].SubTable:
             part = getattr(part, "ExtSubTable", part)
-            drawings = part.alternates if hasattr(part, "alternates") else part.mapping
-            for glyph in set(drawings) - keep:
-                del drawings[glyph]
+            forms = part.alternates if hasattr(part, "alternates") else part.mapping
+            for glyph in set(forms) - keep:
+                del forms[glyph]
 
 
-def whole_font() -> Path:
+def complete_font() -> Path:
+    """Return the file of the complete font.
+
+    Raises `SystemExit` if ziamath does not contain it.
+    """
     for file in files("ziamath") or ():
         if file.name == "STIXTwoMath-Regular.ttf":
             return Path(str(file.locate()))
-    raise SystemExit("ziamath does not hold STIXTwoMath-Regular.ttf any more")
+    raise SystemExit("ziamath no longer contains STIXTwoMath-Regular.ttf")
 
 
 def main() -> None:
@@ -103,10 +108,10 @@ def main() -> None:
     options.hinting = False
     options.notdef_outline = True
     options.name_IDs = [0, 1, 2, 3, 4, 5, 6, 13, 14]  # names, copyright, licence
-    # A font without a date is the same file each time it is made.
+    # Without a new date the file is reproducible.
     options.recalc_timestamp = False
-    font = subset.load_font(str(whole_font()), options)
-    drop_small_drawings(font)
+    font = subset.load_font(str(complete_font()), options)
+    drop_script_forms(font)
     worker = subset.Subsetter(options)
     worker.populate(unicodes=[u for first, last in RANGES for u in range(first, last + 1)])
     worker.subset(font)

@@ -1,4 +1,4 @@
-r"""No page breaks a rule that axe-core checks, in light, in dark, and on a phone."""
+r"""No page breaks a rule of axe-core, in light and dark, wide and narrow."""
 
 from __future__ import annotations
 

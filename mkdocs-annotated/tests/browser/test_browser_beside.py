@@ -1,10 +1,9 @@
-r"""Notes and exhibits as a reader meets them, in a real browser."""
+r"""Notes and exhibits in a real browser."""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
-from types import SimpleNamespace
+from collections.abc import Callable
 
 import pytest
 from mkdocs.commands.build import build
@@ -21,9 +20,9 @@ class Array:
 
 # ## Area
 #
-# Short code, and long: the note has to find its place.
+# Short code and long code, with a note beside or below.
 #
-# A few words more, so that the figure has a row to stand in.
+# A few more words, so that the row is as tall as the figure.
 def area() -> Array:
     x = Array(5)
     y = Array(5, 7)
@@ -74,19 +73,8 @@ def page_url(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture
-def visit(browser, page_url: str) -> Iterator[object]:
-    contexts = []
-
-    def open_page(width: int = 1400, **options: object) -> SimpleNamespace:
-        context = browser.new_context(viewport={"width": width, "height": 800}, **options)
-        contexts.append(context)
-        page = context.new_page()
-        page.goto(page_url)
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
+def visit(open_page, page_url: str) -> Callable[..., object]:
+    return lambda width=1400, **options: open_page(page_url, width, **options).page
 
 
 # For each note: its box, those of the text in its line, and the right edge of its column.
@@ -125,7 +113,7 @@ def test_a_note_covers_no_code_and_stays_in_its_column(visit, media: str):
             assert all(apart(each["note"], code) for code in each["code"]), (width, each)
             assert each["note"][2] <= each["edge"], (width, each)
             assert each["cut"] <= 0, (width, each)
-            # The line holds its note, so that the next line starts below.
+            # The line contains its note, so the next line starts below it.
             assert each["note"][3] <= each["line"][3] + 1, (width, each)
             beside.add(each["note"][1] < each["code"][0][3] - 5)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
@@ -133,13 +121,13 @@ def test_a_note_covers_no_code_and_stays_in_its_column(visit, media: str):
         assert beside == {True, False}
 
 
-def test_a_phone_shows_the_note_under_the_code_it_belongs_to(visit):
+def test_a_narrow_screen_shows_the_note_below_its_code(visit):
     page = visit(390)
     for each in page.evaluate(BOXES):
         assert each["note"][1] >= each["code"][0][3] - 2
 
 
-def test_a_note_says_the_shape_and_the_text_of_a_line_is_that_of_the_source(visit):
+def test_a_note_gives_the_shape_and_is_not_part_of_the_line(visit):
     page = visit()
     texts = {each["text"] for each in page.evaluate(BOXES)}
     assert '"x [B]"' in texts
@@ -170,7 +158,7 @@ def test_copied_code_has_no_notes(visit):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_note_has_the_contrast_that_small_text_needs(visit, scheme: str):
+def test_a_note_has_enough_contrast_for_small_text(visit, scheme: str):
     page = visit(color_scheme=scheme)
     colours = page.evaluate(
         """() => {
@@ -205,7 +193,7 @@ def luminance(colour: list[int]) -> float:
 
 
 @pytest.mark.parametrize("width", [390, 1400])
-def test_an_exhibit_stands_below_its_code_and_inside_its_column(visit, width: int):
+def test_an_exhibit_is_below_its_code_and_inside_its_column(visit, width: int):
     page = visit(width)
     figure = page.locator("figure.exhibit")
     box = figure.bounding_box()

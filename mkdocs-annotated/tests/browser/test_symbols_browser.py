@@ -1,8 +1,8 @@
-r"""Symbols and links as a reader meets them, in a real browser."""
+r"""Symbols and links in a real browser."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -59,22 +59,12 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture
-def visit(browser, address: str) -> Iterator[object]:
-    contexts = []
-
-    def open_page(**options: object) -> object:
-        contexts.append(browser.new_context(**options))
-        page = contexts[-1].new_page()
-        page.goto(address)
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
+def visit(open_page, address: str) -> Callable[..., object]:
+    return lambda width=1400, **options: open_page(address, width, **options).page
 
 
 def lit(page) -> list[tuple[str, str]]:
-    """What is lit in the article, in order: the tag in an equation or the line of the code."""
+    """Return what is highlighted, in order: the tag in an equation or the line of the code."""
     found = page.evaluate(
         f"""{LIT}.map(e => {{
             const line = e.closest(".code b");
@@ -91,26 +81,26 @@ WEIGHTS = [
 ]
 
 
-def test_hovering_w_lights_each_w_and_each_weight_and_nothing_else(visit):
+def test_hovering_w_highlights_each_w_and_each_weight_and_nothing_else(visit):
     page = visit()
     assert lit(page) == []
-    for i in range(6):
+    for i in (0, 3, 5):
         page.locator("main mi[data-s=W]").nth(i).hover()
         assert lit(page) == WEIGHTS
     page.locator("h1").hover()
     assert lit(page) == []
 
 
-def test_hovering_weight_in_the_code_lights_the_same(visit):
+def test_hovering_weight_in_the_code_highlights_the_same(visit):
     page = visit()
-    for i in range(6):
+    for i in (0, 3, 5):
         page.locator(".code b [data-s=W]").nth(i).hover()
         assert lit(page) == WEIGHTS
     page.locator(".code b [data-s=b]").first.hover()
     assert [text for _, text in lit(page)] == ["b"] * 3 + ["bias"] * 4
 
 
-def test_the_z_under_a_tilde_and_with_a_number_stay_dark(visit):
+def test_z_with_a_tilde_or_a_number_is_not_highlighted(visit):
     page = visit()
     page.locator("main mi[data-s=Z]").first.hover()
     mi = ("mi", "Z")
@@ -133,7 +123,7 @@ def test_a_click_pins_a_symbol_and_escape_clears_it(visit):
     page.locator("main mi[data-s=W]").first.click()
     page.locator("h1").hover()
     assert lit(page) == WEIGHTS
-    # What the pointer is on wins, for as long as it is there.
+    # The symbol under the pointer takes precedence over the pinned one.
     page.locator("main mi[data-s=Z]").first.hover()
     assert ("mi", "W") not in lit(page)
     page.locator("h1").hover()
@@ -142,8 +132,8 @@ def test_a_click_pins_a_symbol_and_escape_clears_it(visit):
     assert lit(page) == []
 
 
-def test_a_tap_on_a_linked_name_pins_it_and_a_second_tap_lets_go(visit):
-    page = visit(has_touch=True, viewport={"width": 390, "height": 800})
+def test_a_tap_on_a_linked_name_pins_it_and_a_second_tap_unpins_it(visit):
+    page = visit(390, has_touch=True)
     name = page.locator(".code b a[data-s=W]").first
     assert name.get_attribute("href") == "#L14"
     name.tap()
@@ -175,7 +165,7 @@ def test_the_legend_works_by_keyboard(visit):
     assert buttons.first.is_hidden()
 
 
-def test_links_in_code_are_calm_and_no_tab_stops(visit):
+def test_links_in_code_are_not_underlined_and_no_tab_stops(visit):
     page = visit()
     links = page.locator(".code b a")
     assert links.count() == 2
@@ -191,7 +181,7 @@ def test_links_in_code_are_calm_and_no_tab_stops(visit):
     assert page.url.endswith("#L14")
 
 
-def test_a_symbol_says_what_it_is_in_a_tooltip(visit):
+def test_a_symbol_has_a_tooltip(visit):
     page = visit()
     page.locator("main mi[data-s=W]").first.hover()
     assert page.locator("main").get_attribute("title") == "mixes tokens"
@@ -199,18 +189,19 @@ def test_a_symbol_says_what_it_is_in_a_tooltip(visit):
     assert page.locator("main").get_attribute("title") == ""
 
 
-def test_without_scripts_there_is_no_legend_and_nothing_is_lit(visit):
+def test_without_scripts_there_is_no_legend_and_no_highlight(visit):
     page = visit(java_script_enabled=False)
     assert page.locator(".symbols").is_hidden()
     assert page.locator(".lit").count() == 0
     assert page.locator("#L19").count() == 1
 
 
-@pytest.mark.parametrize("width", [360, 390, 800, 1400])
-def test_the_open_legend_lies_inside_of_the_screen(visit, width: int):
-    page = visit(viewport={"width": width, "height": 800})
+def test_the_open_legend_is_inside_the_screen_at_every_width(visit):
+    page = visit()
     page.locator(".symbols summary").click()
-    box = page.locator(".symbols ul").bounding_box()
-    assert box["x"] >= 0
-    assert box["x"] + box["width"] <= width
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    for width in (360, 390, 800, 1400):
+        page.set_viewport_size({"width": width, "height": 800})
+        box = page.locator(".symbols ul").bounding_box()
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= width
+        assert page.evaluate("document.documentElement.scrollWidth") <= width

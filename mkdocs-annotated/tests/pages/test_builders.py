@@ -1,4 +1,4 @@
-r"""The command line as users run it: another builder, and a preview that follows the author."""
+r"""Builds from the command line: another builder, and the live preview."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ title: Before
 entries:
   - {id: A, kind: claim, where: B, says: C, status: not reproduced, why: D}
 """
-PATIENCE = 30.0  # seconds, on a machine that does other things
+TIMEOUT = 30.0  # seconds, enough for a busy machine
 
 
 def environment() -> dict[str, str]:
@@ -41,7 +41,7 @@ def test_another_builder_makes_the_same_site(tmp_path: Path):
     if importlib.util.find_spec("properdocs") is None:
         pytest.skip("properdocs is not installed")
     ours, theirs = run("mkdocs", tmp_path / "ours"), run("properdocs", tmp_path / "theirs")
-    # The day of the build stands in the sitemap, packed with the time of packing.
+    # The sitemap contains the date of the build and the time of compression.
     for site in (ours, theirs):
         site.pop("sitemap.xml.gz", None)
     assert ours == theirs
@@ -50,7 +50,7 @@ def test_another_builder_makes_the_same_site(tmp_path: Path):
 
 @pytest.fixture
 def preview(project) -> Iterator[str]:
-    """The address of a running `mkdocs serve`."""
+    """The URL of a running `mkdocs serve`."""
     project.write("docs/map.yml", MAP)
     project.write(
         "mkdocs.yml",
@@ -72,7 +72,7 @@ def preview(project) -> Iterator[str]:
 
 
 def wait_for(address: str, text: str) -> str:
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + TIMEOUT
     page = ""
     while time.monotonic() < end:
         try:
@@ -83,15 +83,15 @@ def wait_for(address: str, text: str) -> str:
         if text in page:
             return page
         time.sleep(0.1)
-    raise AssertionError(f"{text!r} did not appear on {address} in {PATIENCE} s")
+    raise AssertionError(f"{text!r} did not appear on {address} in {TIMEOUT} s")
 
 
-def test_a_preview_follows_sources_and_maps_and_survives_a_mistake(project, preview: str):
+def test_a_preview_rebuilds_after_changes_and_after_a_mistake(project, preview: str):
     project.write("shapes/__init__.py", '"""\n# Second version\n"""\n')
     wait_for(f"{preview}/shapes/index.html", "Second version")
     project.write("docs/map.yml", MAP.replace("Before", "Afterwards"))
     wait_for(f"{preview}/coverage.html", "Afterwards")
     project.write("shapes/__init__.py", "# $\\nope$\nx = 1\n")
-    time.sleep(1.0)  # MkDocs answers nothing until the mistake is mended
+    time.sleep(1.0)  # MkDocs does not answer until the mistake is corrected
     project.write("shapes/__init__.py", '"""\n# Third version\n"""\n')
     assert "livereload" in wait_for(f"{preview}/shapes/index.html", "Third version")

@@ -1,4 +1,4 @@
-r"""Search, copying and the keyboard, in a real browser."""
+r"""Search, copy buttons, keys and print in a real browser."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_search_finds_part_of_a_word_on_a_site_opened_from_disk(browser, example
         ("[*", []),
     ],
 )
-def test_every_word_must_stand_in_the_row_and_signs_are_signs(visit, words: str, titles):
+def test_a_result_contains_every_word_and_signs_are_literal(visit, words: str, titles):
     page = visit("shapes/index.html").page
     found = look_for(page, words)
     if titles is None:
@@ -63,7 +63,7 @@ def test_every_word_must_stand_in_the_row_and_signs_are_signs(visit, words: str,
     assert shown == f"{len(found)} found"
 
 
-def test_a_long_text_is_shown_from_a_word_shortly_before_the_match(visit):
+def test_the_excerpt_of_a_long_text_begins_shortly_before_the_match(visit):
     page = visit("shapes/circle.html").page
     look_for(page, "against")
     shown = page.locator("#find span").inner_text()
@@ -74,7 +74,7 @@ def test_a_long_text_is_shown_from_a_word_shortly_before_the_match(visit):
     assert shown.split()[0] != row[0]
 
 
-def test_arrows_walk_through_the_results_and_escape_closes(visit):
+def test_arrows_move_through_the_results_and_escape_closes(visit):
     page = visit("shapes/circle.html").page
     assert len(look_for(page, "radius")) > 3
     focus = """document.activeElement.tagName +
@@ -92,7 +92,7 @@ def test_arrows_walk_through_the_results_and_escape_closes(visit):
     assert page.locator("#find input").input_value() == "/jk"
 
 
-def test_results_lead_to_the_row_on_the_same_page(visit):
+def test_a_result_on_the_same_page_goes_to_its_row(visit):
     page = visit("shapes/circle.html").page
     look_for(page, "never by adding")
     page.locator("#find a").click()
@@ -120,7 +120,7 @@ def row(page, line: int):
     return found
 
 
-def test_the_code_of_a_row_is_copied_as_it_stands_in_the_file(visit):
+def test_copied_code_is_that_of_the_file(visit):
     page = visit("shapes/circle.html").page
     text = pasted(page, row(page, 73).get_by_label("Copy code"))
     assert text == "\n".join(CIRCLE.split("\n")[72:74]) + "\n"
@@ -156,7 +156,7 @@ def test_a_formula_is_copied_as_latex(visit):
     assert text == r"A = \frac12 \left| \sum_{i=1}^{n} x_i y_{i+1} - x_{i+1} y_i \right|"
 
 
-def test_buttons_of_a_row_come_with_the_keyboard(visit):
+def test_the_keyboard_reaches_the_rows_and_their_buttons(visit):
     page = visit("shapes/circle.html").page
     tops = []
     for key in "jjkjj":
@@ -170,7 +170,7 @@ def test_buttons_of_a_row_come_with_the_keyboard(visit):
     assert page.evaluate("document.activeElement.ariaLabel") == "Copy code"
 
 
-def test_a_line_that_became_prose_leads_to_its_row(visit):
+def test_the_anchor_of_a_prose_line_goes_to_its_row(visit):
     page = visit("shapes/circle.html#L58").page
     inside = "document.X"
     assert page.evaluate(f"{inside} !== null")
@@ -185,7 +185,7 @@ def test_a_line_that_became_prose_leads_to_its_row(visit):
     assert "inset" in shadow
 
 
-def test_every_line_of_a_file_is_an_address(visit):
+def test_every_line_of_a_file_has_an_anchor(visit):
     page = visit("shapes/circle.html").page
     count = CIRCLE.count("\n")
     lines = f"Array.from({{length: {count}}}, (_, i) => 'L' + (i + 1))"
@@ -193,14 +193,14 @@ def test_every_line_of_a_file_is_an_address(visit):
     assert count == 80
 
 
-def test_nothing_of_this_shows_without_scripts(visit):
+def test_without_scripts_there_are_no_controls(visit):
     page = visit("shapes/circle.html", java_script_enabled=False).page
     assert page.locator("#search").is_hidden()
     assert page.locator("#find").is_hidden()
     assert page.locator("button:visible").count() == 0
 
 
-def test_paper_gets_every_line_and_no_buttons(visit):
+def test_print_shows_every_line_and_no_buttons(visit):
     page = visit("shapes/circle.html").page
     row(page, 73)
     page.emulate_media(media="print")
@@ -221,7 +221,7 @@ def test_every_line_of_code_is_in_the_pdf(visit, tmp_path: Path):
     assert len(shown) == 22
     assert [line for line in shown if "".join(line.split()) not in printed] == []
     assert "Copy" not in printed
-    # Each with its number before it.
+    # Each line has its number before it.
     numbered = page.evaluate(
         "[...document.querySelectorAll('.code b')].map(e => [e.id, e.textContent])"
     )
@@ -230,7 +230,7 @@ def test_every_line_of_code_is_in_the_pdf(visit, tmp_path: Path):
 
 
 @pytest.mark.parametrize("width", [390, 1400])
-def test_a_click_on_a_number_leads_to_its_line_and_one_on_code_does_not(visit, width: int):
+def test_a_click_on_a_line_number_goes_to_its_line(visit, width: int):
     page = visit("shapes/circle.html", width).page
     line = page.locator("#L73")
     line.click(position={"x": 120, "y": 5})

@@ -1,212 +1,272 @@
-/* Conveniences only: every page reads without this file. What only works here is also made or shown here. */
+/* Every page can be read without this script. The controls that need it are created or revealed here. */
 (() => {
-  const page = document;
-  const root = page.documentElement;
-  const one = (selector, within) => (within || page).querySelector(selector);
-  const all = (selector, within) => [...(within || page).querySelectorAll(selector)];
-  const on = (type, run) => page.addEventListener(type, run);
-  const refuse = (event) => event.preventDefault();
-  const make = (tag, values, parent) => {
-    const made = Object.assign(page.createElement(tag), values);
-    parent.append(made);
-    return made;
-  };
-  // A script, because a page that was opened from disk may load no data.
-  const load = (src) => new Promise((onload, onerror) => { make("script", { src, onload, onerror }, root); });
+  const root = document.documentElement;
+  const find = (selector, parent = document) => parent.querySelector(selector);
+  const findAll = (selector, parent = document) => [...parent.querySelectorAll(selector)];
 
-  // The first visit follows the system; the button's choice is kept.
-  const look = one("#theme");
-  look.hidden = false;
-  look.onclick = () => {
+  const append = (tag, properties, parent) => {
+    const element = Object.assign(document.createElement(tag), properties);
+    parent.append(element);
+    return element;
+  };
+
+  // Data is loaded as scripts, because a page opened from disk may not fetch files.
+  const loadScript = (src) =>
+    new Promise((resolve, reject) => {
+      append("script", { src, onload: resolve, onerror: reject }, root);
+    });
+
+  // Theme: the first visit follows the system; the choice of the button is stored.
+  const themeButton = find("#theme");
+  themeButton.hidden = false;
+  themeButton.onclick = () => {
     const system = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
-    const next = (root.dataset.theme || system) === "dark" ? "light" : "dark";
-    root.dataset.theme = next;
-    try { localStorage.setItem("theme", next); } catch { /* private windows refuse */ }
+    const theme = (root.dataset.theme || system) === "dark" ? "light" : "dark";
+    root.dataset.theme = theme;
+    try {
+      localStorage.setItem("theme", theme);
+    } catch {
+      // Private windows may refuse to store.
+    }
   };
 
-  // Menus close on a click elsewhere, on a choice, and on Escape.
-  const menus = () => all(".top details[open]");
-  on("click", ({ target, clientX }) => {
-    for (const menu of menus()) {
+  // Menus close on a click elsewhere, on a choice and on Escape.
+  const openMenus = () => findAll(".top details[open]");
+  document.addEventListener("click", ({ target }) => {
+    for (const menu of openMenus()) {
       if (!menu.contains(target) || target.closest(".toc a")) menu.open = false;
     }
-    // The number of a line is drawn by the style sheet, and leads to the line all the same.
-    const line = target.closest(".code b");
-    const edge = line?.closest("pre").getBoundingClientRect().left;
-    if (line && clientX - edge < parseFloat(getComputedStyle(line, "::before").width)) location.hash = line.id;
-  });
-  const nav = one("#nav");
-  nav?.addEventListener("toggle", (event) => {
-    const section = one("details.active", nav);
-    if (event.target === nav && section) section.open = event.newState === "open";
   });
 
-  // Only what scrolls needs to be reached by keyboard.
-  const sizes = new ResizeObserver((entries) => {
+  // The menu of a narrow screen opens at the section of the page.
+  const navigation = find("#nav");
+  navigation?.addEventListener("toggle", (event) => {
+    const section = find("details.active", navigation);
+    if (event.target === navigation && section) section.open = event.newState === "open";
+  });
+
+  // A click on a line number goes to the line. The style sheet draws the number, so it is no link.
+  document.addEventListener("click", ({ target, clientX }) => {
+    const line = target.closest(".code b");
+    if (!line) return;
+    const left = line.closest("pre").getBoundingClientRect().left;
+    const width = parseFloat(getComputedStyle(line, "::before").width);
+    if (clientX - left < width) location.hash = line.id;
+  });
+
+  // Only boxes that scroll are stops of the Tab key.
+  const resizeObserver = new ResizeObserver((entries) => {
     for (const { target } of entries) {
       if (target.scrollWidth > target.clientWidth) target.tabIndex = 0;
       else target.removeAttribute("tabindex");
     }
   });
-  for (const box of all("pre, .scroll, .eq")) sizes.observe(box);
+  for (const box of findAll("pre, .scroll, .eq")) resizeObserver.observe(box);
 
-  // A browser copies a formula one symbol a line; its LaTeX is what a reader wants.
-  on("copy", (event) => {
+  // A copied selection has its formulas as LaTeX; a browser alone copies one symbol per line.
+  document.addEventListener("copy", (event) => {
     const selection = getSelection();
     if (selection.isCollapsed) return;
     const range = selection.getRangeAt(0).cloneRange();
-    const formula = (node) => (node.closest ? node : node.parentElement)?.closest("math");
-    const first = formula(range.startContainer);
-    const last = formula(range.endContainer);
+    const formulaAround = (node) => (node.closest ? node : node.parentElement)?.closest("math");
+    const first = formulaAround(range.startContainer);
+    const last = formulaAround(range.endContainer);
     if (first) range.setStartBefore(first);
     if (last) range.setEndAfter(last);
-    const copied = make("div", {}, root);
+    const copied = append("div", {}, root);
     copied.append(range.cloneContents());
-    const formulas = all("math", copied);
-    if (formulas[0]) {
-      for (const math of formulas) {
-        const mark = math.getAttribute("display") === "block" ? "$$" : "$";
-        math.replaceWith(mark + (math.dataset.latex ?? math.textContent) + mark); // a letter is its own LaTeX
-      }
-      copied.className = "skip"; // off the screen: only what is laid out has lines
+    const formulas = findAll("math", copied);
+    for (const formula of formulas) {
+      const mark = formula.getAttribute("display") === "block" ? "$$" : "$";
+      // Formulas of the legend have no LaTeX; they are single letters.
+      const latex = formula.dataset.latex ?? formula.textContent;
+      formula.replaceWith(mark + latex + mark);
+    }
+    if (formulas.length) {
+      // Only rendered text has line breaks, so render it off the screen.
+      copied.className = "skip";
       event.clipboardData.setData("text/plain", copied.innerText.trim());
-      refuse(event);
+      event.preventDefault();
     }
     copied.remove();
   });
 
-  // Search: all words in one row, as substrings.
-  const button = one("#search");
-  const dialog = one("#find");
-  const [field, status, list] = dialog.children;
-  const address = button.dataset.index;
+  // Search: a row is found if it contains all words, as substrings.
+  const searchButton = find("#search");
+  const searchDialog = find("#find");
+  const [searchField, searchStatus, searchResults] = searchDialog.children;
+  const indexAddress = searchButton.dataset.index;
+  const MAX_RESULTS = 50;
 
-  // Built from nodes, never from HTML: the index holds other people's text.
-  const show = (tag, text, pattern, parent) => {
-    const made = make(tag, {}, parent);
-    text.split(pattern).forEach((part, i) => { made.append(i % 2 ? make("mark", { textContent: part }, made) : part); });
+  // Append text with its matches in `<mark>`. No HTML is parsed, because the index holds any text.
+  const appendMarked = (tag, text, pattern, parent) => {
+    const element = append(tag, {}, parent);
+    text.split(pattern).forEach((part, i) => {
+      if (i % 2) append("mark", { textContent: part }, element);
+      else element.append(part);
+    });
   };
-  const find = () => {
-    const words = field.value.toLowerCase().split(/\s+/).filter(Boolean);
-    const pattern = RegExp("(" + words.map((word) => word.replace(/\W/g, "\\$&")).join("|") + ")", "i");
-    const holds = (text) => words.every((word) => text.toLowerCase().includes(word));
+
+  // About 200 characters, starting at a word shortly before the first match.
+  const excerpt = (text, pattern) => {
+    const start = text.lastIndexOf(" ", text.search(pattern) - 60) + 1;
+    return text.slice(start).slice(0, 200);
+  };
+
+  const appendResult = (page, title, row, words, pattern) => {
+    const [anchor, prose, lines] = row;
+    const [number, code] =
+      lines.find(([, text]) => words.every((word) => text.toLowerCase().includes(word))) ||
+      lines.find(([, text]) => pattern.test(text)) ||
+      [];
+    const lineNumber = number || /^L(\d+)$/.exec(anchor)?.[1];
+    const fragment = lineNumber ? "L" + lineNumber : anchor;
+    const href = indexAddress.replace("search/index.js", page) + "#" + fragment;
+    const link = append("a", { href }, searchResults);
+    append("small", { textContent: title + (lineNumber ? ", line " + lineNumber : "") }, link);
+    appendMarked("span", excerpt(prose, pattern), pattern, link);
+    if (number) appendMarked("code", code.trim(), pattern, link);
+  };
+
+  const search = () => {
+    const words = searchField.value.toLowerCase().split(/\s+/).filter(Boolean);
+    const escaped = words.map((word) => word.replace(/\W/g, "\\$&"));
+    const pattern = RegExp("(" + escaped.join("|") + ")", "i");
     let count = 0;
-    list.replaceChildren();
-    for (const [url, title, rows] of words[0] ? window.annotatedIndex || [] : []) {
-      for (const [anchor, prose, lines] of rows) {
-        if (!holds([prose, ...lines.map((line) => line[1])].join("\n")) || ++count > 50) continue;
-        const [n, code] = lines.find((line) => holds(line[1])) || lines.find((line) => pattern.test(line[1])) || [];
-        const at = n || /^L(\d+)$/.exec(anchor)?.[1];
-        const place = at ? "L" + at : anchor;
-        const link = make("a", { href: address.replace("search/index.js", url) + "#" + place }, list);
-        show("small", title + (at ? ", line " + at : ""), /^$/, link);
-        show("span", prose.slice(prose.lastIndexOf(" ", prose.search(pattern) - 60) + 1).slice(0, 200), pattern, link);
-        if (n) show("code", code.trim(), pattern, link);
+    searchResults.replaceChildren();
+    searchStatus.textContent = "";
+    if (!words.length) return;
+    for (const [page, title, rows] of window.annotatedIndex || []) {
+      for (const row of rows) {
+        const [, prose, lines] = row;
+        const text = [prose, ...lines.map(([, code]) => code)].join("\n").toLowerCase();
+        if (!words.every((word) => text.includes(word))) continue;
+        count += 1;
+        if (count <= MAX_RESULTS) appendResult(page, title, row, words, pattern);
       }
     }
-    status.textContent = words[0] ? count + " found" : "";
+    searchStatus.textContent = count + " found";
   };
-  const open = async () => {
-    dialog.showModal();
-    field.select();
-    if (!window.annotatedIndex) await load(address).then(find);
+
+  const openSearch = async () => {
+    searchDialog.showModal();
+    searchField.select();
+    if (!window.annotatedIndex) await loadScript(indexAddress).then(search);
   };
-  button.hidden = false;
-  button.onclick = open;
-  field.oninput = find;
-  list.onclick = () => dialog.close();
-  dialog.onkeydown = (event) => {
-    const stops = [field, ...list.children];
-    const at = stops.indexOf(page.activeElement);
+  searchButton.hidden = false;
+  searchButton.onclick = openSearch;
+  searchField.oninput = search;
+  searchResults.onclick = () => searchDialog.close();
+  searchDialog.onkeydown = (event) => {
+    const stops = [searchField, ...searchResults.children];
+    const current = stops.indexOf(document.activeElement);
     const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
     if (step) {
-      refuse(event);
-      stops[at + step]?.focus();
-    } else if (event.key === "Enter" && !at) stops[1]?.click();
-  };
-
-  // Copying. A label is no text, which would be copied with what stands around it.
-  const copy = (ariaLabel, text, parent) => {
-    const made = make("button", { className: "tool copy", ariaLabel }, parent);
-    made.onclick = async () => {
-      made.ariaLabel = await navigator.clipboard.writeText(await text()).then(() => "Copied", () => "Not allowed");
-      setTimeout(() => { made.ariaLabel = ariaLabel; }, 1500);
-    };
-  };
-  const block = async (n) => {
-    if (!window.annotatedBlocks) await load(one(".path").dataset.blocks);
-    const [lines, spans] = window.annotatedBlocks;
-    // In source order, so that the last one is the innermost.
-    const [first, last] = spans.filter((span) => span[0] <= n && n <= span[1]).pop() || [1];
-    return lines.slice(first - 1, last).filter((text) => text !== null).join("\n") + "\n";
-  };
-  // A stop at each name in the code would keep the keyboard from all that follows.
-  for (const link of all(".code a")) link.tabIndex = -1;
-  for (const math of all(".eq > math")) copy("Copy LaTeX", () => math.dataset.latex, math.parentNode);
-  const rows = all(".row");
-  for (const row of rows) {
-    const code = one(".code", row);
-    if (!code) continue;
-    const bar = make("div", { className: "copies" }, row);
-    copy("Copy code", () => code.textContent, bar);
-    copy("Copy block", () => block(+one("b", code).id.slice(1)), bar);
-  }
-
-  // A symbol of the paper lights everywhere on the page, in equations and in code.
-  const legend = one(".symbols");
-  const marks = all("[data-s]");
-  const at = (event) => event.target.closest?.("[data-s]");
-  let pinned = "";
-  const light = (id) => {
-    for (const mark of marks) {
-      mark.classList.toggle("lit", mark.dataset.s === id);
-      if (mark.type) mark.ariaPressed = mark.dataset.s === pinned;
+      event.preventDefault();
+      stops[current + step]?.focus();
+    } else if (event.key === "Enter" && current === 0) {
+      stops[1]?.click();
     }
   };
-  const pin = (id) => light((pinned = id));
+
+  // Copy buttons. Their text is an `aria-label`, so that it is not copied with a selection.
+  const appendCopyButton = (label, text, parent) => {
+    const button = append("button", { className: "tool copy", ariaLabel: label }, parent);
+    button.onclick = async () => {
+      const written = navigator.clipboard.writeText(await text());
+      button.ariaLabel = await written.then(() => "Copied", () => "Not allowed");
+      setTimeout(() => { button.ariaLabel = label; }, 1500);
+    };
+  };
+
+  // The source of the innermost class or function around a line, without comments.
+  const blockAround = async (line) => {
+    if (!window.annotatedBlocks) await loadScript(find(".path").dataset.blocks);
+    const [lines, spans] = window.annotatedBlocks;
+    // The spans are in source order, so the last one that contains the line is the innermost.
+    const around = spans.filter(([first, last]) => first <= line && line <= last);
+    const [first, last] = around.pop() || [1];
+    return lines.slice(first - 1, last).filter((text) => text !== null).join("\n") + "\n";
+  };
+
+  for (const formula of findAll(".eq > math")) {
+    appendCopyButton("Copy LaTeX", () => formula.dataset.latex, formula.parentNode);
+  }
+  const rows = findAll(".row");
+  for (const row of rows) {
+    const code = find(".code", row);
+    if (!code) continue;
+    const firstLine = Number(find("b", code).id.slice(1));
+    const bar = append("div", { className: "copies" }, row);
+    appendCopyButton("Copy code", () => code.textContent, bar);
+    appendCopyButton("Copy block", () => blockAround(firstLine), bar);
+  }
+  // Linked names in the code are not stops of the Tab key; there are too many.
+  for (const link of findAll(".code a")) link.tabIndex = -1;
+
+  // Symbols: hovering or focusing one highlights it in all equations and code of the page.
+  const legend = find(".symbols");
+  const symbols = findAll("[data-s]");
+  const symbolAt = (event) => event.target.closest?.("[data-s]");
+  let pinned = "";
+  const highlight = (id) => {
+    for (const symbol of symbols) {
+      symbol.classList.toggle("lit", symbol.dataset.s === id);
+      if (symbol.type) symbol.ariaPressed = symbol.dataset.s === pinned;
+    }
+  };
+  const pin = (id) => {
+    pinned = id;
+    highlight(id);
+  };
   if (legend) {
     legend.hidden = false;
     pin("");
-    // What the pointer or the focus is on wins over what is pinned.
-    for (const type of ["pointerover", "focusin"]) {
-      on(type, (event) => {
-        if (event.pointerType === "touch") return;
-        const id = at(event)?.dataset.s;
-        light(id || pinned);
-        // Elements of a formula have no tooltip of their own; they show that of the page.
-        one("main").title = id ? one(`[data-s="${id}"] span`, legend).textContent : "";
-      });
-    }
-    on("click", (event) => {
-      const mark = at(event);
-      // A finger has no hover: its tap shows the symbol, and only a mouse follows the link.
-      if (!mark || (mark.href && event.pointerType !== "touch")) return;
-      refuse(event);
-      pin(pinned === mark.dataset.s ? "" : mark.dataset.s);
+    const preview = (event) => {
+      if (event.pointerType === "touch") return;
+      const id = symbolAt(event)?.dataset.s;
+      highlight(id || pinned);
+      // MathML elements have no tooltip, so set the tooltip of the page.
+      find("main").title = id ? find(`[data-s="${id}"] span`, legend).textContent : "";
+    };
+    document.addEventListener("pointerover", preview);
+    document.addEventListener("focusin", preview);
+    document.addEventListener("click", (event) => {
+      const symbol = symbolAt(event);
+      // A mouse follows the link of a name; a tap pins the symbol, because touch has no hover.
+      if (!symbol || (symbol.href && event.pointerType !== "touch")) return;
+      event.preventDefault();
+      pin(pinned === symbol.dataset.s ? "" : symbol.dataset.s);
     });
   }
 
-  on("keydown", (event) => {
+  // Keys: Escape closes menus and clears the pinned symbol, `/` searches, `j` and `k` change the row.
+  const HEADER_HEIGHT = 99; // pixels, with a margin
+  const goToRow = (step, from) => {
+    const visible = rows.findIndex((row) => row.getBoundingClientRect().bottom > HEADER_HEIGHT);
+    const current = rows.indexOf(from.closest(".row"));
+    const row = rows[current < 0 ? visible : current + step];
+    if (!row) return;
+    row.tabIndex = -1;
+    row.focus({ preventScroll: true });
+    row.scrollIntoView();
+  };
+  document.addEventListener("keydown", (event) => {
     const { key, target } = event;
     if (key === "Escape") {
-      for (const menu of menus()) {
-        if (menu.contains(target)) one("summary", menu).focus();
+      for (const menu of openMenus()) {
+        if (menu.contains(target)) find("summary", menu).focus();
         menu.open = false;
       }
       pin("");
     }
-    if (event.ctrlKey || event.metaKey || event.altKey || target.closest("input, textarea, select, dialog")) return;
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (target.closest("input, textarea, select, dialog")) return;
     if (key === "/") {
-      refuse(event);
-      open();
+      event.preventDefault();
+      openSearch();
+    } else if (key === "j" || key === "k") {
+      goToRow(key === "j" ? 1 : -1, target);
     }
-    const step = { j: 1, k: -1 }[key];
-    if (!step) return;
-    const from = rows.indexOf(target.closest(".row"));
-    const next = rows[from < 0 ? rows.findIndex((row) => row.getBoundingClientRect().bottom > 99) : from + step];
-    if (!next) return;
-    next.tabIndex = -1;
-    next.focus({ preventScroll: true });
-    next.scrollIntoView();
   });
 })();
