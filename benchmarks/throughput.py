@@ -94,7 +94,7 @@ def ours(precision: str) -> tuple[nn.Module, Steps]:
     optimizer = make_optimizer(model, lr=1e-4, betas=(0.9, 0.99), weight_decay=0.1)
     stepper: Any = fabric.setup_optimizers(optimizer)
 
-    def read(step: int, share: BatchSplit) -> Any:
+    def read(step: int, split: BatchSplit) -> Any:
         while True:
             window = batches()
             yield window[:, :-1], window[:, 1:]

@@ -287,7 +287,7 @@ def test_a_trained_classifier_still_knows_its_classes_at_another_size(layer):
     with torch.no_grad():
         images, kinds = bars(300, 16, generator)
         before = (model(images).argmax(1) == kinds).double().mean()
-        # Patches stay 2 x 2 pixels, and the bars keep their share of the image.
+        # The bars are as thick as before in relation to the image.
         images, kinds = bars(300, 24, generator)
         after = (interpolate_image(model, 24)(images).argmax(1) == kinds).double().mean()
     assert before > 0.95

@@ -124,14 +124,17 @@ def encoder(package: Any, more: dict[str, Any]) -> Any:
     return package.Encoder(lambda i: block(heads=i + 1, attention=i == 1)(package, more), 3, **more)
 
 
+# Compilation takes most of the time and grows with the layers, so whole models have only one.
 def language(**options: Any) -> Build:
-    return lambda package, more: package.LanguageModel(
-        N_TOKENS, encoder(package, more), **options, **more
-    )
+    def build(package: Any, more: dict[str, Any]) -> Any:
+        layers = package.Encoder(lambda: block(attention=True)(package, more), 1, **more)
+        return package.LanguageModel(N_TOKENS, layers, **options, **more)
+
+    return build
 
 
 def vision(package: Any, more: dict[str, Any]) -> Any:
-    layers = package.Encoder(lambda: package.GMLPBlock(D, E, 6, **more), 2, **more)
+    layers = package.Encoder(lambda: package.GMLPBlock(D, E, 6, **more), 1, **more)
     return package.ImageClassifier(
         layers, 5, image_size=(4, 9), patch_size=(2, 3), n_channels=3, **more
     )
