@@ -42,8 +42,10 @@ class DigitsSettings:
 
     ## Settings
 
-        settings = DigitsSettings(layer="mixer", n_layers=3)
-        model = make_classifier(settings, (28, 28), seed=0)
+    ```python
+    settings = DigitsSettings(layer="mixer", n_layers=3)
+    model = make_classifier(settings, (28, 28), seed=0)
+    ```
     """
 
     # Images: digits (scikit-learn's 1,797), mnist, t10k (the 10,000 test images of MNIST), or the
@@ -138,6 +140,11 @@ class DigitBatches:
 
     Each epoch reads each training image once, in a new random order. The seed, the step and the row
     in the batch alone determine the image and its shift.
+
+    ```python
+    images = load_digit_images("digits", labels=None, n_train=None, data=Path("data"))
+    pixels, labels = DigitBatches(images, shift=2, batch=64, seed=0).at(step=0, rows=range(64))
+    ```
 
     * `images` are the training and the held-out images
     * `shift` is the largest shift in pixels

@@ -27,6 +27,11 @@ Fill = Literal["noise", "mean"]
 class Augmentation(NamedTuple):
     r"""The augmentations used in training.
 
+    ```python
+    images = torch.randint(256, (8, 3, 32, 32), dtype=torch.uint8)
+    x = augment(images, Augmentation(policy="rand", erasing=0.25), Normalisation())
+    ```
+
     * `flip` is the probability of a horizontal flip
     * `policy` is `rand` for RandAugment, `auto` for AutoAugment, or `none`
     * `n_operations` and `magnitude` are those of RandAugment
@@ -51,8 +56,10 @@ class Normalisation(NamedTuple):
     The defaults map pixels to $[-1, 1]$, as in the training of this family of models. Pretrained
     weights bring their own.
 
-        normalise = Normalisation(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
-        x = normalise(torch.zeros(1, 3, 224, 224, dtype=torch.uint8))
+    ```python
+    normalise = Normalisation(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+    x = normalise(torch.zeros(1, 3, 224, 224, dtype=torch.uint8))
+    ```
     """
 
     mean: tuple[float, ...] = (0.5, 0.5, 0.5)

@@ -57,8 +57,10 @@ class Pretrained:
 
     ## Pretrained classifiers
 
-        pretrained = load_pretrained("timm/gmlp_s16_224.ra3_in1k")
-        pretrained.image_size, pretrained.n_classes, pretrained.crop
+    ```python
+    pretrained = load_pretrained("runs/NAME/model")
+    print(pretrained.image_size, pretrained.n_classes, pretrained.crop)
+    ```
 
     Folders written by our runs and timm's models on the hub include the preprocessing. Folders
     written by `save_pretrained` alone do not, and `normalisation`, `crop` and `interpolation` are

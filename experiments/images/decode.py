@@ -74,6 +74,11 @@ def to_tensor(image: Image.Image) -> Tensor:
 class CropRange(NamedTuple):
     r"""The range of areas and aspect ratios that a random crop is drawn from.
 
+    ```python
+    crop = CropRange(scale=(0.25, 1.0))
+    left, top, right, bottom = crop_box((500, 375), crop, np.random.default_rng(0))
+    ```
+
     * `scale` is the smallest and the largest area of the crop, as a fraction of the image
     * `ratio` is the smallest and the largest aspect ratio, width / height
     """

@@ -48,8 +48,10 @@ class DigitImages:
 
     ## Images and labels
 
-        images = load_digit_images("digits", labels=None, n_train=None, data=Path("data"))
-        held_out = images.pixels[images.n_train :]
+    ```python
+    images = load_digit_images("digits", labels=None, n_train=None, data=Path("data"))
+    held_out = images.pixels[images.n_train :]
+    ```
 
     * `name` is the data set's name or path
     * `sha256` is the checksum of images and labels together

@@ -33,11 +33,13 @@ class ImageFiles:
 
     ## Image files and labels
 
-        images = find_images(Path("imagenet"), "train")
-        images.path(0), images.classes[images.labels[0]]
+    ```python
+    images = find_images(Path("imagenet"), "train")
+    print(images.path(0), images.classes[images.labels[0]])
+    ```
 
-    Paths and labels are numpy arrays rather than Python lists. Worker processes share their memory;
-    with lists, each reference count a worker changes would copy a page.
+    Paths and labels are numpy arrays because each worker process unpickles a copy. Lists of a
+    million Python objects would take far more time and memory.
 
     * `root` is the folder that the paths are relative to
     * `paths` are bytes in the file system's encoding, `[n]`

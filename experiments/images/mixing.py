@@ -22,6 +22,11 @@ from torch import Tensor, nn
 class MixupCutmix(NamedTuple):
     r"""The probabilities and strengths of mixup and CutMix.
 
+    ```python
+    targets = smooth_labels(torch.arange(4), n_classes=4, smoothing=0.1)
+    x, targets = mix_batch(torch.rand(4, 3, 32, 32), targets, MixupCutmix(mixup_alpha=0.2))
+    ```
+
     * `mixup_alpha` and `cutmix_alpha` are the $\alpha$ of each, 0 to disable it
     * `switch_probability` is the probability of CutMix when both are enabled
     * `probability` is the probability that an image is mixed at all

@@ -57,7 +57,13 @@ class DecodedImage(NamedTuple):
 # ## Damaged files
 @dataclass
 class DamagedFiles:
-    """The damaged files found so far; each is reported once on stderr."""
+    r"""The damaged files found so far; each is reported once on stderr.
+
+    ```python
+    damaged = DamagedFiles()
+    damaged.report(Path("train/n01440764/1.JPEG"), "image file is truncated")
+    ```
+    """
 
     paths: set[Path] = field(default_factory=set)
 
@@ -74,6 +80,11 @@ def _reason(error: Exception) -> str:
 # ## Datasets
 class TrainingDataset(Dataset[DecodedImage]):
     r"""Random crops of the training images, indexed by `Position`.
+
+    ```python
+    dataset = TrainingDataset(find_images(Path("imagenet"), "train"), 224, CropRange(), seed=0)
+    pixels, label, damaged = dataset[Position(image=0, step=0, row=0)]
+    ```
 
     * `size` is the side of a crop in pixels
     * `seed` determines all crops, with the step and the row
@@ -103,6 +114,11 @@ class TrainingDataset(Dataset[DecodedImage]):
 
 class ValidationDataset(Dataset[DecodedImage]):
     r"""Centre crops of the validation images; index -1 is padding.
+
+    ```python
+    dataset = ValidationDataset(find_images(Path("imagenet"), "val"), 224, 0.875, "bicubic")
+    pixels, label, damaged = dataset[0]
+    ```
 
     * `crop` and `interpolation` are those of `centre_crop`
     """
@@ -186,6 +202,11 @@ class TrainingOrder:
 
     Each epoch reads each image once, in an order that depends only on the seed and the epoch. A
     batch may span two epochs.
+
+    ```python
+    order = TrainingOrder(n=1000, batch=64, seed=0, step=0, split=BatchSplit())
+    positions = next(iter(order))
+    ```
 
     * `n` is the number of images
     * `batch` is the number of images per step, over all processes

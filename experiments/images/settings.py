@@ -25,8 +25,10 @@ class ImageNetSettings:
 
     ## Settings
 
-        settings = ImageNetSettings(size="s", d_model=256, d_ffn=1536, survival=0.95)
-        settings.augmentation, settings.normalisation, settings.mixup_cutmix
+    ```python
+    settings = ImageNetSettings(size="s", d_model=256, d_ffn=1536, survival=0.95)
+    print(settings.augmentation, settings.normalisation, settings.mixup_cutmix)
+    ```
     """
 
     # Size of the paper; the other defaults follow it.
