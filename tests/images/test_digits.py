@@ -256,26 +256,26 @@ def test_without_scikit_learn_its_digits_are_rejected(tmp_path, monkeypatch):
     )
 
 
-# ## The order of order
+# ## Order and shifts
 
 
-def shades(n: int, n_train: int) -> DigitImages:
+def grey_images(n: int, n_train: int) -> DigitImages:
     """Image k has the constant grey k and the label k."""
     pixels = torch.arange(n, dtype=torch.uint8)[:, None, None].expand(n, 3, 3).clone()
-    return DigitImages("shades", "", pixels, torch.arange(n), n_train)
+    return DigitImages("grey", "", pixels, torch.arange(n), n_train)
 
 
-def whole(order: DigitBatches, step: int) -> tuple[Tensor, Tensor]:
+def whole_batch(order: DigitBatches, step: int) -> tuple[Tensor, Tensor]:
     return order.at(step, range(order.batch))
 
 
 @properties
 @given(n=st.integers(2, 20), batch=st.integers(1, 30), seed=st.integers(0, 2**31 - 1))
 def test_each_epoch_reads_each_training_image_once_with_its_label(n, batch, seed):
-    order = DigitBatches(shades(n + 5, n), 0, batch, seed)
+    order = DigitBatches(grey_images(n + 5, n), 0, batch, seed)
     labels, pixels = [], []
     while len(labels) < 3 * n:
-        images, found = whole(order, len(labels) // batch)
+        images, found = whole_batch(order, len(labels) // batch)
         assert images.shape == (batch, 1, 3, 3)
         pixels += (images[:, 0, 1, 1] * order.std + order.mean).round().tolist()
         labels += found.tolist()
@@ -290,14 +290,14 @@ def test_rows_depend_only_on_seed_step_and_row():
     images = DigitImages(
         "noise", "", torch.randint(256, (50, 6, 6), dtype=torch.uint8), torch.arange(50), 40
     )
-    first = whole(DigitBatches(images, 2, 12, 3), 7)
+    first = whole_batch(DigitBatches(images, 2, 12, 3), 7)
     again = DigitBatches(images, 2, 12, 3)
-    whole(again, 0)
+    whole_batch(again, 0)
     torch.rand(1)
     parts = [again.at(7, range(a, a + 4)) for a in (8, 0, 4)]
     assert torch.equal(torch.cat([parts[k][0] for k in (1, 2, 0)]), first[0])
     assert torch.equal(torch.cat([parts[k][1] for k in (1, 2, 0)]), first[1])
-    other = whole(DigitBatches(images, 2, 12, 4), 7)
+    other = whole_batch(DigitBatches(images, 2, 12, 4), 7)
     assert not torch.equal(other[1], first[1])
 
 
@@ -305,7 +305,7 @@ def test_images_are_shifted_by_every_distance_up_to_the_largest():
     pixels = torch.zeros(10, 9, 9, dtype=torch.uint8)
     pixels[:, 4, 4] = 255
     order = DigitBatches(DigitImages("dots", "", pixels, torch.zeros(10).long(), 9), 2, 500, 0)
-    images, _ = whole(order, 0)
+    images, _ = whole_batch(order, 0)
     positions = images[:, 0].flatten(1).argmax(1)
     found = {(int(p) // 9 - 4, int(p) % 9 - 4) for p in positions}
     assert found == set(itertools.product(range(-2, 3), repeat=2))
@@ -328,7 +328,7 @@ def test_training_images_are_normalised_to_mean_0_and_variance_1(tmp_path):
     scaled = order.normalise(order.pixels)
     assert scaled.mean().item() == pytest.approx(0, abs=1e-4)
     assert scaled.std().item() == pytest.approx(1, abs=1e-4)
-    flat = DigitBatches(shades(1, 1), 0, 1, 0)
+    flat = DigitBatches(grey_images(1, 1), 0, 1, 0)
     assert torch.isfinite(flat.normalise(flat.pixels)).all()
 
 
