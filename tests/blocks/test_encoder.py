@@ -156,12 +156,12 @@ def test_the_last_norm_has_the_documented_names_device_and_dtype():
 def test_a_deep_copy_is_equal_and_independent():
     torch.manual_seed(0)
     encoder, x = randomised(Encoder(mixed, 2)), random(B, N, D_MODEL)
-    y, twin = encoder(x), copy.deepcopy(encoder)
-    assert torch.equal(twin(x), y)
-    randomised(twin)
+    y, duplicate = encoder(x), copy.deepcopy(encoder)
+    assert torch.equal(duplicate(x), y)
+    randomised(duplicate)
     assert torch.equal(encoder(x), y)
-    twin.load_state_dict(encoder.state_dict(), strict=True)
-    assert torch.equal(twin(x), y)
+    duplicate.load_state_dict(encoder.state_dict(), strict=True)
+    assert torch.equal(duplicate(x), y)
 
 
 # Running

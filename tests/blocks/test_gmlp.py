@@ -318,11 +318,11 @@ def test_a_deep_copy_is_equal_and_independent(name):
     torch.manual_seed(0)
     build, width = LAYERS[name]
     layer, x = randomised(build(SEQ_LEN, causal=True)), random(B, 4, width)
-    y, twin = layer(x), copy.deepcopy(layer)
-    assert torch.equal(twin(x), y)
-    randomised(twin)
+    y, duplicate = layer(x), copy.deepcopy(layer)
+    assert torch.equal(duplicate(x), y)
+    randomised(duplicate)
     assert torch.equal(layer(x), y)
-    assert not torch.equal(twin(x), y)
+    assert not torch.equal(duplicate(x), y)
 
 
 @every_layer

@@ -1,4 +1,4 @@
-"""The page "Coming from elsewhere": its code runs, and it has every system."""
+"""The page "Weights from other packages": its code runs, and it has every system."""
 
 import contextlib
 import io
@@ -29,7 +29,7 @@ def test_each_python_block_prints_what_its_comments_say(code):
     assert printed.getvalue().splitlines() == promised
 
 
-# Systems with a section of their own. The others are linked.
+# Systems with a section. The others are linked.
 SECTIONS = {
     "labml_nn": "labml-nn",
     "g_mlp_pytorch": "g-mlp-pytorch",

@@ -1,4 +1,4 @@
-"""The commands of the experiments beside the autoregressive one, from flags to a report."""
+"""The commands of the masked, alignment and digits experiments, from flags to a report."""
 
 import importlib
 import json
@@ -6,6 +6,7 @@ import json
 import pytest
 
 from experiments.engine.run_folder import read_metrics
+from tests.support.helpers import assert_names
 from tests.support.small_runs import flags, text_file
 
 SHORT = {
@@ -55,24 +56,19 @@ def test_a_run_is_trained_resumed_and_reported(
 
 
 @pytest.mark.parametrize(
-    ("module", "bad", "message"),
+    ("module", "bad", "parts"),
     [
-        ("masked", "--chosen=2", "chosen must lie in (0, 1], got 2.0"),
-        ("alignment", "--symbols=0", "symbols must be above 0, got 0"),
-        ("digits", "--shift=-1", "shift must be at least 0, got -1"),
+        ("masked", "--chosen=2", ("chosen", "(0, 1]", "got 2.0")),
+        ("alignment", "--symbols=0", ("symbols", "above 0", "got 0")),
+        ("digits", "--shift=-1", ("shift", "at least 0", "got -1")),
         *[
-            (
-                module,
-                "--accumulate=7",
-                "batch must be a multiple of 7 for 1 processes that accumulate 7 micro-batches, "
-                f"got {batch}",
-            )
+            (module, "--accumulate=7", ("batch", "multiple of 7", f"got {batch}"))
             for module, batch in (("masked", 12), ("alignment", 48), ("digits", 64))
         ],
     ],
 )
-def test_a_mistake_is_one_line_and_status_2(module, bad, message, tmp_path, capsys):
+def test_bad_settings_end_with_one_line_and_status_2(module, bad, parts, tmp_path, capsys):
     main = importlib.import_module(f"experiments.{module}").main
     assert main(["--no-labml", bad, f"--run={tmp_path / 'run'}"]) == 2
-    assert capsys.readouterr().err == f"error: {message}\n"
+    assert_names(capsys.readouterr().err.rstrip("\n"), "error", *parts)
     assert not (tmp_path / "run").exists()
