@@ -31,10 +31,11 @@ from labml_nn.transformers.models import EmbeddingsWithPositionalEncoding, Encod
 from torch import Tensor, nn
 
 from experiments.autoregressive import AutoregressiveSettings
-from experiments.engine.devices import BatchSplit, has_bf16, make_fabric
+from experiments.engine.devices import Precision, has_bf16, make_fabric
 from experiments.engine.experiment import Task, Training
 from experiments.engine.loop import train
 from experiments.engine.optimiser import make_optimizer
+from experiments.engine.order import BatchSplit
 from experiments.engine.run_folder import environment, write_json
 from experiments.engine.state import State
 from experiments.models.language import layer_sizes, make_model
@@ -87,7 +88,7 @@ def labml() -> tuple[nn.Module, Steps]:
     return model, steps
 
 
-def ours(precision: str) -> tuple[nn.Module, Steps]:
+def ours(precision: Precision) -> tuple[nn.Module, Steps]:
     fabric = make_fabric(CPU, 1, "ddp", precision)
     model = make_model("gmlp", layer_sizes(SIZES), N_TOKENS, causal=True, seed=0)
     wrapper = fabric.setup_module(model)

@@ -28,11 +28,11 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from experiments.engine.command import run, run_as_main
-from experiments.engine.devices import BatchSplit
 from experiments.engine.experiment import Batch, Experiment, Task, Training
 from experiments.engine.launch import Launch
+from experiments.engine.order import BatchSplit, micro_batches, row_generator
 from experiments.engine.settings.errors import check_positive
-from experiments.engine.settings.flags import from_dict
+from experiments.engine.settings.types import from_dict
 from experiments.engine.validation import sum_over_rows
 from experiments.models.language import layer_sizes, make_model
 from experiments.reporting.pictures import Curve
@@ -136,7 +136,7 @@ def sample_row(
     Returns tokens and targets, `[seq_len]` each. Targets are `IGNORE_INDEX` outside the second
     span.
     """
-    random = np.random.default_rng((seed, step, row))
+    random = row_generator(seed, step, row)
     m = int(random.integers(settings.shortest, settings.longest + 1))
     spare = settings.seq_len - 2 * m - 1
     first, middle = np.sort(random.integers(0, spare + 1, 2))
@@ -179,11 +179,8 @@ def training_batches(
 
     Yields tokens and targets, `[rows, seq_len]` each.
     """
-    micro_batches = split.rows(training.batch)
-    while True:
-        for rows in micro_batches:
-            yield _sample_rows(settings, training.seed, step, rows)
-        step += 1
+    for number, rows in micro_batches(step, training.batch, split):
+        yield _sample_rows(settings, training.seed, number, rows)
 
 
 def _sample_rows(

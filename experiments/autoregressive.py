@@ -30,7 +30,8 @@ from experiments.engine.experiment import Experiment, Task, Training
 from experiments.engine.launch import Launch
 from experiments.engine.run_folder import read_record
 from experiments.engine.settings.errors import check_positive, user_errors
-from experiments.engine.settings.flags import Parser, add_flags, from_dict, given_values
+from experiments.engine.settings.flags import Parser, add_flags, given_values
+from experiments.engine.settings.types import from_dict
 from experiments.engine.state import State, best_weights, load_run_checkpoint
 from experiments.models.language import LayerName, layer_sizes, make_model
 from experiments.reporting.pictures import NATS_PER_CHARACTER

@@ -14,20 +14,18 @@ python -m experiments.digits --images images-idx3-ubyte.gz --labels labels-idx1-
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import torch
 from lightning_fabric import Fabric
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from experiments.engine.command import run, run_as_main
-from experiments.engine.devices import BatchSplit
 from experiments.engine.experiment import Batch, Experiment, Task, Training
 from experiments.engine.launch import Launch
+from experiments.engine.order import BatchSplit, EpochOrder, micro_batches, row_generator
 from experiments.engine.settings.errors import check_positive
 from experiments.engine.validation import sum_over_rows
 from experiments.images.digits import N_CLASSES, DigitImages, load_digit_images
@@ -161,26 +159,20 @@ class DigitBatches:
         # Inputs are normalised to mean 0 and variance 1 over the training images.
         self.mean = self.pixels.float().mean().item()
         self.std = max(self.pixels.float().std().item(), 1e-6)
-        self._order = lru_cache(maxsize=2)(self._order_of_epoch)
+        self._order = EpochOrder(len(self.pixels), batch, seed)
 
     def at(self, step: int, rows: range) -> tuple[Tensor, Tensor]:
         """Returns these rows of a step: images `[rows, 1, height, width]` and labels `[rows]`."""
-        n, indices, shifted = len(self.pixels), [], []
-        for row in rows:
-            epoch, position = divmod(step * self.batch + row, n)
-            indices.append(int(self._order(epoch)[position]))
-            generator = np.random.default_rng((self.seed, step, row))
+        indices, shifted = [self._order.item(step, row) for row in rows], []
+        for index, row in zip(indices, rows, strict=True):
+            generator = row_generator(self.seed, step, row)
             down, right = generator.integers(-self.shift, self.shift + 1, 2).tolist()
-            shifted.append(shift_image(self.pixels[indices[-1]], down, right))
+            shifted.append(shift_image(self.pixels[index], down, right))
         return self.normalise(torch.stack(shifted)), self.labels[indices]
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """From `torch.uint8`, `[B, height, width]`, to float32, `[B, 1, height, width]`."""
         return ((pixels.float() - self.mean) / self.std)[:, None]
-
-    def _order_of_epoch(self, epoch: int) -> NDArray[np.int64]:
-        # The key of a row has two numbers after the seed, this one three, so no stream repeats.
-        return np.random.default_rng((self.seed, epoch, 0, 1)).permutation(len(self.pixels))
 
 
 def shift_image(image: Tensor, down: int, right: int) -> Tensor:
@@ -250,10 +242,8 @@ def build(settings: DigitsSettings, training: Training, launch: Launch, fabric: 
     )
 
     def batches(step: int, split: BatchSplit) -> Iterator[Batch]:
-        while True:
-            for rows in split.rows(training.batch):
-                yield order.at(step, rows)
-            step += 1
+        for number, rows in micro_batches(step, training.batch, split):
+            yield order.at(number, rows)
 
     return Task(
         model=make_classifier(settings, (height, width), training.seed, launch.checkpoint_layers),

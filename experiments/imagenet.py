@@ -27,7 +27,7 @@ from experiments.engine.checkpoint import BEST
 from experiments.engine.command import run, run_as_main
 from experiments.engine.experiment import Batch, Experiment, Task, Training
 from experiments.engine.launch import Launch
-from experiments.engine.settings.flags import from_dict
+from experiments.engine.settings.types import from_dict
 from experiments.engine.state import State, best_weights, load_run_checkpoint
 from experiments.images.augment import Normalisation, augment
 from experiments.images.classifier import load_pretrained, make_classifier, save_classifier

@@ -29,9 +29,9 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from experiments.engine.command import run, run_as_main
-from experiments.engine.devices import BatchSplit
 from experiments.engine.experiment import Batch, Experiment, Task, Training
 from experiments.engine.launch import Launch
+from experiments.engine.order import BatchSplit, micro_batches, row_generator
 from experiments.engine.settings.errors import check_positive
 from experiments.engine.validation import sum_over_rows
 from experiments.models.language import layer_sizes, make_model
@@ -178,17 +178,14 @@ def training_batches(
     n_known = len(corpus.vocabulary)
     count = count_masked(settings.seq_len, settings.chosen)
     windows = Windows(corpus.train, settings.seq_len, training.batch, training.seed)
-    micro_batches = split.rows(training.batch)
-    while True:
-        for rows in micro_batches:
-            read, _ = windows.rows(step, rows)
-            examples = []
-            for row, window in zip(rows, read, strict=True):
-                random = np.random.default_rng((training.seed, step, row))
-                masked = torch.from_numpy(random.permutation(settings.seq_len)[:count])
-                examples.append(mask_tokens(window, masked, n_known, random))
-            yield _stack(examples)
-        step += 1
+    for number, rows in micro_batches(step, training.batch, split):
+        read, _ = windows.rows(number, rows)
+        examples = []
+        for row, window in zip(rows, read, strict=True):
+            random = row_generator(training.seed, number, row)
+            masked = torch.from_numpy(random.permutation(settings.seq_len)[:count])
+            examples.append(mask_tokens(window, masked, n_known, random))
+        yield _stack(examples)
 
 
 def validation_rows(corpus: Corpus, settings: MaskedSettings) -> tuple[Tensor, Tensor]:

@@ -1,9 +1,9 @@
-r"""
+r"""Checkpoint files that survive a kill and carry their own checksum.
+
 # Checkpoints
 
-A checkpoint holds all that the next step depends on. It is either whole or not there: written
-aside, flushed to the disk, then renamed over the old one. A kill at any instant leaves the old file
-or the new one.
+A checkpoint is written to a new file, flushed to disk and renamed over the old one. A kill at any
+instant leaves either the old checkpoint or the new one, complete.
 """
 
 import hashlib
@@ -22,48 +22,47 @@ from labml_gmlp.storage import atomic_writer
 # The newest checkpoint of a run, the one before it, and the best.
 LAST, PREVIOUS, BEST = "last.pt", "previous.pt", "best.pt"
 
-# torch saves a zip archive, and a zip archive may end with a comment. The comment is the SHA-256 of
-# all that comes before it: so one file carries its own checksum, and `torch.load` still opens it.
+# torch saves a zip archive, which may end with a comment. Here the comment is the SHA-256 of all
+# bytes before it, so the file carries its own checksum and `torch.load` still reads it.
 DIGEST_CHARACTERS = 64
 
 
 class CheckpointError(ValueError):
-    """The file is no checkpoint, or is not what was written. The text says which."""
+    """A checkpoint is missing, unreadable, damaged, or that of another run."""
 
 
 def save_checkpoint(path: Path, state: dict[str, Any], keep: Path | None = None) -> None:
-    r"""
-    ## Saving
+    r"""Saves a checkpoint atomically, without a second copy of it in memory.
 
-    Written through as it is made: no second copy of a large model in memory.
+        save_checkpoint(Path("last.pt"), {"model": model.state_dict(), "step": 7})
 
-    * `path` is replaced at the last moment
+    * `path` is replaced when the new file is complete
     * `state` holds tensors, numbers, strings, and lists and dicts of them
-    * `keep` is where the old checkpoint stays
+    * `keep` is where the old checkpoint stays, if given
 
-    Raises `OSError` if it cannot be written; the old file is untouched then.
+    Raises `OSError` if the file cannot be written; the old file is then unchanged.
     """
     with atomic_writer(path, keep) as file:
-        signed = _Signed(file)
+        writer = _ChecksumWriter(file)
         try:
-            torch.save(state, signed)  # type: ignore[arg-type]
+            torch.save(state, writer)  # type: ignore[arg-type]
         except RuntimeError as e:
-            # torch says only that a write fell short; the disk said why.
-            raise signed.error or e from e
-        signed.sign()
+            # torch hides the reason, such as a full disk; the writer has recorded it.
+            raise writer.error or e from e
+        writer.sign()
 
 
-class _Signed:
-    """A file that hashes what goes through it, all but the two bytes that `sign` replaces."""
+class _ChecksumWriter:
+    """Writes to a file and hashes it, except the last two bytes, which `sign` replaces."""
 
     def __init__(self, file: BinaryIO) -> None:
-        self._file, self._held, self._digest = file, b"", hashlib.sha256()
+        self._file, self._pending, self._digest = file, b"", hashlib.sha256()
         self.error: OSError | None = None
 
     def write(self, content: Any) -> int:
-        whole = self._held + bytes(content)
-        self._held = whole[-2:]
-        self._through(whole[:-2])
+        joined = self._pending + bytes(content)
+        self._pending = joined[-2:]
+        self._write(joined[:-2])
         return len(content)
 
     def flush(self) -> None:
@@ -71,10 +70,10 @@ class _Signed:
 
     def sign(self) -> None:
         # The last two bytes of an archive without a comment are the comment's length, zero.
-        self._through(struct.pack("<H", DIGEST_CHARACTERS))
+        self._write(struct.pack("<H", DIGEST_CHARACTERS))
         self._file.write(self._digest.hexdigest().encode())
 
-    def _through(self, content: bytes) -> None:
+    def _write(self, content: bytes) -> None:
         self._digest.update(content)
         try:
             self._file.write(content)
@@ -84,40 +83,39 @@ class _Signed:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    r"""
-    ## Loading
+    r"""Reads a checkpoint, with its tensors on the CPU.
 
-    Verifies the checksum before anything is read from the file, then reads it with `weights_only`:
-    a checkpoint can hold no code. Tensors arrive on the CPU.
+    The checksum is verified first. Then the file is read with `weights_only`, so a checkpoint
+    cannot run code.
 
-    Raises `CheckpointError` for a file that is missing, cut short or altered, and for one that
-    holds more than data.
+    Raises `CheckpointError` if the file is missing, cannot be read, is cut short or altered, or
+    holds anything but data.
     """
     try:
         size, expected, found = _digests(path)
     except FileNotFoundError as e:
         raise CheckpointError(f"checkpoint {path} must exist, got no such file") from e
     except OSError as e:
-        # A folder of that name, or a disk that is breaking.
+        # A folder of that name, or a failing disk.
         raise CheckpointError(
             f"checkpoint {path} must be a file that can be read, got: {e.strerror or e}"
         ) from e
     if found != expected:
         raise CheckpointError(
-            f"checkpoint {path} must match its checksum, got {size} bytes that do not: "
+            f"checkpoint {path} must match its checksum, got {size} bytes that do not; "
             f"it was cut short or altered"
         )
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError) as e:
         raise CheckpointError(
-            f"checkpoint {path} must hold tensors, numbers and texts only, got other objects"
+            f"checkpoint {path} must hold only tensors, numbers and strings, got other objects"
         ) from e
     return state
 
 
-# The size of the file, the checksum at its end, and that of all before.
 def _digests(path: Path) -> tuple[int, bytes, bytes]:
+    """The size of the file, the checksum at its end, and the checksum of the bytes before it."""
     digest, size = hashlib.sha256(), path.stat().st_size
     with path.open("rb") as file:
         left = max(0, size - DIGEST_CHARACTERS)
@@ -127,41 +125,37 @@ def _digests(path: Path) -> tuple[int, bytes, bytes]:
         return size, file.read(), digest.hexdigest().encode()
 
 
-def resumable(run: Path, check: Callable[[Path], object]) -> Path | None:
-    r"""
-    ## Where a run goes on
+def find_checkpoint(
+    run: Path, check: Callable[[Path], dict[str, Any]]
+) -> tuple[Path, dict[str, Any]] | None:
+    r"""The checkpoint to resume from, with its content: the newest, or the one before it.
 
-    The newest checkpoint, or the one before if the newest is damaged; `None` for a run that was
-    killed before its first.
+    * `run` is the folder of the run
+    * `check` returns the content of a checkpoint, or raises `CheckpointError`
 
-    * `run` is the folder
-    * `check` raises `CheckpointError` for a checkpoint that cannot be used
+    Returns `None` if the run was killed before its first checkpoint.
 
-    Raises `CheckpointError` if there are checkpoints and none can be used; it is about the newest.
+    Raises `CheckpointError`, about the newest checkpoint, if neither can be used.
     """
     last, previous = run / LAST, run / PREVIOUS
     if not last.exists() and not previous.exists():
         return None
     try:
-        check(last)
+        return last, check(last)
     except CheckpointError as e:
         try:
-            check(previous)
+            content = check(previous)
         except CheckpointError:
             raise e from None
-        print(f"{e}; going on from {previous}", file=sys.stderr)
-        return previous
-    return last
+        print(f"{e}; resuming from {previous}", file=sys.stderr)
+        return previous, content
 
 
 def restore_previous(run: Path) -> None:
-    r"""
-    ## In the place of a damaged one
+    r"""Copies the previous checkpoint over a damaged newest one.
 
-    Makes the checkpoint before the newest the newest again. Otherwise the next to be saved would
-    move the damaged one over the whole one, and a kill in that moment would leave none.
-
-    * `run` is the folder
+    Otherwise the next save would move the damaged file over the intact one, and a kill at that
+    moment would leave no usable checkpoint.
     """
-    with (run / PREVIOUS).open("rb") as whole, atomic_writer(run / LAST) as file:
-        shutil.copyfileobj(whole, file)
+    with (run / PREVIOUS).open("rb") as intact, atomic_writer(run / LAST) as file:
+        shutil.copyfileobj(intact, file)

@@ -1,8 +1,8 @@
-r"""
-# The command of an experiment
+r"""The command line of an experiment: settings, processes, a new or resumed run, training, report.
 
-What each experiment's command does: read the flags, find what is wrong before anything is written,
-start the processes, make or resume a run, train, report.
+# The command
+
+An error of the user is found before the run's folder is created, and exits with status 2.
 """
 
 import argparse
@@ -11,7 +11,7 @@ import shlex
 import sys
 import traceback
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -19,9 +19,8 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from experiments.engine.checkpoint import BEST, PREVIOUS, restore_previous, resumable
+from experiments.engine.checkpoint import BEST, PREVIOUS, find_checkpoint, restore_previous
 from experiments.engine.devices import (
-    BatchSplit,
     check_compiler,
     exit_process,
     make_fabric,
@@ -30,10 +29,11 @@ from experiments.engine.devices import (
     pick_precision,
     rank_zero_first,
 )
-from experiments.engine.experiment import Experiment, Task
+from experiments.engine.experiment import Experiment, Task, Training
 from experiments.engine.launch import KEPT_ON_RESUME, Launch
 from experiments.engine.loop import train
 from experiments.engine.optimiser import make_optimizer
+from experiments.engine.order import BatchSplit
 from experiments.engine.run_folder import (
     check_space,
     environment,
@@ -44,19 +44,20 @@ from experiments.engine.run_folder import (
 )
 from experiments.engine.settings.config_file import read_config
 from experiments.engine.settings.errors import report_once, run_command, user_errors
-from experiments.engine.settings.flags import (
-    Parser,
-    add_flags,
-    first_difference,
-    from_dict,
-    given_values,
-)
+from experiments.engine.settings.flags import Parser, add_flags, given_values
+from experiments.engine.settings.types import check_values, from_dict, to_dict
 from experiments.engine.state import State
 from experiments.engine.tracking import tracking
 
 
 def run(experiment: Experiment, arguments: Sequence[str] | None = None) -> int:
-    """Runs one of its commands, training if none is named. Returns the exit status."""
+    r"""Runs a command of an experiment and returns the exit status.
+
+        status = run(EXPERIMENT, ["--steps", "100"])
+
+    * `arguments` may start with the name of a further command; otherwise they train. By default
+      they are those of this process
+    """
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments and arguments[0] in experiment.commands:
         return run_command(experiment.commands[arguments[0]], arguments[1:])
@@ -64,29 +65,28 @@ def run(experiment: Experiment, arguments: Sequence[str] | None = None) -> int:
 
 
 def run_as_main(experiment: Experiment) -> NoReturn:
-    """What `python -m` runs."""
+    """Runs the command of this process and exits, as `python -m experiments.NAME` does."""
     try:
         status = run(experiment)
     except SystemExit as e:
         status = e.code if isinstance(e.code, int) else 0
     except Exception:
-        # Our own mistake. One of several processes must not go the interpreter's way out with it.
+        # A bug. With several processes, the interpreter's own exit could wait forever.
         traceback.print_exc()
         status = 1
     exit_process(status)
 
 
 def train_command(experiment: Experiment, arguments: Sequence[str]) -> None:
-    r"""
-    ## The command that trains
+    r"""Trains: reads the settings, starts the processes, prepares the run, trains and reports.
 
-    Everything that can be wrong is found before the run's folder is made.
+    ## Training from the command line
 
-    Raises `UserError` for it.
+    Raises `UserError` if the settings, the data or the run's folder cannot be used, and as
+    [train](loop.py#train) does.
     """
     with report_once(), user_errors():
-        launch, written = read_flags(experiment, arguments)
-        settings, training = from_dict(experiment.classes, written)
+        settings, training, launch = read_flags(experiment, arguments)
         device = pick_device(launch.device)
         precision = pick_precision(launch.precision, device)
         if launch.compile:
@@ -97,8 +97,8 @@ def train_command(experiment: Experiment, arguments: Sequence[str]) -> None:
 
     fabric.launch()
     with user_errors():
-        begun = prepare_run(experiment, launch, written, fabric, arguments)
-    task, state, folder = begun.task, begun.state, begun.folder
+        prepared = prepare_run(experiment, settings, training, launch, fabric, arguments)
+    task, state, folder = prepared.task, prepared.state, prepared.folder
     if fabric.is_global_zero:
         processes = f", {fabric.world_size} processes" if fabric.world_size > 1 else ""
         print(
@@ -108,28 +108,27 @@ def train_command(experiment: Experiment, arguments: Sequence[str]) -> None:
             file=sys.stderr,
         )
     labml = launch.labml and fabric.is_global_zero
-    with tracking(labml, experiment.name, folder, written) as track:
+    with tracking(labml, experiment.name, folder, to_dict(settings, training)) as track:
         optimizer: Any = fabric.setup_optimizers(state.optimizer)
         try:
             train(
-                *(task, training, state, begun.model, optimizer, fabric, launch.accumulate),
+                *(task, training, state, prepared.model, optimizer, fabric, launch.accumulate),
                 *(folder, track),
             )
         except KeyboardInterrupt:
             raise KeyboardInterrupt(str(folder)) from None
-    on_rank_zero(fabric, lambda: experiment.finish(folder, begun.record, state, fabric))
+    on_rank_zero(fabric, lambda: experiment.finish(folder, prepared.record, state, fabric))
 
 
 @dataclass(frozen=True)
 class PreparedRun:
-    r"""
-    ## A run that has begun
+    r"""A run whose folder exists and whose state is restored, ready to train.
 
-    * `folder` is the run's
+    * `folder` is the run's folder
     * `record` is the content of its `settings.json`
-    * `task` is what is trained
-    * `model` is its model in Fabric's coat
-    * `state` is where it starts
+    * `task` is the task
+    * `model` is Fabric's wrapper around its model
+    * `state` is the state to start from
     """
 
     folder: Path
@@ -141,26 +140,31 @@ class PreparedRun:
 
 def prepare_run(
     experiment: Experiment,
+    settings: Any,
+    training: Training,
     launch: Launch,
-    written: dict[str, Any],
     fabric: Fabric,
     arguments: Sequence[str],
 ) -> PreparedRun:
-    r"""
-    ## Making a run or going on with one
+    r"""Builds the task, and creates the folder of a new run or restores an earlier one.
 
-    * `written` are the settings by name
-    * `arguments` are those of the command, for the record
+    ## A new or resumed run
 
-    Raises `ValueError` or `OSError` for what cannot be used.
+    All processes call this. Process 0 alone chooses the folder, checks checkpoints and disk space,
+    and writes.
+
+    * `arguments` are those of the command line, for the record
+
+    Raises `ValueError` or `OSError` if the folder exists or cannot be created, the disk is too
+    small, a checkpoint is damaged or of another run, or `build` refuses the settings or data.
     """
-    settings, training = from_dict(experiment.classes, written)
-    label = experiment.label(settings)
-    folder = on_rank_zero(fabric, lambda: launch.resume or new_folder(launch, label))
+    folder = on_rank_zero(
+        fabric, lambda: launch.resume or new_folder(launch, experiment.label(settings))
+    )
     task = rank_zero_first(fabric, lambda: experiment.build(settings, training, launch, fabric))
-    itself: Any = torch.compile(task.model) if launch.compile else task.model
-    model = fabric.setup_module(itself)
-    # Made only now: with the strategy fsdp the weights have just been cut in parts.
+    compiled: Any = torch.compile(task.model) if launch.compile else task.model
+    model = fabric.setup_module(compiled)
+    # The strategy fsdp has sharded the weights just now; the optimizer must hold the shards.
     optimizer = make_optimizer(
         task.model,
         lr=training.lr,
@@ -168,52 +172,61 @@ def prepare_run(
         eps=training.eps,
         weight_decay=training.weight_decay,
     )
-    state = State({"settings": written, "data": task.data}, task.model, optimizer)
-    # A run that was killed before its first checkpoint starts again.
-    start = None
-    if launch.resume is not None:
-        start = on_rank_zero(fabric, lambda: resumable(folder, state.check))
-    if start is not None:
-        state.load(start)
-        # The report at the end needs the best checkpoint: better to miss it now.
-        if state.best is not None:
-            on_rank_zero(fabric, lambda: bool(state.check(folder / BEST)))
-    on_rank_zero(fabric, lambda: check_space(folder, task.model, averaged=training.ema > 0))
-    typed = shlex.join([*experiment.program.split(), *arguments])
-    new = {
-        "settings": written,
-        "data": task.data,
-        "launch": launch.kept_on_resume(),
-        "environment": environment(fabric.device, typed),
-    }
-    if launch.resume is None:
-        on_rank_zero(fabric, lambda: make_folder(folder, new))
-    elif start == folder / PREVIOUS:
-        on_rank_zero(fabric, lambda: restore_previous(folder))
+    identity = {"settings": to_dict(settings, training), "data": task.data}
+    state = State(identity, task.model, optimizer)
+
+    def prepare() -> Path | None:
+        found = None if launch.resume is None else find_checkpoint(folder, state.check)
+        if found is not None and found[1]["best"] is not None:
+            # The report needs the best checkpoint; check it before training.
+            state.check(folder / BEST)
+        check_space(folder, task.model, averaged=training.ema > 0)
+        if launch.resume is None:
+            typed = shlex.join([*experiment.program.split(), *arguments])
+            record = {
+                **identity,
+                "launch": launch.kept_on_resume(),
+                "environment": environment(fabric.device, typed),
+            }
+            make_folder(folder, record)
+        # A run that was killed before its first checkpoint starts again.
+        if found is None:
+            return None
+        if found[0].name == PREVIOUS:
+            restore_previous(folder)
+        return found[0]
+
+    checkpoint = on_rank_zero(fabric, prepare)
+    if checkpoint is not None:
+        state.load(checkpoint)
     return PreparedRun(folder, read_record(folder), task, model, state)
 
 
-def read_flags(experiment: Experiment, arguments: Sequence[str]) -> tuple[Launch, dict[str, Any]]:
-    r"""
-    ## Flags, file, defaults
+def read_flags(experiment: Experiment, arguments: Sequence[str]) -> tuple[Any, Training, Launch]:
+    r"""The settings, the training settings and the launch of a run.
 
-    A value comes from the command line, or else from the file of `--config`, or else from the
-    defaults of the variant. A resumed run has its settings already: what is given must agree.
+    ## Priority of values
 
-    Returns the launch, and the settings by name.
+    A value comes from the command line, else from the file of `--config`, else from the defaults of
+    the variant. A resumed run keeps the settings in its `settings.json`; a flag may repeat them but
+    not change them.
 
-    Raises `ValueError` for values that disagree.
+        settings, training, launch = read_flags(EXPERIMENT, ["--layer", "amlp", "--lr", "1e-3"])
+
+    Raises `ValueError` if a value has the wrong type or is out of range, if values contradict each
+    other, or if `--config` or `--resume` cannot be read or names other settings. An unknown flag
+    exits with status 2.
     """
-    # The variant decides the other defaults, those in the help too; so it is looked up first.
+    # The variant selects the other defaults, also in the help, so it is read first.
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for name in (experiment.variant, "config"):
         first.add_argument("--" + name.replace("_", "-"), dest=name, nargs="?")
     early = vars(first.parse_known_args(arguments)[0])
-    file, known = early["config"], (*experiment.classes, Launch)
-    filed = as_flags(read_config(Path(file), *known)) if file else []
-    variant = vars(first.parse_known_args([*filed, *arguments])[0])[experiment.variant]
+    classes = (*experiment.classes, Launch)
+    given = read_config(Path(early["config"]), *classes) if early["config"] else {}
+    variant = early[experiment.variant] or given.get(experiment.variant)
     fallback = next(iter(experiment.defaults.values()))
-    defaults = experiment.defaults.get(variant, fallback)
+    defaults = experiment.defaults.get(str(variant), fallback)
 
     also = "".join(f"\n{experiment.program} {name} --help" for name in experiment.commands)
     about = f"{experiment.about}{' Further commands:' if also else ''}{also}"
@@ -221,35 +234,39 @@ def read_flags(experiment: Experiment, arguments: Sequence[str]) -> tuple[Launch
     for values in defaults:
         add_flags(parser, type(values), values)
     add_flags(parser, Launch)
-    namespace = parser.parse_args([*filed, *arguments])
-    launch = Launch(**given_values(Launch, namespace))
-    asked = {
-        name: v for cls in experiment.classes for name, v in given_values(cls, namespace).items()
-    }
+    namespace = parser.parse_args(arguments)
+    for cls in classes:
+        given.update(given_values(cls, namespace))
+
+    launch = Launch(**_fields_of(Launch, given))
     if launch.resume is None:
-        made = [
-            dataclasses.replace(values, **given_values(type(values), namespace))
-            for values in defaults
-        ]
-        return launch, {name: v for values in made for name, v in asdict(values).items()}
-    record = read_record(launch.resume)
-    written = record["settings"]
-    # Somebody may have edited them.
-    from_dict(experiment.classes, written)
-    if difference := first_difference(asked, written):
-        name, value, old = difference
-        raise ValueError(f"{name} must stay {old!r} when {launch.resume} is resumed, got {value!r}")
-    again = {name: v for name, v in record["launch"].items() if name in KEPT_ON_RESUME}
-    return Launch(**{**again, **given_values(Launch, namespace)}), written
+        settings, training = (
+            dataclasses.replace(values, **_fields_of(type(values), given)) for values in defaults
+        )
+        return settings, training, launch
+    settings, training, kept = _read_settings(experiment, launch.resume)
+    present = to_dict(settings, training)
+    for name, value in given.items():
+        if name in present and value != present[name]:
+            raise ValueError(
+                f"{name} must stay {present[name]!r} when {launch.resume} is resumed, got {value!r}"
+            )
+    return settings, training, Launch(**{**kept, **_fields_of(Launch, given)})
 
 
-def as_flags(values: dict[str, Any]) -> list[str]:
-    """What one would type for the values of a file; nothing for `None`, as nobody can type it."""
-    flags = []
-    for name, value in values.items():
-        flag = name.replace("_", "-")
-        if isinstance(value, bool):
-            flags.append(f"--{flag}" if value else f"--no-{flag}")
-        elif value is not None:
-            flags.append(f"--{flag}={value}")
-    return flags
+def _fields_of(cls: type, values: dict[str, Any]) -> dict[str, Any]:
+    names = {field.name for field in dataclasses.fields(cls)}
+    return {name: value for name, value in values.items() if name in names}
+
+
+def _read_settings(experiment: Experiment, folder: Path) -> tuple[Any, Training, dict[str, Any]]:
+    """The settings of an earlier run, and the fields of `Launch` that it keeps."""
+    record = read_record(folder)
+    try:
+        settings, training = from_dict(experiment.classes, record["settings"])
+        kept = {name: v for name, v in record["launch"].items() if name in KEPT_ON_RESUME}
+        kept = check_values(Launch, kept)
+        Launch(**kept)
+    except ValueError as e:
+        raise ValueError(f"{e} in {folder / 'settings.json'}") from e
+    return settings, training, kept

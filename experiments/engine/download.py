@@ -1,5 +1,6 @@
-r"""
-# download
+r"""Downloads with a checksum.
+
+# Downloads
 """
 
 import hashlib
@@ -11,14 +12,18 @@ from labml_gmlp.storage import atomic_writer
 
 
 def download(url: str, sha256: str, path: Path, name: str = "corpus") -> Path:
-    r"""
-    ## Downloading
+    r"""Downloads a file unless it exists, verifies its checksum, and returns its path.
 
-    Fetches `url` to `path` if it is not there already. Raises `ValueError`, about the setting
-    `name`, if the content does not have the checksum `sha256`, and leaves nothing behind then.
+    * `url` is where to download it
+    * `sha256` is its checksum, in hexadecimal
+    * `path` is where to keep it
+    * `name` is the setting that asks for it, named in errors
+
+    Raises `ValueError` if the download fails or the checksum differs, and `OSError` if the file
+    cannot be written; a failed download leaves no file.
     """
-    there = path.exists()
-    if there:
+    exists = path.exists()
+    if exists:
         content = path.read_bytes()
     else:
         try:
@@ -26,15 +31,15 @@ def download(url: str, sha256: str, path: Path, name: str = "corpus") -> Path:
                 content = response.read()
         except (OSError, http.client.HTTPException) as e:
             raise ValueError(
-                f"{name} must be downloaded from {url}, got {e!r}; or put the file at {path}"
+                f"{name} must be downloaded from {url}, got {e!r}; you can put the file at {path}"
             ) from e
     found = hashlib.sha256(content).hexdigest()
     if found != sha256:
         raise ValueError(
             f"{name} file {path} must have the SHA-256 {sha256}, got {found}; "
-            f"without the file it is downloaded again"
+            f"delete it to download it again"
         )
-    if not there:
+    if not exists:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_writer(path, shared=True) as file:
             file.write(content)

@@ -1,5 +1,29 @@
-r"""
-# experiment
+r"""The contract between an experiment and the engine: read this before adding an experiment.
+
+# The contract
+
+An experiment is one module with an `EXPERIMENT` and two lines that run it:
+
+```python
+EXPERIMENT = Experiment(name="autoregressive", build=build, finish=finish, ...)
+main = partial(run, EXPERIMENT)
+
+if __name__ == "__main__":
+    run_as_main(EXPERIMENT)
+```
+
+The [command](command.py) then calls it in this order:
+
+1. `defaults[variant]` and the flags give the settings, one `Training` and one
+   [Launch](launch.py#Launch).
+2. `build` returns a `Task`, in each process; process 0 goes first and may download data.
+3. `Task.batches` is called once, with the first step and the
+   [BatchSplit](order.py#BatchSplit) of this process.
+4. For each micro-batch, [train](loop.py#train) calls `Task.loss`, with torch's generator seeded
+   from the step.
+5. Every `evaluate_every` steps, all processes call `Task.evaluate`. The checkpoint with the lowest
+   `Task.monitor` is kept.
+6. `finish` writes the report, in process 0.
 """
 
 import math
@@ -11,49 +35,51 @@ from typing import Any
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from experiments.engine.devices import BatchSplit
 from experiments.engine.launch import Launch
+from experiments.engine.order import BatchSplit
 from experiments.engine.settings.errors import check_positive
 from experiments.engine.state import State
 
+# The tensors of one micro-batch; the first axis of each counts the rows.
 Batch = tuple[Tensor, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    r"""
-    ## Training settings
+    r"""Settings of the training loop, the same for all experiments.
 
-    What all experiments share. Each experiment brings its own defaults.
+        training = Training(steps=1_000, lr=1e-3)
 
-    * `batch` is the number of sequences or images a step, over all processes
-    * `steps` is the number of steps
-    * `lr` is the peak learning rate
-    * `warmup` is the number of steps until the peak
-    * `weight_decay` is that of AdamW, on the matrices of linear layers
-    * `beta1` and `beta2` are AdamW's averages of the gradient and of its square
-    * `eps` is what AdamW adds to the root of the square's average
-    * `clip` is the largest norm of the gradient
-    * `ema` is the decay of an average of the weights that is evaluated too; 0 means none
-    * `evaluate_every` is the number of steps between evaluations
-    * `save_every` is the number of steps between checkpoints
-    * `log_every` is the number of steps between lines of `metrics.jsonl`
-    * `seed` decides initial weights, data order and all that is drawn
+    Raises `ValueError` if a value is out of range.
     """
 
+    # Sequences or images in a step, over all processes.
     batch: int = 12
+    # Number of steps.
     steps: int = 2_000
+    # Peak learning rate.
     lr: float = 4e-3
-    warmup: int = 200
+    # Linear warmup up to the peak learning rate.
+    warmup: int = 200  # steps
+    # Weight decay of AdamW, on the matrices of linear layers only.
     weight_decay: float = 0.1
+    # Decay of AdamW's average of the gradient.
     beta1: float = 0.9
+    # Decay of AdamW's average of the squared gradient.
     beta2: float = 0.99
+    # Term that AdamW adds to the root of the squared gradient's average.
     eps: float = 1e-8
+    # Largest norm of the gradient; a larger gradient is scaled down to it.
     clip: float = 1.0
+    # Decay of an average of the weights that is evaluated too; 0 for no average.
     ema: float = 0.0
-    evaluate_every: int = 500
-    save_every: int = 250
-    log_every: int = 10
+    # Interval between evaluations.
+    evaluate_every: int = 500  # steps
+    # Interval between checkpoints.
+    save_every: int = 250  # steps
+    # Interval between lines of metrics.jsonl.
+    log_every: int = 10  # steps
+    # Seed of the initial weights, the data order and everything drawn in training.
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -75,21 +101,21 @@ class Training:
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    r"""
-    ## Task
+    r"""What the training loop needs: a model, its data, its loss and its evaluation.
 
-    What the loop has to know of an experiment.
+        task = EXPERIMENT.build(settings, training, launch, fabric)
+        batch = next(task.batches(0, BatchSplit()))
 
     * `model` is the model to train
-    * `data` identifies what it reads: a run goes on with this and no other
+    * `data` identifies the data, as JSON; a run resumes with equal `data` only
     * `about` describes the data in a few words
-    * `batches` takes a step and a share, and yields the micro-batches of that share from that step
-      on, without end. What it yields follows from the step alone, so a resumed run needs no saved
-      place
+    * `batches` takes the first step and a split, and yields the micro-batches of one process
+      without end; a row must depend on its step alone, so [micro_batches](order.py#micro_batches)
+      is the loop to use
     * `loss` takes the model and a micro-batch, and returns the mean over its rows
     * `evaluate` takes the model and Fabric, and returns values by name
-    * `monitor` is the name of the value whose lowest is the best
-    * `describe` writes an evaluation in a line
+    * `monitor` names the value to minimise
+    * `describe` formats an evaluation in one line
     """
 
     model: nn.Module
@@ -104,21 +130,21 @@ class Task:
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    r"""
-    ## Experiment
+    r"""What the command line needs: settings, their defaults, and how to build and report a run.
 
-    What its command has to know of an experiment.
+        from experiments.autoregressive import EXPERIMENT
+        status = run(EXPERIMENT, ["--layer", "transformer", "--steps", "100"])
 
-    * `name` is that of its module
-    * `about` is the first sentence of its help
-    * `variant` is the setting that decides the other defaults
-    * `defaults` are the settings of each variant, first those of the experiment, then those of
-      training; the first variant is the default
-    * `label` names a run by its settings
-    * `build` makes the task, from the settings, the launch and Fabric
-    * `finish` writes the report of a run and prints its result, from the folder, its record, its
-      state and Fabric
-    * `commands` are further commands by their names
+    * `name` is the name of its module
+    * `about` is the first sentence of `--help`
+    * `variant` names the setting that selects the defaults of all others
+    * `defaults` holds, for each variant, its settings and its `Training`; the first variant is
+      the default
+    * `label` names a run from its settings
+    * `build` makes the task; it raises `ValueError` or `OSError` for unusable settings or data
+    * `finish` takes the run's folder, the content of its `settings.json`, its final state and
+      Fabric; it writes the report and prints the result
+    * `commands` are further commands by name
     """
 
     name: str
@@ -132,9 +158,10 @@ class Experiment:
 
     @property
     def program(self) -> str:
+        """The command as it is typed."""
         return f"python -m experiments.{self.name}"
 
     @property
     def classes(self) -> tuple[type, type]:
-        """The dataclasses of its settings and of training."""
+        """The dataclasses of the settings and of training."""
         return type(next(iter(self.defaults.values()))[0]), Training

@@ -1,62 +1,67 @@
-r"""
-# launch
+r"""How and where a run executes: folder, devices, precision.
+
+# Launch settings
 """
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from experiments.engine.settings.errors import check_positive
+from experiments.engine.settings.types import check_choices
 
-# The fields of `Launch` that are written to it.
+# The fields of `Launch` that a resumed run takes from `settings.json`.
 KEPT_ON_RESUME = ("devices", "strategy", "precision", "accumulate", "compile", "checkpoint_layers")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Launch:
-    r"""
-    ## Launch
+    r"""How and where a run executes; `--resume` may change it.
 
-    Where and how a run goes. Its result depends on that by rounding only, unless training draws
-    something, as dropout and augmentation do: each process and each micro-batch draws its own.
+    It changes losses by rounding only. Dropout and augmentation are the exception: each process
+    and each micro-batch draws its own random numbers.
 
-    * `run` is the folder to write to, a new one; by default one under runs, named by time and
-      settings
-    * `resume` is the folder of an earlier run to go on with
-    * `config` is a YAML file with values for these flags; what the command line says wins
-    * `device` is cpu or cuda; by default the GPU if there is one
-    * `devices` is the number of processes, on GPUs one for each; torchrun sets it itself
-    * `strategy` is ddp, with the whole model in each process, or fsdp, with a part in each
-    * `precision` is float32, bf16, or auto: bf16 where the hardware has it
-    * `accumulate` is the number of micro-batches that make up a step
-    * `compile` runs the model through torch.compile
-    * `checkpoint_layers` computes each layer a second time instead of keeping what is inside it
-    * `workers` is the number of processes that decode images, for each that trains
-    * `data` is the folder of data
-    * `labml` records the run with labml too
+        launch = Launch(devices=2, accumulate=4)
+
+    Raises `ValueError` if a count is out of range, a name is unknown, or both `run` and `resume`
+    are given.
     """
 
+    # New folder for the run; by default one in runs, named by time and settings.
     run: Path | None = None
+    # Folder of an earlier run to resume.
     resume: Path | None = None
+    # YAML file of settings; flags override it.
     config: Path | None = None
+    # Device, cpu or cuda; by default the GPU if there is one.
     device: str | None = None
+    # Number of processes, one per GPU; torchrun sets it itself.
     devices: int = 1
-    strategy: str = "ddp"
-    precision: str = "auto"
+    # Data parallelism: ddp replicates the model in each process, fsdp shards it over them.
+    strategy: Literal["ddp", "fsdp"] = "ddp"
+    # Precision of the computation; auto is bf16 where the hardware multiplies it, else float32.
+    precision: Literal["auto", "float32", "bf16"] = "auto"
+    # Micro-batches whose gradients are accumulated in a step.
     accumulate: int = 1
+    # Compile the model with torch.compile.
     compile: bool = False
+    # Recompute each layer in the backward pass instead of keeping its activations.
     checkpoint_layers: bool = False
+    # Processes that decode images, for each process that trains.
     workers: int = 2
+    # Folder of data sets.
     data: Path = Path("data")
+    # Record the run with labml too.
     labml: bool = True
 
     def __post_init__(self) -> None:
+        check_choices(self)
         check_positive(self, ("devices", "accumulate"))
         if self.workers < 0:
             raise ValueError(f"workers must be at least 0, got {self.workers}")
         if self.run is not None and self.resume is not None:
-            raise ValueError(f"run must be left out beside resume, got {self.run}")
+            raise ValueError(f"run must not be given with resume, got {self.run}")
 
     def kept_on_resume(self) -> dict[str, Any]:
-        """What a resumed run does again unless it is told otherwise."""
+        """The fields that a resumed run takes over unless its flags say otherwise."""
         return {name: getattr(self, name) for name in KEPT_ON_RESUME}

@@ -1,8 +1,9 @@
-r"""
-# Training
+r"""The training loop of all experiments.
 
-The loop of all experiments. An experiment says what it reads, what it minimises and how it is
-judged: a [task](#task). Everything else is here once.
+# Training loop
+
+An experiment gives its model, data, loss and evaluation as a [Task](experiment.py#Task). The rest
+is here.
 """
 
 import contextlib
@@ -14,22 +15,23 @@ from pathlib import Path
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
 from experiments.engine.checkpoint import BEST, LAST
-from experiments.engine.devices import BatchSplit, mean_over_processes
+from experiments.engine.devices import mean_over_processes
 from experiments.engine.experiment import Task, Training
-from experiments.engine.optimiser import rate
+from experiments.engine.optimiser import learning_rate
+from experiments.engine.order import BatchSplit
 from experiments.engine.progress import Progress
 from experiments.engine.run_folder import Metrics
 from experiments.engine.settings.errors import UserError, report_once
+from experiments.engine.sharding import full_tensor
 from experiments.engine.state import State
 from experiments.engine.tracking import Track
 
 
 def train(
     task: Task,
-    settings: Training,
+    training: Training,
     state: State,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
@@ -38,25 +40,27 @@ def train(
     folder: Path,
     track: Track,
 ) -> None:
-    r"""
+    r"""Trains from `state.step` to the last step.
+
     ## The loop
 
-    Set the rate, step, log, evaluate, save: from `state.step` to the last step.
+    Each step sets the learning rate, computes the gradient and updates the weights; some steps
+    also log, evaluate or save.
 
-    * `state` holds the same weights and averages as `model` and `optimizer`, which are Fabric's
-      coats around them
+    * `state` holds the bare model and optimizer
+    * `model` and `optimizer` are Fabric's wrappers around them
     * `accumulate` is the number of micro-batches in a step
-    * `folder` is the run's
-    * `track` is told what `metrics.jsonl` is told
+    * `folder` is the run's folder
+    * `track` gets the values that `metrics.jsonl` gets
 
-    Raises `UserError` if the loss is no longer a number, before anything is saved of it, and if
-    another process of this run is lost.
+    Raises `UserError` if a logged loss or an evaluation is not finite, before anything of it is
+    saved, or if another process has died; and `OSError` if a file cannot be written.
     """
-    share = BatchSplit(fabric.global_rank, fabric.world_size, accumulate)
-    batches = task.batches(state.step, share)
+    split = BatchSplit(fabric.global_rank, fabric.world_size, accumulate)
+    batches = task.batches(state.step, split)
     first = fabric.is_global_zero
     metrics = Metrics(folder / "metrics.jsonl", before=state.step) if first else None
-    progress = Progress(state.step, settings.steps, shown=first)
+    progress = Progress(state.step, training.steps, visible=first)
 
     def write(values: dict[str, float], **more: float) -> None:
         if metrics is not None:
@@ -64,41 +68,43 @@ def train(
             track(state.step, values)
 
     with metrics or contextlib.nullcontext(), progress, report_lost_process(fabric, state, folder):
-        while state.step < settings.steps:
+        while state.step < training.steps:
             began = time.perf_counter()
-            lr = rate(state.step, lr=settings.lr, warmup=settings.warmup, steps=settings.steps)
+            lr = learning_rate(
+                state.step, peak=training.lr, warmup=training.warmup, steps=training.steps
+            )
             for group in optimizer.param_groups:
                 group["lr"] = lr
-            # What a step draws follows from its number, as its data does: no state to save.
-            torch.manual_seed(seed_of_step(settings.seed, state.step, share))
+            # Seed each step from its number, so a resumed run needs no saved generator state.
+            torch.manual_seed(step_seed(training.seed, state.step, split.rank))
             loss = torch.zeros((), device=fabric.device)
             for k in range(accumulate):
                 batch = fabric.to_device(next(batches))
-                # Between processes the gradient travels once a step, with the last micro-batch.
+                # Processes exchange gradients once a step, with the last micro-batch.
                 more = k + 1 < accumulate
                 with fabric.no_backward_sync(model, enabled=more):  # type: ignore[arg-type]
                     part = task.loss(model, batch) / accumulate
                     fabric.backward(part)
                 loss += part.detach()
-            norm = clip(state.model, settings.clip)
+            norm = clip_gradient(state.model, training.clip)
             optimizer.step()
             optimizer.zero_grad()
             state.step += 1
-            if settings.ema:
-                state.average_weights(settings.ema)
-            last = state.step == settings.steps
-            logs = last or state.step % settings.log_every == 0
-            evaluates = last or state.step % settings.evaluate_every == 0
-            saves = evaluates or state.step % settings.save_every == 0
+            if training.ema:
+                state.average_weights(training.ema)
+            last = state.step == training.steps
+            logs = last or state.step % training.log_every == 0
+            evaluates = last or state.step % training.evaluate_every == 0
+            saves = evaluates or state.step % training.save_every == 0
             values: dict[str, float] = {}
             if logs or saves:
-                # To read a number is to wait for the GPU: the time counts what it has done.
+                # `.item()` waits for the GPU, so the timing includes its work.
                 mean = mean_over_processes(fabric, loss).item()
                 values = {"loss": mean, "lr": lr, "grad_norm": norm.item()}
             state.seconds += time.perf_counter() - began
 
             with report_once():
-                check_finite(values, settings, state.step)
+                check_finite(values, training, state.step)
             if logs:
                 write(values, seconds=round(state.seconds, 3))
             progress.update(state.step, loss=loss)
@@ -106,61 +112,59 @@ def train(
             if evaluates:
                 with report_once():
                     found = evaluate(task, state, model, fabric)
-                    check_finite(found, settings, state.step)
+                    check_finite(found, training, state.step)
                 write(found)
-                progress.say(f"step {state.step}: validation {task.describe(found)}")
+                progress.print(f"step {state.step}: validation {task.describe(found)}")
                 if state.best is None or found[task.monitor] < state.best[task.monitor]:
                     state.best = {"step": state.step, **found}
                     state.save(folder / BEST, fabric)
-            # After the metrics: a checkpoint never knows of a step that they do not.
+            # Save after writing the metrics, so no checkpoint is ahead of them.
             if saves:
                 state.save(folder / LAST, fabric)
 
 
-def seed_of_step(seed: int, step: int, share: BatchSplit) -> int:
-    """A seed of its own for each step and process of a run. It stays below $2^{63}$."""
-    return (seed * 1_000_003 + step) * 4_099 + share.rank
+def step_seed(seed: int, step: int, rank: int) -> int:
+    """A different seed for each run, step and process, below $2^{63}$."""
+    return (seed * 1_000_003 + step) * 4_099 + rank
 
 
-def clip(model: nn.Module, largest: float) -> Tensor:
-    """Clips the norm of the gradient of all weights to `largest`. Returns what it was before."""
-    norm = nn.utils.clip_grad_norm_(model.parameters(), largest)
-    # Of weights in parts, each process knows its part of the norm.
-    return norm.full_tensor() if isinstance(norm, DTensor) else norm
+def clip_gradient(model: nn.Module, max_norm: float) -> Tensor:
+    """Scales the gradient of all weights down to `max_norm`. Returns its norm before."""
+    # Of sharded weights, each process knows a part of the norm.
+    return full_tensor(nn.utils.clip_grad_norm_(model.parameters(), max_norm))
 
 
 def evaluate(task: Task, state: State, model: nn.Module, fabric: Fabric) -> dict[str, float]:
-    r"""
-    ## Evaluating
+    r"""Evaluates the model.
 
-    Of a run that averages its weights, the average is what counts; the weights themselves are
-    evaluated beside it, under names that begin with `last_`.
+    If the run averages its weights, the average is what counts. The weights themselves are
+    evaluated too, under names that start with `last_`.
     """
     if state.average is None:
         return task.evaluate(model, fabric)
-    itself = {f"last_{name}": v for name, v in task.evaluate(model, fabric).items()}
+    last = {f"last_{name}": v for name, v in task.evaluate(model, fabric).items()}
     with state.averaged():
-        return {**task.evaluate(model, fabric), **itself}
+        return {**task.evaluate(model, fabric), **last}
 
 
-def check_finite(values: dict[str, float], settings: Training, step: int) -> None:
-    """Raises `UserError` for a run that diverged: a rate that is too large is nearly always why."""
+def check_finite(values: dict[str, float], training: Training, step: int) -> None:
+    """Raises `UserError` if a value is not finite, which usually means that `lr` is too large."""
     for name, value in values.items():
         if not math.isfinite(value):
             raise UserError(
                 f"lr must be small enough to train, got {name}={value} at step {step} with "
-                f"lr={settings.lr}"
+                f"lr={training.lr}"
             )
 
 
 @contextlib.contextmanager
 def report_lost_process(fabric: Fabric, state: State, folder: Path) -> Iterator[None]:
-    r"""
-    ## A process that dies
+    r"""Turns the error of a broken connection into a `UserError` that says how to resume.
 
-    The others notice when they next wait for it.
+    If a process dies, the others fail when they next communicate with it.
 
-    Raises `UserError` then, which says how the run goes on.
+    Raises `UserError` for an error of gloo or NCCL if there are several processes; other errors
+    pass through.
     """
     try:
         yield
@@ -169,6 +173,6 @@ def report_lost_process(fabric: Fabric, state: State, folder: Path) -> Iterator[
         if fabric.world_size == 1 or not any(word in str(e).lower() for word in lost):
             raise
         raise UserError(
-            f"process {fabric.global_rank} of {fabric.world_size} lost another one at step "
-            f"{state.step + 1}; --resume {folder} goes on from the last checkpoint"
+            f"process {fabric.global_rank} of {fabric.world_size} lost another process at step "
+            f"{state.step + 1}; --resume {folder} continues from the last checkpoint"
         ) from e

@@ -1,7 +1,6 @@
-r"""
-# Optimisation
+r"""AdamW with a warmup and cosine schedule.
 
-AdamW, with the rate warmed up and then lowered along a cosine.
+# Optimiser
 """
 
 import math
@@ -18,14 +17,15 @@ def make_optimizer(
     weight_decay: float,
     eps: float = 1e-8,
 ) -> torch.optim.AdamW:
-    r"""
-    ## AdamW with decay groups
+    r"""AdamW that decays only the matrices of linear layers.
 
-    Weight decay belongs to the matrices of linear layers. It is kept from norms and biases, whose
-    rest is not zero: decaying $b$ would close the gate that starts at one. It is kept from the
-    embeddings and from the spatial $W$ too; both are our choice.
+    ## Weight decay
 
-    * `lr` is the peak rate
+    Norms and biases do not decay, because they do not rest at zero: decaying $b$ would close the
+    gate, which starts at one. Embeddings and the spatial $W$ do not decay either; both are our
+    choice.
+
+    * `lr` is the peak learning rate
     * `betas`, `weight_decay` and `eps` are those of AdamW
     """
     decay: list[nn.Parameter] = []
@@ -41,8 +41,9 @@ def make_optimizer(
     return torch.optim.AdamW(groups, lr=lr, betas=betas, eps=eps, fused=True)
 
 
-def rate(step: int, *, lr: float, warmup: int, steps: int) -> float:
-    r"""
+def learning_rate(step: int, *, peak: float, warmup: int, steps: int) -> float:
+    r"""The learning rate of a step: linear warmup, then half a cosine.
+
     ## Learning rate
 
     $$\eta_t = \begin{cases}
@@ -50,10 +51,10 @@ def rate(step: int, *, lr: float, warmup: int, steps: int) -> float:
       \eta \left( 0.1 + 0.45 \left( 1 + \cos \pi \frac{t - w}{T - w} \right) \right) & t \ge w
     \end{cases}$$
 
-    for step $t$ of $T$ = `steps`, counted from 0, with $w$ = `warmup` and the peak $\eta$ = `lr`.
-    It ends near a tenth of the peak.
+    for step $t$ of $T$ = `steps`, counted from 0, with $w$ = `warmup` and $\eta$ = `peak`. It ends
+    near a tenth of the peak.
     """
     if step < warmup:
-        return lr * (step + 1) / (warmup + 1)
+        return peak * (step + 1) / (warmup + 1)
     progress = (step - warmup) / (steps - warmup)
-    return lr * (0.1 + 0.45 * (1 + math.cos(math.pi * progress)))
+    return peak * (0.1 + 0.45 * (1 + math.cos(math.pi * progress)))

@@ -1,8 +1,8 @@
-r"""
+r"""Progress on standard error: a bar on a terminal, plain lines in a pipe or a log.
+
 # Progress
 
-On a terminal a bar with the rate and the time left; in a pipe or a log plain lines, a few dozen
-over the whole run. All of it goes to standard error: standard output is for the result.
+Standard output is for the result.
 """
 
 import sys
@@ -12,30 +12,31 @@ from collections.abc import Iterable, Iterator
 from torch import Tensor
 from tqdm import tqdm
 
-# Plain lines over a whole run, and steps between two readings of the loss for the bar.
-LINES = 20
-SHOWN_EVERY = 10
-# Reading a file: seconds until the bar appears, and between two lines.
-SHOWN_AFTER = 2
-SAID_EVERY = 10
+# Plain lines in a whole run.
+N_LINES = 20
+# Interval at which the bar updates the loss.
+LOSS_EVERY = 10  # steps
+# Reading a file: delay of the bar, and interval between plain lines.
+BAR_DELAY = 2  # seconds
+LINE_EVERY = 10  # seconds
 
 
 class Progress:
-    r"""
-    ## Progress of a run
+    r"""Progress of a run.
 
-    * `start` is the step that a resumed run begins with
-    * `steps` is the last
-    * `shown` is false in all processes but one
+        with Progress(start=0, steps=2_000) as progress:
+            progress.update(1, loss)
 
-    `update` tells how far the run is, `say` prints a line that stays.
+    * `start` is the step that a resumed run starts from
+    * `steps` is the last step
+    * `visible` is false in all processes but one
     """
 
-    def __init__(self, start: int, steps: int, shown: bool = True) -> None:
-        self.start, self.steps, self.shown = start, steps, shown
+    def __init__(self, start: int, steps: int, visible: bool = True) -> None:
+        self.start, self.steps, self.visible = start, steps, visible
         self._began = time.monotonic()
         self._bar = None
-        if shown and sys.stderr.isatty():
+        if visible and sys.stderr.isatty():
             self._bar = tqdm(
                 total=steps, initial=start, unit="step", dynamic_ncols=True, file=sys.stderr
             )
@@ -48,43 +49,46 @@ class Progress:
             self._bar.close()
 
     def update(self, step: int, loss: Tensor) -> None:
-        # Reading the loss waits for the device, so it is read only when it is shown.
+        """Shows that a step is done."""
+        # `.item()` waits for the device, so it is called only for a loss that is shown.
         if self._bar is not None:
-            if step % SHOWN_EVERY == 0:
+            if step % LOSS_EVERY == 0:
                 self._bar.set_postfix_str(f"loss {loss.item():.3f}", refresh=False)
             self._bar.update(step - self._bar.n)
-        elif self.shown and (step == self.steps or step % max(1, self.steps // LINES) == 0):
+        elif self.visible and (step == self.steps or step % max(1, self.steps // N_LINES) == 0):
             rate = (step - self.start) / (time.monotonic() - self._began)
-            self.say(
+            self.print(
                 f"step {step}/{self.steps}  loss {loss.item():.3f}  {rate:.1f} steps/s  "
                 f"{(self.steps - step) / rate:.0f} s left"
             )
 
-    def say(self, text: str) -> None:
+    def print(self, text: str) -> None:
+        """Prints a line, above the bar if there is one."""
         if self._bar is not None:
             self._bar.write(text, file=sys.stderr)
-        elif self.shown:
+        elif self.visible:
             print(text, file=sys.stderr, flush=True)
 
 
 def with_progress(chunks: Iterable[bytes], size: int, what: str) -> Iterator[bytes]:
-    r"""
-    ## Progress of reading
+    r"""Yields the chunks of a file and shows how much of it has been read.
 
-    Hands on the `chunks` of a file and shows how far it is: on a terminal as a bar, else in a line
-    from time to time. What is over in a moment shows nothing.
+    Nothing is shown in the first seconds.
 
-    * `chunks` are its bytes in order
-    * `size` is how many there are
-    * `what` is done to them
+        for chunk in with_progress(chunks, path.stat().st_size, "reading"):
+            digest.update(chunk)
+
+    * `chunks` are the bytes of the file in order
+    * `size` is their number
+    * `what` is the label
     """
-    began, said, n = time.monotonic(), time.monotonic(), 0
+    began, printed, n = time.monotonic(), time.monotonic(), 0
     with tqdm(
         total=size,
         desc=what,
         unit="B",
         unit_scale=True,
-        delay=SHOWN_AFTER,
+        delay=BAR_DELAY,
         leave=False,
         disable=not sys.stderr.isatty(),
         file=sys.stderr,
@@ -94,6 +98,6 @@ def with_progress(chunks: Iterable[bytes], size: int, what: str) -> Iterator[byt
             bar.update(len(chunk))
             n += len(chunk)
             now = time.monotonic()
-            if bar.disable and now - said > SAID_EVERY:
-                said, left = now, (size - n) * (now - began) / n
+            if bar.disable and now - printed > LINE_EVERY:
+                printed, left = now, (size - n) * (now - began) / n
                 print(f"{what}: {n / size:.0%}, {left:.0f} s left", file=sys.stderr, flush=True)

@@ -1,15 +1,14 @@
-r"""
-# Runs
+r"""The folder of a run and its files.
 
-Each run has a folder of its own, and all that it writes is in there:
+# Run folder
 
-| file | what it holds |
+| file | content |
 | --- | --- |
-| `settings.json` | the settings, the data, the way of launching and the machine, written first |
-| `metrics.jsonl` | what was measured, a line at a time |
-| `last.pt`, `previous.pt` | the newest checkpoint, and the one before |
-| `best.pt` | the checkpoint that was best on validation |
-| `result.json`, pictures, `index.md` | written at the end |
+| `settings.json` | settings, data, launch and environment, written first |
+| `metrics.jsonl` | measurements, one JSON object a line |
+| `last.pt`, `previous.pt` | the newest checkpoint and the one before |
+| `best.pt` | the checkpoint with the best evaluation |
+| `result.json`, pictures, `index.md` | the report, written at the end |
 """
 
 import json
@@ -33,18 +32,21 @@ RECORD = ("settings", "data", "launch", "environment")
 
 
 def new_folder(launch: Launch, label: str) -> Path:
-    """The folder of a new run, not made yet. Raises `ValueError` if it exists."""
+    """The path of a new run's folder, not created yet. Raises `ValueError` if it exists."""
     folder = launch.run or Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-{label}"
     if folder.exists():
         raise ValueError(
             f"run must be a new folder, got {folder}, which exists; "
-            f"--resume {folder} goes on with a run"
+            f"--resume {folder} continues a run"
         )
     return folder
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """The content of `settings.json`. Raises `ValueError` if it is not that of a run."""
+    r"""The content of a run's `settings.json`.
+
+    Raises `ValueError` if it is missing, is not valid JSON, or lacks one of its parts.
+    """
     path = folder / "settings.json"
     try:
         record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -53,48 +55,47 @@ def read_record(folder: Path) -> dict[str, Any]:
             f"run must be the folder of an earlier run, got {folder} without {path.name}"
         ) from e
     except ValueError as e:
-        raise ValueError(f"{path} must be JSON, got: {e}") from e
+        raise ValueError(f"{path} must be valid JSON, got: {e}") from e
     for part in RECORD:
         if not isinstance(record, dict) or not isinstance(record.get(part), dict):
-            raise ValueError(f"{path} must hold {', '.join(RECORD)}, got none or another {part}")
+            raise ValueError(f"{path} must have the objects {', '.join(RECORD)}, got no {part}")
     return record
 
 
 def make_folder(folder: Path, record: dict[str, Any]) -> None:
-    r"""
-    ## The folder of a new run
+    r"""Creates the folder of a new run, with its `settings.json` already in it.
 
-    It appears with its `settings.json` in it, so that there is no moment at which a kill leaves a
-    folder that can be neither resumed nor used.
+    A kill at any instant therefore leaves no folder, or one that can be resumed.
 
-    Raises `ValueError` if it cannot be made.
+    Raises `ValueError` if the folder cannot be created.
     """
-    aside = folder.with_name(folder.name + ".new")
+    new = folder.with_name(folder.name + ".new")
     try:
-        aside.mkdir(parents=True, exist_ok=True)
-        write_json(aside / "settings.json", record)
-        aside.rename(folder)
+        new.mkdir(parents=True, exist_ok=True)
+        write_json(new / "settings.json", record)
+        new.rename(folder)
     except OSError as e:
         raise ValueError(
-            f"run must be a folder that can be made, got {folder}: {e.strerror or e}"
+            f"run must be a folder that can be created, got {folder}: {e.strerror or e}"
         ) from e
 
 
 def check_space(folder: Path, model: nn.Module, averaged: bool) -> None:
-    r"""
-    ## Room for the checkpoints
+    r"""Checks that the disk has room for the checkpoints.
 
     A checkpoint holds each parameter, AdamW's two averages of it, and perhaps an average of the
-    weights. Three checkpoints stay, and a fourth is written aside. Those that a resumed run has
-    already take no further room.
+    weights. Up to four checkpoints exist at a time: three that stay and a new one. A resumed run
+    has some of them already.
 
-    Raises `ValueError` if the disk of `folder` has less.
+    * `averaged` says whether the run averages its weights
+
+    Raises `ValueError` if the disk of `folder` has less free space.
     """
     one = (4 if averaged else 3) * sum(p.numel() * p.element_size() for p in model.parameters())
-    there = [folder / name for name in (LAST, PREVIOUS, BEST) if (folder / name).exists()]
-    needed = (4 - len(there)) * one
-    place = folder.absolute()
-    existing = next(p for p in (place, *place.parents) if p.exists())
+    n_present = sum((folder / name).exists() for name in (LAST, PREVIOUS, BEST))
+    needed = (4 - n_present) * one
+    path = folder.absolute()
+    existing = next(p for p in (path, *path.parents) if p.exists())
     free = shutil.disk_usage(existing).free
     if free < needed:
         raise ValueError(
@@ -104,19 +105,20 @@ def check_space(folder: Path, model: nn.Module, averaged: bool) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
+    """Writes indented JSON atomically. Raises `OSError` if it cannot be written."""
     atomic_write(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
 
 
 class Metrics:
-    r"""
-    ## Measurements
+    r"""Writer of `metrics.jsonl`, the record from which curves and pages are made.
 
-    One JSON object a line, written through at once: after a kill, all lines but perhaps the last
-    are whole. This file is the truth; curves, pages and tracking are made from it.
+    Each line is flushed at once, so after a kill all lines except perhaps the last are complete.
 
-    * `path` is the file
-    * `before` keeps the lines of earlier steps only: those after the checkpoint from which a run
-      goes on will be measured again
+        with Metrics(folder / "metrics.jsonl") as metrics:
+            metrics.write(step=10, loss=2.5)
+
+    * `before` is the step of the checkpoint that a run resumes from; later lines are removed,
+      because they will be measured again
     """
 
     def __init__(self, path: Path, before: int = 0) -> None:
@@ -136,22 +138,19 @@ class Metrics:
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
-    """The lines of a metrics file. A last line that a kill has cut short is left out."""
+    """The lines of a metrics file, without an incomplete last line."""
     if not path.exists():
         return []
     lines = path.read_text(encoding="utf-8").split("\n")
-    # What follows the last line break is a line that was never finished.
+    # Text after the last line break is a line that was never completed.
     return [json.loads(line) for line in lines[:-1]]
 
 
 def environment(device: torch.device, command: str) -> dict[str, Any]:
-    r"""
-    ## Where it ran
+    r"""Date, command, commit, versions and hardware: what it takes to repeat a run.
 
-    Versions, hardware, commit, date and command: what one needs to judge a number, or to repeat it.
-
-    * `device` is where the model is
-    * `command` is what was typed
+    * `device` is the device of the model
+    * `command` is the command line
     """
     return {
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
@@ -164,7 +163,7 @@ def environment(device: torch.device, command: str) -> dict[str, Any]:
 
 
 def commit() -> str:
-    """The commit of the working tree, with a `+` if files differ; empty outside a repository."""
+    """The commit of the working tree, with `+` if files differ; empty outside a repository."""
     root = Path(__file__).parents[2]
     try:
         git = ["git", "-C", str(root)]
@@ -180,6 +179,7 @@ def commit() -> str:
 
 
 def hardware(device: torch.device) -> str:
+    """The name of the GPU, or of the CPU with the number of threads."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     model = platform.processor() or platform.machine()

@@ -1,8 +1,6 @@
-r"""
-# The state of a run
+r"""The state of a run: saved to and restored from checkpoints, whole or sharded.
 
-What a checkpoint holds, and how it gets into the model and the optimiser and out of them, wherever
-their weights are.
+# State of a run
 """
 
 import dataclasses
@@ -15,8 +13,6 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
-from torch.distributed.fsdp import FSDPModule
-from torch.distributed.tensor import DTensor, distribute_tensor
 
 from experiments.engine.checkpoint import (
     LAST,
@@ -26,31 +22,29 @@ from experiments.engine.checkpoint import (
     save_checkpoint,
 )
 from experiments.engine.devices import on_rank_zero
-
-
-def load_run_checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint with all that `State.save` writes. Raises `CheckpointError` for any other."""
-    loaded = load_checkpoint(path)
-    missing = [field.name for field in dataclasses.fields(State) if field.name not in loaded]
-    if missing:
-        raise CheckpointError(f"checkpoint {path} must be that of a run, got one without {missing}")
-    return loaded
+from experiments.engine.sharding import (
+    free_gathered_weights,
+    full_tensor,
+    local_shard,
+    shard_like,
+)
 
 
 @dataclass
 class State:
-    r"""
-    ## The state of a run
+    r"""Everything the next step depends on.
 
-    All that the next step depends on. The order of the data and all that is drawn need no state:
-    they follow from the step.
+    The order of the data and all random numbers follow from the step, so they need no state.
 
-    * `identity` says which run this is: what must be equal for a checkpoint to belong to it
+        state = State({"settings": settings}, model, optimizer)
+        state.save(folder / "last.pt", fabric)
+
+    * `identity` must be equal for a checkpoint to belong to this run: settings and data
     * `model` and `optimizer` change with each step
     * `step` is the number of steps done
     * `seconds` is the time they took, over all launches
     * `best` is the evaluation with the lowest monitored value so far, with its step
-    * `average` is the moving average of each weight by its name, if there is one
+    * `average` holds the moving average of each weight by name, if the run has one
     """
 
     identity: dict[str, Any]
@@ -62,43 +56,46 @@ class State:
     average: dict[str, Tensor] | None = None
 
     def save(self, path: Path, fabric: Fabric) -> None:
-        r"""
-        ### Saving
+        r"""Saves a checkpoint. All processes call this, and process 0 writes the file.
 
-        All processes call this, and the first writes. It writes the weights whole, also those that
-        the processes hold in parts: so a run can go on with another number of processes.
+        Sharded weights are gathered first, so a run can resume with another number of processes.
+        A new `last.pt` leaves the old one as `previous.pt`.
 
-        Raises `OSError` if it cannot be written; the old file is untouched then.
+        Raises `OSError` if the file cannot be written; the old file is then unchanged.
         """
         content = {
             "identity": self.identity,
-            "model": _map(_whole, self.model.state_dict()),
-            "optimizer": _map(_whole, self.optimizer.state_dict()),
+            "model": _map(_to_cpu, self.model.state_dict()),
+            "optimizer": _map(_to_cpu, self.optimizer.state_dict()),
             "step": self.step,
             "seconds": self.seconds,
             "best": self.best,
-            "average": _map(_whole, self.average),
+            "average": _map(_to_cpu, self.average),
         }
         keep = path.with_name(PREVIOUS) if path.name == LAST else None
         on_rank_zero(fabric, lambda: save_checkpoint(path, content, keep))
 
     def load(self, path: Path) -> None:
-        """Raises `CheckpointError` for a damaged checkpoint and for one of another run."""
+        """Restores a checkpoint. Raises `CheckpointError` as [check](#State.check) does."""
         loaded = self.check(path)
         own = self.model.state_dict()
-        self.model.load_state_dict(_parted(loaded["model"], own))
-        # The optimiser knows weights by their place in its groups.
+        self.model.load_state_dict(_shard_all(loaded["model"], own))
+        # The optimizer numbers the weights in the order of its groups.
         weights = [p for group in self.optimizer.param_groups for p in group["params"]]
-        for place, values in loaded["optimizer"]["state"].items():
+        for number, values in loaded["optimizer"]["state"].items():
             for name, value in values.items():
-                values[name] = _like(value, weights[place])
+                values[name] = shard_like(value, weights[number])
         self.optimizer.load_state_dict(loaded["optimizer"])
         self.step, self.seconds, self.best = loaded["step"], loaded["seconds"], loaded["best"]
         if loaded["average"] is not None:
-            self.average = _parted(loaded["average"], own)
+            self.average = _shard_all(loaded["average"], own)
 
     def check(self, path: Path) -> dict[str, Any]:
-        """The content of a checkpoint of this run, not loaded. Raises as `load` does."""
+        r"""Returns the content of a checkpoint of this run, without restoring it.
+
+        Raises `CheckpointError` if the file is missing, damaged or no checkpoint of a run, or if
+        its settings or data differ.
+        """
         loaded = load_run_checkpoint(path)
         for name, value in self.identity.items():
             found = loaded["identity"].get(name)
@@ -109,80 +106,71 @@ class State:
         return loaded
 
     def average_weights(self, decay: float) -> None:
-        r"""
-        ### The average of the weights
+        r"""Updates the exponential moving average of the weights.
+
+        ### Average of the weights
 
         $$\bar\theta_t = d_t \, \bar\theta_{t-1} + (1 - d_t) \, \theta_t,
         \qquad d_t = \min\left(d, \frac{1 + t}{10 + t}\right)$$
 
-        for the decay $d$. The bound lets the average forget the first, random weights.
+        for the decay $d$. The bound lets the average forget the random initial weights.
         """
         weights = dict(self.model.named_parameters())
         if self.average is None:
             self.average = {name: p.detach().clone() for name, p in weights.items()}
             return
         change = 1 - min(decay, (1 + self.step) / (10 + self.step))
-        own = [_held(p.detach()) for p in weights.values()]
-        torch._foreach_lerp_([_held(average) for average in self.average.values()], own, change)
+        own = [local_shard(p.detach()) for p in weights.values()]
+        torch._foreach_lerp_([local_shard(a) for a in self.average.values()], own, change)
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """Within, the model has the averages for its weights."""
+        """Within this context, the weights of the model are their averages."""
         assert self.average is not None
-        _let_go(self.model)
-        weights = [_held(p.detach()) for p in self.model.parameters()]
+        free_gathered_weights(self.model)
+        weights = [local_shard(p.detach()) for p in self.model.parameters()]
         own = [p.clone() for p in weights]
-        torch._foreach_copy_(weights, [_held(average) for average in self.average.values()])
+        torch._foreach_copy_(weights, [local_shard(a) for a in self.average.values()])
         try:
             yield
         finally:
-            _let_go(self.model)
+            free_gathered_weights(self.model)
             torch._foreach_copy_(weights, own)
 
 
+def load_run_checkpoint(path: Path) -> dict[str, Any]:
+    r"""Reads a checkpoint that `State.save` has written.
+
+    Raises `CheckpointError` if the file is missing, damaged or no checkpoint of a run.
+    """
+    loaded = load_checkpoint(path)
+    missing = [field.name for field in dataclasses.fields(State) if field.name not in loaded]
+    if missing:
+        raise CheckpointError(f"checkpoint {path} must be that of a run, got one without {missing}")
+    return loaded
+
+
 def best_weights(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
-    """The weights that were evaluated: the averages, where there are any."""
+    """The weights that were evaluated: the averages if there are any."""
     return {**checkpoint["model"], **(checkpoint["average"] or {})}
 
 
-def _map(change: Callable[[Any], Any], values: Any) -> Any:
+def _map(function: Callable[[Any], Any], values: Any) -> Any:
     if isinstance(values, dict):
-        return {name: _map(change, value) for name, value in values.items()}
+        return {name: _map(function, value) for name, value in values.items()}
     if isinstance(values, list):
-        return [_map(change, value) for value in values]
-    return change(values)
+        return [_map(function, value) for value in values]
+    return function(values)
 
 
-# With the strategy fsdp an evaluation leaves weights that it has collected from all processes; the
-# next forward pass would take them for those that the model has by then.
-def _let_go(model: nn.Module) -> None:
-    for module in model.modules():
-        if isinstance(module, FSDPModule):
-            module.reshard()
+def _to_cpu(value: Any) -> Any:
+    return full_tensor(value).detach().cpu() if isinstance(value, Tensor) else value
 
 
-# A weight that the processes hold in parts is a `DTensor`; all of them work to make it whole.
-def _whole(value: Any) -> Any:
-    if isinstance(value, DTensor):
-        value = value.full_tensor()
-    return value.detach().cpu() if isinstance(value, Tensor) else value
-
-
-# What this process holds of it; the memory is the same.
-def _held(value: Tensor) -> Tensor:
-    return value.to_local() if isinstance(value, DTensor) else value
-
-
-def _like(value: Any, weight: Tensor) -> Any:
-    if isinstance(weight, DTensor) and isinstance(value, Tensor) and value.shape == weight.shape:
-        return distribute_tensor(value.to(weight.device), weight.device_mesh, weight.placements)
-    return value
-
-
-def _parted(whole: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:
+def _shard_all(full: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:
     return {
-        name: _like(value, own[name]).to(own[name].device) if name in own else value
-        for name, value in whole.items()
+        name: shard_like(value, own[name]).to(own[name].device) if name in own else value
+        for name, value in full.items()
     }
 
 

@@ -1,9 +1,10 @@
-r"""
+r"""Optional tracking with labml.
+
 # Tracking
 
-[labml](https://pypi.org/project/labml/) records a run in the form that its tools read. The run
-never depends on it: our own `metrics.jsonl` is the truth, and whatever goes wrong inside labml is
-said once and then ignored.
+[labml](https://pypi.org/project/labml/) records a run in the format of its tools. A run never
+depends on it: `metrics.jsonl` has all values, and an error in labml is reported once and then
+ignored.
 """
 
 import contextlib
@@ -18,12 +19,15 @@ Track = Callable[[int, dict[str, float]], None]
 
 @contextlib.contextmanager
 def tracking(enabled: bool, name: str, folder: Path, settings: dict[str, Any]) -> Iterator[Track]:
-    r"""
-    ## The adapter
+    r"""Context in which labml records a run.
+
+        with tracking(True, "masked", folder, settings) as track:
+            track(10, {"loss": 2.5})
 
     * `enabled` is false for `--no-labml`
-    * `name` is the experiment's, `folder` the run's: labml writes into `folder/labml`
-    * `settings` are recorded as its configuration
+    * `name` is the experiment
+    * `folder` is the run's folder; labml writes into `folder/labml`
+    * `settings` are recorded as labml's configuration
 
     Yields a function that records the values of a step.
     """
@@ -44,10 +48,9 @@ def tracking(enabled: bool, name: str, folder: Path, settings: dict[str, Any]) -
         yield record
 
 
-# labml prints notices with escape codes to standard output, where only the result belongs; so it
-# starts and ends with its output taken away. Any exception is caught: it inspects the repository,
-# the home folder and the calling file, each of which can fail on a machine where training itself
-# would not.
+# labml prints notices to standard output, where only the result belongs, so they are discarded. Any
+# exception is caught: labml inspects the repository, the home folder and the calling file, each of
+# which can fail on a machine where training works.
 def _start(
     name: str, folder: Path, settings: dict[str, Any], stack: contextlib.ExitStack
 ) -> Track | None:
@@ -58,7 +61,7 @@ def _start(
             lab.configure(
                 {"path": str(folder), "experiments_path": "labml", "check_repo_dirty": False}
             )
-            # Only the file writer: with a server that does not answer, the process would never end.
+            # Only the file writer: an unreachable server would keep the process alive.
             experiment.create(name=name, writers={"file"}, disable_screen=True)
             experiment.configs(settings)
             run = experiment.start()

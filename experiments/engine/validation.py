@@ -1,7 +1,6 @@
-r"""
-# Sums over a validation set
+r"""Sums over a validation set, split over the processes of a run.
 
-Over all its rows, shared out to the processes of a run.
+# Validation
 """
 
 from collections.abc import Callable
@@ -10,8 +9,8 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-# Rows in one forward pass. It changes the memory that is taken, and no sum but in its rounding.
-ROWS_AT_ONCE = 128
+# Rows in one forward pass. It affects memory, and sums by rounding only.
+VALIDATION_BATCH = 128
 
 
 @torch.no_grad()
@@ -20,26 +19,26 @@ def sum_over_rows(
     fabric: Fabric,
     rows: tuple[Tensor, ...],
     measure: Callable[[nn.Module, tuple[Tensor, ...]], Tensor],
-    at_once: int = ROWS_AT_ONCE,
+    batch: int = VALIDATION_BATCH,
 ) -> list[float]:
-    r"""
-    ## Sums over a validation set
+    r"""Sums values of each row over a validation set.
 
-    * `model` is set to evaluation meanwhile, and back to training
-    * `fabric` knows the processes; each measures its part of the rows, and all get the sums
+    Each process measures its own rows, and all of them get the sums.
+
+    * `model` is in evaluation mode meanwhile, and in training mode afterwards
     * `rows` are tensors on the CPU whose first axis counts the rows
-    * `measure` takes the model and some rows on the device, and returns $k$ values of each,
+    * `measure` takes the model and a batch on the device, and returns $k$ values for each row,
       `[B, k]`
-    * `at_once` is $B$ or a little less
+    * `batch` is the number of rows in a forward pass, $B$; the last one may have fewer
 
     Returns the $k$ sums.
     """
-    own, real = rows_of(len(rows[0]), fabric.global_rank, fabric.world_size)
+    own, counted = rows_of_process(len(rows[0]), fabric.global_rank, fabric.world_size)
     model.eval()
     total = torch.zeros((), dtype=torch.float64)
-    for part, counts in zip(own.split(at_once), real.split(at_once), strict=True):
-        batch = tuple(fabric.to_device(tensor[part]) for tensor in rows)
-        values = measure(model, batch).cpu().double()  # [B, k]
+    for part, counts in zip(own.split(batch), counted.split(batch), strict=True):
+        inputs = tuple(fabric.to_device(tensor[part]) for tensor in rows)
+        values = measure(model, inputs).cpu().double()  # [B, k]
         total = total + (values * counts[:, None]).sum(0)  # [k]
     model.train()
     if fabric.world_size > 1:
@@ -47,15 +46,14 @@ def sum_over_rows(
     return total.tolist()
 
 
-def rows_of(n: int, rank: int, world: int) -> tuple[Tensor, Tensor]:
-    r"""
-    ## The rows of a process
+def rows_of_process(n: int, rank: int, world: int) -> tuple[Tensor, Tensor]:
+    r"""The rows that a process evaluates, and which of them count.
 
-    Each row belongs to one process. Where they cannot be shared equally, some processes read a row
-    once more that does not count: weights that are spread over processes are collected in each
-    forward pass, so that all must make as many.
+    Each row counts in one process. Where `n` is not a multiple of `world`, some processes evaluate
+    an extra row that does not count: sharded weights are gathered in each forward pass, so all
+    processes must run equally many.
 
-    Returns the numbers of the rows, and whether they count, `[ceil(n / world)]` each.
+    Returns the indices of the rows and whether they count, `[ceil(n / world)]` each.
     """
-    places = torch.arange(rank, -(-n // world) * world, world)
-    return places % n, places < n
+    positions = torch.arange(rank, -(-n // world) * world, world)
+    return positions % n, positions < n

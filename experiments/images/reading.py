@@ -13,16 +13,14 @@ import multiprocessing
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from experiments.engine.devices import BatchSplit
+from experiments.engine.order import BatchSplit, EpochOrder, micro_batches, row_generator
 from experiments.engine.settings.errors import UserError
 from experiments.images.decode import CropRange, centre_crop, random_resized_crop
 from experiments.images.folders import ImageFiles
@@ -99,8 +97,7 @@ class TrainingDataset(Dataset[DecodedImage]):
     def __getitem__(self, position: Any) -> DecodedImage:
         index, step, row = position
         damaged: list[tuple[int, str]] = []
-        # A separate generator leaves the global ones of numpy, torch and Python untouched.
-        generator = np.random.default_rng((self.seed, step, row))
+        generator = row_generator(self.seed, step, row)
         for _ in range(MAX_TRIES):
             try:
                 path = self.images.path(index)
@@ -217,23 +214,11 @@ class TrainingOrder:
     def __init__(self, n: int, batch: int, seed: int, step: int, split: BatchSplit) -> None:
         self.n, self.batch, self.seed = n, batch, seed
         self.step, self.split = step, split
-        self._epoch = lru_cache(maxsize=2)(self._permutation)
-
-    def _permutation(self, epoch: int) -> np.ndarray:
-        # numpy pads a short key with zeros. A crop's key has two numbers after the seed; the 1 in
-        # the third place keeps the two streams apart.
-        return np.random.default_rng((self.seed, epoch, 0, 1)).permutation(self.n)
+        self._order = EpochOrder(n, batch, seed)
 
     def __iter__(self) -> Iterator[list[Position]]:
-        step = self.step
-        while True:
-            for rows in self.split.rows(self.batch):
-                yield [self.position(step, row) for row in rows]
-            step += 1
-
-    def position(self, step: int, row: int) -> Position:
-        epoch, k = divmod(step * self.batch + row, self.n)
-        return Position(int(self._epoch(epoch)[k]), step, row)
+        for step, rows in micro_batches(self.step, self.batch, self.split):
+            yield [Position(self._order.item(step, row), step, row) for row in rows]
 
 
 def training_batches(

@@ -20,7 +20,8 @@ from experiments.engine.devices import make_fabric, pick_device, pick_precision,
 from experiments.engine.experiment import Training
 from experiments.engine.run_folder import read_record
 from experiments.engine.settings.errors import check_positive, report_once, user_errors
-from experiments.engine.settings.flags import Parser, add_flags, from_dict, given_values
+from experiments.engine.settings.flags import Parser, add_flags, given_values
+from experiments.engine.settings.types import from_dict
 from experiments.engine.state import best_weights, load_run_checkpoint
 from experiments.images.classifier import Pretrained, load_pretrained, make_classifier
 from experiments.images.decode import INTERPOLATION

@@ -8,8 +8,8 @@ measures "nearly".
 """
 
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
+from experiments.engine.sharding import full_tensor
 from labml_gmlp import SpatialProjection
 
 
@@ -61,9 +61,4 @@ def toeplitz_fraction_of_noise(n: int, *, causal: bool = False) -> float:
 def toeplitz_fractions(model: nn.Module) -> list[float]:
     """The Toeplitz fraction of each free $W$ in a model, first layer first."""
     free = [m for m in model.modules() if isinstance(m, SpatialProjection)]
-    return [toeplitz_fraction(_whole(m.weight), causal=m.causal) for m in free]
-
-
-# With the strategy fsdp each process holds a part; all of them ask for the rest at once.
-def _whole(weight: Tensor) -> Tensor:
-    return weight.full_tensor() if isinstance(weight, DTensor) else weight
+    return [toeplitz_fraction(full_tensor(m.weight), causal=m.causal) for m in free]

@@ -3,7 +3,6 @@ r"""Training windows of a text, in a random order that can be computed for any s
 # Training windows
 """
 
-import itertools
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from experiments.engine.devices import BatchSplit
+from experiments.engine.order import BatchSplit, micro_batches
 from experiments.text.tokens import Tokens
 
 # Epochs of up to this many windows are shuffled as a list, which takes 32 MB. Longer ones compute
@@ -77,9 +76,8 @@ class Windows:
 
     def batches(self, step: int, split: BatchSplit) -> Iterator[tuple[Tensor, Tensor]]:
         """Yields the micro-batches of one process from `step` on, without end."""
-        for number in itertools.count(step):
-            for rows in split.rows(self.batch):
-                yield self.rows(number, rows)
+        for number, rows in micro_batches(step, self.batch, split):
+            yield self.rows(number, rows)
 
     # The start of the first window of an epoch, and a function from places in its order to windows.
     def _shuffle_epoch(self, epoch: int) -> tuple[int, Any]:

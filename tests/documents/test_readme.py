@@ -80,11 +80,9 @@ def test_each_command_of_the_experiment_runs(line, tmp_path, monkeypatch, capsys
 def test_each_command_of_another_experiment_has_the_flags_that_it_uses(line):
     words = line.partition("#")[0].split()[2:]
     experiment = importlib.import_module(words[0]).EXPERIMENT
-    _, settings = read_flags(experiment, words[1:])
+    settings, _, _ = read_flags(experiment, words[1:])
     asked = dict(zip(words[1::2], words[2::2], strict=True))
-    assert {
-        f"--{name}": settings[name] for name in ("layer", "corpus") if f"--{name}" in asked
-    } == (asked)
+    assert {flag: getattr(settings, flag[2:]) for flag in asked} == asked
 
 
 def test_each_module_run_by_the_readme_exists():

@@ -1,4 +1,4 @@
-"""A checkpoint is what was written, or it is refused."""
+"""A checkpoint holds what was saved, or it is refused."""
 
 import errno
 import hashlib
@@ -18,9 +18,9 @@ import torch
 from experiments.engine import checkpoint
 from experiments.engine.checkpoint import (
     CheckpointError,
+    find_checkpoint,
     load_checkpoint,
     restore_previous,
-    resumable,
     save_checkpoint,
 )
 from experiments.engine.devices import make_fabric
@@ -28,7 +28,7 @@ from experiments.engine.optimiser import make_optimizer
 from experiments.engine.state import State, best_weights, load_run_checkpoint
 from experiments.models.language import LayerSizes, make_model
 from labml_gmlp.storage import atomic_write
-from tests.support.helpers import assert_raises
+from tests.support.helpers import assert_names, assert_raises
 from tests.support.small_runs import files
 
 FABRIC = make_fabric(torch.device("cpu"), 1, "ddp", "float32")
@@ -45,7 +45,7 @@ STATE = {
 
 
 class Code:
-    """What a pickle runs while it is read."""
+    """A pickle that runs code when it is read."""
 
     def __init__(self, trace: Path) -> None:
         self.trace = trace
@@ -96,33 +96,33 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", str(folder)], check=True)
 
 
-# ## There and back
+# ## Saving and loading
 
 
-def test_what_is_loaded_is_what_was_saved(saved):
+def test_loading_returns_what_was_saved(saved):
     loaded = load_checkpoint(saved)
     assert torch.equal(loaded["model"].pop("weight"), STATE["model"]["weight"])
     assert loaded == {**STATE, "model": {}}
 
 
-def test_saving_leaves_one_file_that_torch_opens_too(saved):
+def test_saving_leaves_one_file_that_torch_can_load(saved):
     assert list(files(saved.parent)) == ["last.pt"]
     assert torch.load(saved, weights_only=True)["step"] == 7
 
 
-def test_the_file_ends_with_the_checksum_of_all_before_it(saved):
+def test_the_file_ends_with_the_checksum_of_the_bytes_before_it(saved):
     content = saved.read_bytes()
     assert content[-64:].decode() == hashlib.sha256(content[:-64]).hexdigest()
 
 
-def test_a_state_goes_on_exactly_where_it_was_saved(tmp_path):
+def test_a_restored_state_continues_exactly(tmp_path):
     first, second = state_of(seed=0), state_of(seed=1)
     train_a_little(first)
     first.seconds, first.best = 2.5, {"step": 2, "nats_per_char": 1.5}
     first.save(tmp_path / "last.pt", FABRIC)
     second.load(tmp_path / "last.pt")
     assert (second.step, second.seconds, second.best) == (3, 2.5, first.best)
-    # Equal weights would not do: AdamW's averages must be there too.
+    # Further steps are equal only if AdamW's averages were restored too.
     train_a_little(first)
     train_a_little(second)
     for a, b in zip(first.model.parameters(), second.model.parameters(), strict=True):
@@ -133,7 +133,7 @@ def test_a_state_goes_on_exactly_where_it_was_saved(tmp_path):
         assert not torch.equal(a, first.model.get_parameter(name))
 
 
-def test_the_weights_that_were_evaluated_are_the_averages_where_there_are_any(tmp_path):
+def test_the_best_weights_are_the_averages_if_there_are_any(tmp_path):
     state = state_of(seed=0)
     path = tmp_path / "best.pt"
     state.save(path, FABRIC)
@@ -145,10 +145,10 @@ def test_the_weights_that_were_evaluated_are_the_averages_where_there_are_any(tm
     assert all(torch.equal(found[name], value) for name, value in state.average.items())
 
 
-# ## The one before
+# ## The previous checkpoint
 
 
-def test_the_last_checkpoint_but_one_stays_beside_the_last(tmp_path):
+def test_the_previous_checkpoint_is_kept(tmp_path):
     state = state_of(seed=0)
     for step in range(3):
         state.step = step
@@ -159,17 +159,18 @@ def test_the_last_checkpoint_but_one_stays_beside_the_last(tmp_path):
     assert steps == [1, 2]
 
 
-def test_on_a_disk_without_second_names_the_last_but_one_is_copied(tmp_path, monkeypatch):
+def test_without_hard_links_the_previous_checkpoint_is_copied(tmp_path, monkeypatch):
     def link(*_: object) -> None:
         raise OSError(errno.EPERM, os.strerror(errno.EPERM))
 
     monkeypatch.setattr(os, "link", link)
-    test_the_last_checkpoint_but_one_stays_beside_the_last(tmp_path)
+    test_the_previous_checkpoint_is_kept(tmp_path)
 
 
-def checked(path: Path) -> None:
-    if not path.exists() or path.read_text() != "whole":
+def checked(path: Path) -> dict[str, Any]:
+    if not path.exists() or path.read_text() != "intact":
         raise CheckpointError(f"{path.name} is damaged")
+    return {"path": path}
 
 
 def run_with(folder: Path, **contents: str) -> Path:
@@ -178,58 +179,53 @@ def run_with(folder: Path, **contents: str) -> Path:
     return folder
 
 
-def test_a_run_goes_on_from_its_last_checkpoint(tmp_path, capsys):
-    run = run_with(tmp_path, last="whole", previous="damaged")
-    assert resumable(run, checked) == run / "last.pt"
+def test_a_run_resumes_from_its_newest_checkpoint(tmp_path, capsys):
+    run = run_with(tmp_path, last="intact", previous="damaged")
+    path = run / "last.pt"
+    assert find_checkpoint(run, checked) == (path, {"path": path})
     assert capsys.readouterr().err == ""
 
 
-def test_a_run_with_a_damaged_last_checkpoint_goes_on_from_the_one_before_and_says_so(
-    tmp_path, capsys
-):
-    run = run_with(tmp_path, last="damaged", previous="whole")
-    assert resumable(run, checked) == run / "previous.pt"
-    want = f"last.pt is damaged; going on from {run / 'previous.pt'}\n"
-    assert capsys.readouterr().err == want
+def test_a_run_with_a_damaged_newest_checkpoint_resumes_from_the_previous_one(tmp_path, capsys):
+    run = run_with(tmp_path, last="damaged", previous="intact")
+    path = run / "previous.pt"
+    assert find_checkpoint(run, checked) == (path, {"path": path})
+    assert_names(capsys.readouterr().err.rstrip("\n"), "last.pt is damaged", path)
 
 
-def test_a_run_with_damaged_checkpoints_alone_is_refused(tmp_path):
+def test_a_run_with_only_damaged_checkpoints_is_refused(tmp_path):
     run = run_with(tmp_path, last="damaged")
-    assert_raises(lambda: resumable(run, checked), CheckpointError, "last.pt is damaged")
+    assert_raises(lambda: find_checkpoint(run, checked), CheckpointError, "last.pt is damaged")
     run_with(run, previous="damaged")
-    assert_raises(lambda: resumable(run, checked), CheckpointError, "last.pt is damaged")
+    assert_raises(lambda: find_checkpoint(run, checked), CheckpointError, "last.pt is damaged")
 
 
 def test_a_checkpoint_that_cannot_be_read_is_refused(tmp_path, monkeypatch):
     path = tmp_path / "last.pt"
     path.mkdir()
     reason = os.strerror(errno.EISDIR)
-    message = f"checkpoint {path} must be a file that can be read, got: {reason}"
-    assert_raises(lambda: load_checkpoint(path), CheckpointError, message)
+    assert_raises(lambda: load_checkpoint(path), CheckpointError, path, reason)
 
 
-def test_the_checkpoint_before_takes_the_place_of_a_damaged_one(tmp_path):
-    run = run_with(tmp_path, last="damaged", previous="whole")
+def test_the_previous_checkpoint_replaces_a_damaged_newest_one(tmp_path):
+    run = run_with(tmp_path, last="damaged", previous="intact")
     restore_previous(run)
-    assert files(run) == {"last.pt": b"whole", "previous.pt": b"whole"}
+    assert files(run) == {"last.pt": b"intact", "previous.pt": b"intact"}
 
 
 def test_a_run_without_checkpoints_starts_again(tmp_path):
-    assert resumable(tmp_path, checked) is None
+    assert find_checkpoint(tmp_path, checked) is None
 
 
-# ## What is refused
+# ## Damage
 
 
 def refused(path: Path, n_bytes: int) -> None:
-    message = (
-        f"checkpoint {path} must match its checksum, got {n_bytes} bytes that do not: "
-        f"it was cut short or altered"
-    )
-    assert_raises(lambda: load_checkpoint(path), CheckpointError, message)
+    parts = (path, "checksum", f"{n_bytes} bytes")
+    assert_raises(lambda: load_checkpoint(path), CheckpointError, *parts)
 
 
-def test_every_altered_byte_is_found_before_anything_is_read(saved, monkeypatch):
+def test_every_altered_byte_is_found_before_torch_reads_the_file(saved, monkeypatch):
     whole, generator = saved.read_bytes(), random.Random(0)
     monkeypatch.setattr(checkpoint.torch, "load", lambda *_, **__: pytest.fail("was read"))
     places = [0, len(whole) - 1, len(whole) - 64, len(whole) - 65, len(whole) - 66]
@@ -240,7 +236,7 @@ def test_every_altered_byte_is_found_before_anything_is_read(saved, monkeypatch)
         refused(saved, len(whole))
 
 
-def test_every_cut_and_every_addition_is_found(saved):
+def test_every_truncation_and_every_addition_is_found(saved):
     whole, generator = saved.read_bytes(), random.Random(1)
     for n in [0, 1, 63, 64, 65, len(whole) - 1, *generator.sample(range(len(whole)), 50)]:
         saved.write_bytes(whole[:n])
@@ -250,7 +246,7 @@ def test_every_cut_and_every_addition_is_found(saved):
         refused(saved, len(whole) + len(extra))
 
 
-def test_a_file_that_something_else_saved_is_refused(tmp_path):
+def test_a_file_without_a_checksum_is_refused(tmp_path):
     path = tmp_path / "other.pt"
     torch.save(STATE, path)
     refused(path, path.stat().st_size)
@@ -258,14 +254,13 @@ def test_a_file_that_something_else_saved_is_refused(tmp_path):
 
 def test_a_missing_file_is_refused(tmp_path):
     path = tmp_path / "last.pt"
-    message = f"checkpoint {path} must exist, got no such file"
-    assert_raises(lambda: load_checkpoint(path), CheckpointError, message)
+    assert_raises(lambda: load_checkpoint(path), CheckpointError, path, "must exist")
 
 
-def test_code_under_a_right_checksum_is_refused_and_does_not_run(tmp_path):
+def test_code_with_a_valid_checksum_is_refused_and_does_not_run(tmp_path):
     path, trace = tmp_path / "last.pt", tmp_path / "trace"
     save_checkpoint(path, {**STATE, "best": Code(trace)})
-    # Read without care, it would run.
+    # Without `weights_only`, it runs.
     torch.load(path, weights_only=False)
     assert trace.exists()
     trace.unlink()
@@ -297,8 +292,7 @@ def test_a_checkpoint_of_another_run_is_refused_by_name(name, value, difference,
     path, state = tmp_path / "last.pt", state_of(seed=0)
     state_of(seed=1, identity={**IDENTITY, name: value}).save(path, FABRIC)
     before = {name: p.clone() for name, p in state.model.state_dict().items()}
-    message = f"checkpoint {path} must be of this run with {difference}"
-    assert_raises(lambda: state.load(path), CheckpointError, message)
+    assert_raises(lambda: state.load(path), CheckpointError, path, difference)
     assert state.step == 0
     for parameter, p in state.model.state_dict().items():
         assert torch.equal(p, before[parameter])
@@ -308,7 +302,7 @@ def test_a_checkpoint_of_another_run_is_refused_by_name(name, value, difference,
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace", "write"])
-def test_a_full_disk_leaves_the_old_file_and_no_half_one(call, saved, monkeypatch):
+def test_a_full_disk_leaves_the_old_file_and_no_partial_one(call, saved, monkeypatch):
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -342,9 +336,9 @@ def test_a_full_disk_leaves_the_old_file_and_no_half_one(call, saved, monkeypatc
     assert load_checkpoint(saved)["step"] == 7
 
 
-def test_a_disk_that_is_full_at_any_write_is_named_as_the_reason(saved, monkeypatch):
+def test_a_disk_that_fills_up_at_any_write_is_reported(saved, monkeypatch):
     before, written, allowed = saved.read_bytes(), 0, 0
-    through = checkpoint._Signed._through
+    write = checkpoint._ChecksumWriter._write
 
     class FullDisk:
         def __init__(self, file: Any) -> None:
@@ -360,12 +354,12 @@ def test_a_disk_that_is_full_at_any_write_is_named_as_the_reason(saved, monkeypa
         def flush(self) -> None:
             self.file.flush()
 
-    def limited(signed: Any, content: bytes) -> None:
-        if not isinstance(signed._file, FullDisk):
-            signed._file = FullDisk(signed._file)
-        through(signed, content)
+    def limited(writer: Any, content: bytes) -> None:
+        if not isinstance(writer._file, FullDisk):
+            writer._file = FullDisk(writer._file)
+        write(writer, content)
 
-    monkeypatch.setattr(checkpoint._Signed, "_through", limited)
+    monkeypatch.setattr(checkpoint._ChecksumWriter, "_write", limited)
     for allowed in range(1_000):  # noqa: B007
         written = 0
         try:
@@ -380,7 +374,7 @@ def test_a_disk_that_is_full_at_any_write_is_named_as_the_reason(saved, monkeypa
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs tmpfs")
-def test_a_disk_that_is_really_full_leaves_the_old_file_and_no_half_one(small_disk):
+def test_a_real_full_disk_leaves_the_old_file_and_no_partial_one(small_disk):
     path = small_disk / "last.pt"
     save_checkpoint(path, {"step": 7, "weight": torch.zeros(100_000)})
     before = path.read_bytes()
@@ -390,7 +384,7 @@ def test_a_disk_that_is_really_full_leaves_the_old_file_and_no_half_one(small_di
     assert load_checkpoint(path)["step"] == 7
 
 
-def test_a_folder_that_is_not_there_is_an_error_that_leaves_nothing(tmp_path):
+def test_writing_to_a_missing_folder_leaves_nothing(tmp_path):
     with pytest.raises(FileNotFoundError):
         atomic_write(tmp_path / "nowhere" / "last.pt", b"")
     assert files(tmp_path) == {}

@@ -1,4 +1,4 @@
-"""One process or many: the same numbers, and the same ends."""
+"""One process or several: the same losses, checkpoints and errors."""
 
 import contextlib
 import functools
@@ -15,14 +15,11 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from experiments.autoregressive import EXPERIMENT
 from experiments.engine import command, devices
 from experiments.engine.checkpoint import load_checkpoint
 from experiments.engine.devices import (
-    BatchSplit,
     check_compiler,
     has_bf16,
     make_fabric,
@@ -32,60 +29,23 @@ from experiments.engine.devices import (
     pick_precision,
     rank_zero_first,
 )
-from tests.support.helpers import assert_raises, properties
+from tests.support.helpers import assert_names, assert_raises
 from tests.support.small_runs import (
     ROOT,
     copy_of,
     experiment,
     launch_ranks,
     measured,
+    quick,
     small,
     text_file,
 )
 
 CPU = torch.device("cpu")
 needs_fork_server = pytest.mark.skipif(os.name != "posix", reason="needs a fork server")
-ENDS_WITHIN = 60  # seconds, on a machine that has much else to do
+ENDS_WITHIN = 60  # seconds, on a busy machine
 
-# ## Shares of a batch
-
-parts = st.integers(1, 5)
-
-
-@properties
-@given(world=parts, accumulate=parts, size=st.integers(1, 7))
-def test_every_row_is_read_once_by_one_process_in_one_micro_batch(world, accumulate, size):
-    batch = world * accumulate * size
-    shares = [BatchSplit(rank, world, accumulate).rows(batch) for rank in range(world)]
-    assert all(len(share) == accumulate for share in shares)
-    assert all(len(rows) == size for share in shares for rows in share)
-    assert sorted(row for share in shares for rows in share for row in rows) == list(range(batch))
-
-
-@properties
-@given(world=parts, accumulate=parts, size=st.integers(1, 7))
-def test_what_all_processes_read_at_once_lies_side_by_side(world, accumulate, size):
-    batch = world * accumulate * size
-    shares = [BatchSplit(rank, world, accumulate).rows(batch) for rank in range(world)]
-    together = [row for micro in zip(*shares, strict=True) for rows in micro for row in rows]
-    assert together == list(range(batch))
-
-
-@properties
-@given(world=parts, accumulate=parts, batch=st.integers(1, 60))
-def test_a_batch_is_shared_equally_or_refused(world, accumulate, batch):
-    share = BatchSplit(world - 1, world, accumulate)
-    if batch % (world * accumulate) == 0:
-        assert sum(map(len, share.rows(batch))) * world == batch
-        return
-    message = (
-        f"batch must be a multiple of {world * accumulate} for {world} processes that accumulate "
-        f"{accumulate} micro-batches, got {batch}"
-    )
-    assert_raises(lambda: share.rows(batch), ValueError, message)
-
-
-# ## What there is
+# ## Devices and precision
 
 
 def hardware_that(monkeypatch: pytest.MonkeyPatch, multiplies: bool) -> None:
@@ -93,23 +53,23 @@ def hardware_that(monkeypatch: pytest.MonkeyPatch, multiplies: bool) -> None:
         monkeypatch.setattr(torch.cpu, name, lambda: multiplies, raising=False)
 
 
-def test_bf16_is_worth_it_where_the_hardware_multiplies_it(monkeypatch):
+def test_bf16_is_chosen_where_the_hardware_multiplies_it(monkeypatch):
     hardware_that(monkeypatch, True)
     assert has_bf16(CPU)
     assert pick_precision("auto", CPU) == "bf16"
 
 
-def test_bf16_is_not_worth_it_where_it_is_emulated(monkeypatch):
+def test_bf16_is_not_chosen_where_it_is_emulated(monkeypatch):
     hardware_that(monkeypatch, False)
     assert not has_bf16(CPU)
     assert pick_precision("auto", CPU) == "float32"
 
 
-def test_bf16_is_not_worth_it_on_a_device_that_nobody_asked():
+def test_bf16_is_not_chosen_on_other_devices():
     assert not has_bf16(torch.device("meta"))
 
 
-def test_hardware_whose_products_are_wrong_has_no_bf16(monkeypatch):
+def test_bf16_is_not_chosen_if_the_products_are_wrong(monkeypatch):
     hardware_that(monkeypatch, True)
     right = torch.Tensor.__matmul__
     halves = lambda a, b: right(a, b) / (2 if a.dtype == torch.bfloat16 else 1)  # noqa: E731
@@ -118,48 +78,39 @@ def test_hardware_whose_products_are_wrong_has_no_bf16(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["float32", "bf16"])
-def test_a_precision_that_is_asked_for_is_taken(name, monkeypatch):
+def test_a_precision_is_used_even_if_it_is_slow(name, monkeypatch):
     hardware_that(monkeypatch, False)
     assert pick_precision(name, CPU) == name
 
 
-def test_a_precision_that_there_is_not_is_refused():
-    message = "precision must be auto, float32 or bf16, got 'fp8'"
-    assert_raises(lambda: pick_precision("fp8", CPU), ValueError, message)
-
-
-def test_without_a_name_the_device_is_the_gpu_if_there_is_one(monkeypatch):
+def test_by_default_the_device_is_the_gpu_if_there_is_one(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert pick_device(None) == CPU
     assert pick_device("cpu") == CPU
 
 
 @pytest.mark.parametrize("name", ["tpu", "meta", "cuda:77"])
-def test_a_device_that_there_is_not_is_refused(name):
-    message = f"device must be one that torch has here, got {name!r}"
-    assert_raises(lambda: pick_device(name), ValueError, message)
+def test_an_unavailable_device_is_refused(name):
+    assert_raises(lambda: pick_device(name), ValueError, "device", repr(name))
 
 
-def test_a_strategy_or_a_number_that_there_is_not_is_refused(monkeypatch):
-    message = "strategy must be ddp or fsdp, got 'dp'"
-    assert_raises(lambda: make_fabric(CPU, 1, "dp", "float32"), ValueError, message)
-    message = "devices must be at least 1, got 0"
-    assert_raises(lambda: make_fabric(CPU, 0, "ddp", "float32"), ValueError, message)
+def test_unknown_names_and_numbers_out_of_range_are_refused(monkeypatch):
+    bf16: Any = "fp8"
+    assert_raises(lambda: pick_precision(bf16, CPU), ValueError, "precision", "float32", "'fp8'")
+    assert_raises(
+        lambda: make_fabric(CPU, 1, "dp", "float32"), ValueError, "strategy", "ddp or fsdp", "'dp'"
+    )
+    assert_raises(lambda: make_fabric(CPU, 0, "ddp", "float32"), ValueError, "devices", 1, 0)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
-    message = "devices must be at most the 3 GPUs here, got 4"
-    gpu = torch.device("cuda")
-    assert_raises(lambda: make_fabric(gpu, 4, "ddp", "float32"), ValueError, message)
-
-
-def test_one_gpu_by_its_number_is_refused_for_several_processes(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    message = "device must name no single one for 2 processes, got 'cuda:3'"
-    gpu = torch.device("cuda:3")
-    assert_raises(lambda: make_fabric(gpu, 2, "ddp", "float32"), ValueError, message)
+    gpu, one = torch.device("cuda"), torch.device("cuda:2")
+    assert_raises(lambda: make_fabric(gpu, 4, "ddp", "float32"), ValueError, "devices", 3, 4)
+    assert_raises(
+        lambda: make_fabric(one, 2, "ddp", "float32"), ValueError, "device", 2, "'cuda:2'"
+    )
 
 
 @pytest.mark.parametrize(("rank", "asked"), [("0", []), ("1", [1]), ("2", [])])
-def test_each_process_asks_its_own_gpu(rank, asked, monkeypatch):
+def test_each_process_tests_its_own_gpu(rank, asked, monkeypatch):
     monkeypatch.setenv("LOCAL_RANK", rank)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     taken = []
@@ -170,20 +121,20 @@ def test_each_process_asks_its_own_gpu(rank, asked, monkeypatch):
 
 
 class TwoProcesses:
-    """What is asked of Fabric by process 0 of two."""
+    """The part of Fabric that process 0 of two uses."""
 
     world_size, is_global_zero = 2, True
 
     def __init__(self) -> None:
-        self.told: list[Any] = []
+        self.sent: list[Any] = []
 
     def broadcast(self, value: Any) -> Any:
-        self.told.append(value)
+        self.sent.append(value)
         return value
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space"), RuntimeError("no memory"), KeyError()])
-def test_whatever_ends_the_first_process_is_told_to_the_others(error):
+def test_an_error_of_process_0_is_sent_to_the_others(error):
     fabric = TwoProcesses()
 
     def work() -> None:
@@ -191,12 +142,12 @@ def test_whatever_ends_the_first_process_is_told_to_the_others(error):
 
     with pytest.raises(type(error)):
         on_rank_zero(fabric, work)  # type: ignore[arg-type]
-    assert fabric.told == [(True, None)]
+    assert fabric.sent == [(True, None)]
 
 
-def test_one_of_several_processes_ends_at_once_after_a_mistake_of_our_own(monkeypatch, capsys):
+def test_one_of_several_processes_exits_at_once_after_a_bug(monkeypatch, capsys):
     def run(_: object) -> int:
-        raise KeyError("ours")
+        raise KeyError("bug")
 
     monkeypatch.setattr(command, "run", run)
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
@@ -205,10 +156,10 @@ def test_one_of_several_processes_ends_at_once_after_a_mistake_of_our_own(monkey
     with pytest.raises(SystemExit):
         command.run_as_main(EXPERIMENT)
     assert ended == [1]
-    assert capsys.readouterr().err.endswith("KeyError: 'ours'\n")
+    assert capsys.readouterr().err.endswith("KeyError: 'bug'\n")
 
 
-def test_one_process_needs_no_strategy_and_no_talk():
+def test_one_process_needs_no_strategy_and_no_communication():
     fabric = make_fabric(CPU, 1, "fsdp", "bf16")
     assert (fabric.world_size, fabric.is_global_zero) == (1, True)
     value = torch.tensor(3.0)
@@ -216,10 +167,9 @@ def test_one_process_needs_no_strategy_and_no_talk():
     assert on_rank_zero(fabric, lambda: 5) == rank_zero_first(fabric, lambda: 5) == 5
 
 
-def test_without_a_compiler_there_is_nothing_to_compile_with(monkeypatch):
+def test_compile_needs_a_compiler(monkeypatch):
     monkeypatch.setattr(devices.shutil, "which", lambda _: None)
-    message = "compile must be off where there is no C++ compiler, got compile=True"
-    assert_raises(lambda: check_compiler(CPU), ValueError, message)
+    assert_raises(lambda: check_compiler(CPU), ValueError, "compile", "C++", True)
     check_compiler(torch.device("cuda"))
 
 
@@ -239,35 +189,35 @@ def test_a_compiled_model_has_the_same_losses(references, tmp_path):
 # ## Two processes
 
 EACH: dict[str, Any] = {"log_every": 1}
+# Micro-batches and averages together, with everything that a checkpoint can hold.
+FULL: dict[str, Any] = {"accumulate": 2, "ema": 0.5}
 KINDS: dict[str, dict[str, Any]] = {
     "one": {},
-    "one in parts": {"accumulate": 2},
-    "one averaged": {"ema": 0.5},
-    "one in bf16": {"precision": "bf16"},
+    "one, accumulating": {"accumulate": 2},
+    "one, averaged": {"ema": 0.5},
+    "one, bf16": {"precision": "bf16"},
     "ddp": {},
-    "ddp in parts": {"accumulate": 2},
-    "ddp averaged": {"ema": 0.5},
-    "ddp in bf16": {"precision": "bf16"},
+    "ddp, full": FULL,
+    "ddp, bf16": {"precision": "bf16"},
     "fsdp": {"strategy": "fsdp"},
-    "fsdp in parts": {"strategy": "fsdp", "accumulate": 2},
-    "fsdp averaged": {"strategy": "fsdp", "ema": 0.5},
+    "fsdp, full": {"strategy": "fsdp", **FULL},
 }
 
 
 def ended(processes: list[Any], logs: Path) -> list[int]:
-    """The exit status of each process, and none that goes on."""
+    """Waits for the processes and returns their exit statuses."""
     limit = time.monotonic() + ENDS_WITHIN
     for process in processes:
         process.join(timeout=max(0, limit - time.monotonic()))
         if process.is_alive():
             for other in processes:
                 other.kill()
-            pytest.fail(f"goes on: {said(logs)}")
+            pytest.fail(f"still running: {output(logs)}")
     return [int(process.exitcode) for process in processes]
 
 
-def said(logs: Path) -> list[str]:
-    """What each rank printed, without the last line, which is the tests' own."""
+def output(logs: Path) -> list[str]:
+    """The output of each rank, without the last line, which `launch` adds."""
     return [
         re.sub(r"(never )?imported labml\n$", "", path.read_text())
         for path in sorted(logs.iterdir())
@@ -275,25 +225,25 @@ def said(logs: Path) -> list[str]:
 
 
 def two(arguments: list[str], folder: Path, **first: int) -> tuple[list[int], list[str]]:
-    """The exit status of two processes, and what each said."""
+    """Runs the command in two processes. Returns their exit statuses and outputs."""
     logs = folder / "logs"
     shutil.rmtree(logs, ignore_errors=True)
     status = ended(launch_ranks(arguments, logs, **first), logs)
-    return status, said(logs)
+    return status, output(logs)
 
 
 @pytest.fixture(scope="module")
 def references(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The folder with a finished run of each kind and its text."""
+    """The folder of a finished run of a kind, with its text."""
 
     @functools.cache
     def run_of(kind: str) -> Path:
-        folder = tmp_path_factory.mktemp(kind.replace(" ", "_"))
+        folder = tmp_path_factory.mktemp(re.sub(r"\W+", "_", kind))
         corpus = text_file(tmp_path_factory.getbasetemp())
         shutil.copy(corpus, folder)
         arguments = small(corpus, folder / "run", **EACH, **KINDS[kind])
         if kind.startswith("one"):
-            assert experiment(*arguments) == 0
+            assert quick(*arguments) == 0
         else:
             status, texts = two(arguments, folder)
             assert status == [0, 0], texts
@@ -303,16 +253,16 @@ def references(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
 
 
 def assert_close(run: Path, reference: Path, tolerance: float) -> None:
-    """* `tolerance` is relative"""
+    """Compares all metrics, with a relative tolerance."""
     got, want = measured(run), measured(reference)
     assert len(got) == len(want)
     for a, b in zip(got, want, strict=True):
         assert a == pytest.approx(b, rel=tolerance)
 
 
-# Sums over the batch are taken in another order. Each of the 12 steps moves the weights by what was
-# rounded to 2**-24 = 6e-8; AdamW divides by the root of the square and so passes it on unchanged.
-# Its eps of 1e-8 is all that keeps gradients near zero from turning their sign, hence 1e-5.
+# Sums over the batch have another order. Each of the 12 steps moves the weights by gradients
+# rounded to 2**-24 = 6e-8; AdamW divides by the root of the square, which keeps the relative error.
+# Its eps of 1e-8 is all that keeps gradients near zero from changing sign, hence 1e-5.
 FLOAT32 = 1e-5
 # A product has 8 bits, so the gradient of each half of a batch is rounded to 2**-9 = 2e-3.
 BF16 = 1e-2
@@ -323,18 +273,15 @@ BF16 = 1e-2
     ("kind", "same_as", "tolerance"),
     [
         ("ddp", "one", FLOAT32),
-        ("ddp in parts", "one", FLOAT32),
-        ("ddp averaged", "one averaged", FLOAT32),
+        ("ddp, full", "one, averaged", FLOAT32),
         ("fsdp", "one", FLOAT32),
-        ("fsdp in parts", "one", FLOAT32),
-        ("fsdp averaged", "one averaged", FLOAT32),
-        ("one in parts", "one", FLOAT32),
-        ("ddp in bf16", "one in bf16", BF16),
+        ("fsdp, full", "one, averaged", FLOAT32),
+        ("one, accumulating", "one", FLOAT32),
+        ("ddp, bf16", "one, bf16", BF16),
     ],
 )
-def test_the_number_of_processes_changes_the_rounding_only(kind, same_as, tolerance, references):
+def test_the_number_of_processes_affects_rounding_only(kind, same_as, tolerance, references):
     assert_close(references(kind) / "run", references(same_as) / "run", tolerance)
-    # What is not rounded is the same; nothing was left out, and something was done in another way.
     for name in ("last.pt", "best.pt"):
         got, want = (load_checkpoint(references(k) / "run" / name) for k in (kind, same_as))
         assert got["identity"] == want["identity"]
@@ -346,8 +293,8 @@ def test_the_number_of_processes_changes_the_rounding_only(kind, same_as, tolera
 
 
 @needs_fork_server
-def test_only_the_first_process_speaks(references):
-    first, second = said(references("ddp") / "logs")
+def test_only_process_0_prints(references):
+    first, second = output(references("ddp") / "logs")
     assert "2 processes" in first
     assert "validation: " in first
     assert second == ""
@@ -355,28 +302,28 @@ def test_only_the_first_process_speaks(references):
 
 @needs_fork_server
 @pytest.mark.parametrize(
-    ("saved", "resumed"),
+    ("saved", "resumed", "strategy"),
     [
-        *[("ddp", "one"), ("fsdp", "one"), ("fsdp averaged", "one averaged")],
-        *[("one", "ddp"), ("one", "fsdp"), ("one averaged", "fsdp averaged")],
-        *[("ddp", "fsdp"), ("fsdp", "fsdp"), ("ddp averaged", "ddp averaged")],
+        *[("ddp, full", "one, averaged", "ddp"), ("fsdp, full", "one, averaged", "ddp")],
+        *[("one", "ddp", "ddp"), ("one, averaged", "fsdp, full", "fsdp")],
+        *[("ddp, full", "ddp, full", "ddp"), ("fsdp, full", "fsdp, full", "fsdp")],
+        ("ddp", "fsdp", "fsdp"),
     ],
 )
-def test_a_run_goes_on_with_another_number_of_processes(
-    saved, resumed, references, tmp_path, capsys
+def test_a_run_resumes_with_another_number_of_processes(
+    saved, resumed, strategy, references, tmp_path
 ):
     run = copy_of(references(saved) / "run", tmp_path)
     (run / "last.pt").unlink()
     (run / "result.json").unlink()
     assert load_checkpoint(run / "previous.pt")["step"] == 8
-    arguments = ["--no-labml", f"--resume={run}", *(f"--strategy={s}" for s in ("ddp", "fsdp"))]
-    arguments = arguments[: 3 if "ddp" in resumed else 4]
+    arguments = ["--no-labml", f"--resume={run}", f"--strategy={strategy}"]
     if resumed.startswith("one"):
-        assert experiment(*arguments, "--devices=1") == 0
+        assert quick(*arguments, "--devices=1") == 0
     else:
         status, texts = two(arguments, tmp_path)
         assert status == [0, 0], texts
-        assert texts[0].count("going on from") == 1
+        assert texts[0].count("resuming from") == 1
         assert texts[1] == ""
     assert (run / "result.json").exists()
     assert_close(run, references(resumed) / "run", FLOAT32)
@@ -384,11 +331,11 @@ def test_a_run_goes_on_with_another_number_of_processes(
         assert measured(run) == measured(references(resumed) / "run")
 
 
-# ## What ends one process ends all
+# ## An error in one process ends all
 
 
-def report_once(texts: list[str]) -> str:
-    """The one line of what all processes said."""
+def only_line(texts: list[str]) -> str:
+    """The only line of the outputs."""
     lines = [line for text in texts for line in text.splitlines()]
     assert len(lines) == 1, lines
     return lines[0]
@@ -396,46 +343,45 @@ def report_once(texts: list[str]) -> str:
 
 @needs_fork_server
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("changes", "parts"),
     [
-        # Before the processes know each other, and after.
-        ({"lr": -1}, "lr must be above 0, got -1.0"),
-        ({"batch": 3}, "batch must be a multiple of 2 for 2 processes .+, got 3"),
-        ({"colour": "red"}, "unrecognized arguments: --colour=red .+"),
-        ({"seq_len": 1801}, "corpus must have at least 3602 characters .+"),
-        ({"layer": "transformer", "n_heads": 3}, "n_heads must divide d_model=16, got 3"),
+        # Before the processes are connected, and after.
+        ({"batch": 3}, ["batch", 2, "2 processes", 3]),
+        ({"colour": "red"}, ["--colour=red"]),
+        ({"seq_len": 1801}, ["corpus", 3602]),
+        ({"layer": "transformer", "n_heads": 3}, ["n_heads", "d_model=16", 3]),
     ],
 )
-def test_bad_input_is_told_once_and_ends_all(changes, message, tmp_path):
+def test_bad_input_is_reported_once_and_ends_all(changes, parts, tmp_path):
     run = tmp_path / "run"
     status, texts = two(small(text_file(tmp_path), run, **changes), tmp_path)
     assert status == [2, 2]
-    assert re.fullmatch(f".*error: {message}", report_once(texts))
+    assert_names(only_line(texts), "error", *parts)
     assert not run.exists()
 
 
 @needs_fork_server
-def test_damaged_checkpoints_are_told_once_and_end_all(references, tmp_path):
+def test_damaged_checkpoints_are_reported_once_and_end_all(references, tmp_path):
     run = copy_of(references("ddp") / "run", tmp_path)
     for name in ("last.pt", "previous.pt"):
         (run / name).write_bytes(b"damaged")
     status, texts = two(["--no-labml", f"--resume={run}"], tmp_path)
     assert status == [2, 2]
-    assert "last.pt must match its checksum" in report_once(texts)
+    assert_names(only_line(texts), "error", run / "last.pt", "checksum")
 
 
 @needs_fork_server
-def test_a_loss_that_is_no_number_is_told_once_and_ends_all(tmp_path):
+def test_a_loss_that_is_not_finite_is_reported_once_and_ends_all(tmp_path):
     changes = {"lr": 1e30, "warmup": 0, "steps": 4}
     status, texts = two(small(text_file(tmp_path), tmp_path / "run", **changes), tmp_path)
     assert status == [2, 2]
-    assert "".join(texts).count("error: lr must be small enough to train, got ") == 1
+    assert texts[0].count("error: lr must be ") == 1
     assert texts[1] == ""
 
 
 @needs_fork_server
 @pytest.mark.parametrize("flush", [1, 5, 9])
-def test_a_disk_that_is_full_for_the_first_process_ends_all(flush, references, tmp_path):
+def test_a_full_disk_of_process_0_ends_all(flush, references, tmp_path):
     corpus, run = references("ddp") / "text.txt", tmp_path / "run"
     arguments = small(corpus, run, **EACH)
     status, texts = two(arguments, tmp_path, full_from_flush=flush)
@@ -449,23 +395,19 @@ def test_a_disk_that_is_full_for_the_first_process_ends_all(flush, references, t
 
 
 @needs_fork_server
-def test_when_the_first_process_dies_the_other_says_how_to_go_on(references, tmp_path):
+def test_when_process_0_dies_the_other_says_how_to_resume(references, tmp_path):
     run = tmp_path / "run"
     arguments = small(references("ddp") / "text.txt", run, **EACH)
-    # The second checkpoint: one is there, and is to become the one before.
+    # While the second checkpoint is written, and the first is to become the previous one.
     status, texts = two(arguments, tmp_path, die_at_flush=9)
     assert status == [-signal.SIGKILL, 2], texts
-    assert re.fullmatch(
-        rf"error: process 1 of 2 lost another one at step \d+; --resume {re.escape(str(run))} "
-        rf"goes on from the last checkpoint\n",
-        texts[1],
-    )
+    assert_names(only_line(texts[1:]), "error", "process 1 of 2", f"--resume {run}")
     status, texts = two(["--no-labml", f"--resume={run}"], tmp_path)
     assert status == [0, 0], texts
     assert measured(run) == measured(references("ddp") / "run")
 
 
-# ## As it is typed
+# ## The command in new interpreters
 
 
 def typed(*start: str, arguments: list[str]) -> "subprocess.Popen[str]":
@@ -481,7 +423,7 @@ def typed(*start: str, arguments: list[str]) -> "subprocess.Popen[str]":
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds its processes in /proc")
-def test_when_another_process_is_killed_the_run_ends_and_says_how_to_go_on(references, tmp_path):
+def test_when_another_process_is_killed_the_run_ends_and_says_how_to_resume(references, tmp_path):
     corpus, run = references("ddp") / "text.txt", tmp_path / "run"
     long = small(corpus, run, **EACH, devices=2, steps=2_000, save_every=5, evaluate_every=500)
     process = typed(arguments=long)
@@ -494,20 +436,16 @@ def test_when_another_process_is_killed_the_run_ends_and_says_how_to_go_on(refer
     out, err = process.communicate(timeout=ENDS_WITHIN)
     assert process.returncode not in (0, None)
     assert out == ""
-    assert re.fullmatch(
-        rf"error: process 0 of 2 lost another one at step \d+; --resume {re.escape(str(run))} "
-        rf"goes on from the last checkpoint",
-        err.splitlines()[-1],
-    )
+    assert_names(err.splitlines()[-1], "error", "process 0 of 2", f"--resume {run}")
     assert load_checkpoint(run / "last.pt")["step"] >= 5
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs torchrun")
-def test_torchrun_starts_the_processes_too(references, tmp_path):
+def test_torchrun_can_start_the_processes(references, tmp_path):
     run = tmp_path / "run"
     arguments = small(references("ddp") / "text.txt", run, **EACH)
     process = typed(
-        # Without the dashes, torchrun takes --run for the beginning of an option of its own.
+        # Without the dashes, torchrun takes --run for an abbreviation of its own option.
         *("torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "--"),
         arguments=arguments,
     )

@@ -1,4 +1,4 @@
-"""Which parameters decay, and how the rate moves."""
+"""Weight decay groups and the learning rate schedule."""
 
 import itertools
 import math
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from experiments.engine.optimiser import make_optimizer, rate
+from experiments.engine.optimiser import learning_rate, make_optimizer
 from experiments.models.language import LayerSizes, make_model
 from tests.support.helpers import properties, randomised
 
@@ -44,14 +44,14 @@ def test_exactly_the_weights_of_linear_layers_decay(layer):
     for p in model.parameters():
         p.grad = torch.zeros_like(p)
     optimizer_of(model).step()
-    # Without a gradient, AdamW only takes lr * weight_decay = 0.05 of what decays.
+    # With a zero gradient, AdamW only scales decaying weights by 1 - lr * weight_decay.
     linear = linear_weights(model)
     for name, p in model.named_parameters():
         want = before[name] * (1 - 0.1 * 0.5) if name in linear else before[name]
         torch.testing.assert_close(p.detach(), want, rtol=0, atol=1e-12, msg=name)
 
 
-def test_the_names_of_what_decays_are_those_of_projections():
+def test_the_parameters_that_decay_are_the_projections():
     assert {name.rpartition("layers.")[2] for name in linear_weights(model_of("gmlp"))} == {
         f"{i}.{name}.weight" for i in range(2) for name in ("proj_in", "proj_out")
     }
@@ -60,7 +60,7 @@ def test_the_names_of_what_decays_are_those_of_projections():
     assert not set(spatial) & linear_weights(model_of("gmlp"))
 
 
-def test_the_optimizer_has_the_rates_and_averages_it_was_given():
+def test_the_optimizer_has_the_given_settings():
     decay, rest = optimizer_of(model_of("gmlp")).param_groups
     assert (decay["weight_decay"], rest["weight_decay"]) == (0.5, 0.0)
     for group in (decay, rest):
@@ -84,14 +84,16 @@ def test_the_rate_is_a_straight_line_and_then_half_a_cosine(schedule, lr):
         else:
             # Half a turn from the peak to a tenth of it, written with the half angle.
             want = lr * (1 - 0.9 * math.sin(math.pi / 2 * (t - warmup) / (steps - warmup)) ** 2)
-        assert rate(t, lr=lr, warmup=warmup, steps=steps) == pytest.approx(want, rel=1e-12)
+        assert learning_rate(t, peak=lr, warmup=warmup, steps=steps) == pytest.approx(
+            want, rel=1e-12
+        )
 
 
 @properties
 @given(schedule=schedules, lr=st.floats(1e-6, 1.0))
 def test_the_rate_rises_to_its_peak_at_the_end_of_warmup_and_falls_from_there(schedule, lr):
     steps, warmup = schedule
-    rates = [rate(t, lr=lr, warmup=warmup, steps=steps) for t in range(steps)]
+    rates = [learning_rate(t, peak=lr, warmup=warmup, steps=steps) for t in range(steps)]
     assert rates[warmup] == pytest.approx(lr, rel=1e-12)
     assert rates[: warmup + 1] == sorted(rates[: warmup + 1])
     assert rates[warmup:] == sorted(rates[warmup:], reverse=True)
@@ -100,14 +102,11 @@ def test_the_rate_rises_to_its_peak_at_the_end_of_warmup_and_falls_from_there(sc
 
 def test_warmup_passes_into_the_cosine_without_a_jump():
     warmup, steps = 100, 2_000
-    rates = [rate(t, lr=1.0, warmup=warmup, steps=steps) for t in range(steps)]
+    rates = [learning_rate(t, peak=1.0, warmup=warmup, steps=steps) for t in range(steps)]
     jumps = [abs(after - before) for before, after in itertools.pairwise(rates)]
     assert max(jumps) == pytest.approx(1 / (warmup + 1))
 
 
-def test_without_warmup_the_first_step_has_the_peak_rate():
-    assert rate(0, lr=0.3, warmup=0, steps=10) == pytest.approx(0.3, rel=1e-12)
-
-
-def test_the_rate_ends_near_a_tenth_of_the_peak():
-    assert rate(1_999, lr=1.0, warmup=100, steps=2_000) == pytest.approx(0.1, rel=1e-4)
+def test_the_rate_starts_at_the_peak_without_warmup_and_ends_near_a_tenth_of_it():
+    assert learning_rate(0, peak=0.3, warmup=0, steps=10) == pytest.approx(0.3, rel=1e-12)
+    assert learning_rate(1_999, peak=1.0, warmup=100, steps=2_000) == pytest.approx(0.1, rel=1e-4)

@@ -8,7 +8,7 @@ from experiments.engine.progress import with_progress
 
 
 def test_a_long_reading_reports_its_progress(monkeypatch, capsys):
-    monkeypatch.setattr(progress, "SAID_EVERY", 0)
+    monkeypatch.setattr(progress, "LINE_EVERY", 0)
     monkeypatch.setattr(time, "monotonic", iter(range(100)).__next__)
     assert list(with_progress([b"abc", b"d"], 4, "reading the text")) == [b"abc", b"d"]
     assert capsys.readouterr().err.splitlines() == [
@@ -25,6 +25,6 @@ def test_a_short_reading_reports_nothing(capsys):
 
 def test_a_terminal_shows_a_bar(monkeypatch, capsys):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    monkeypatch.setattr(progress, "SHOWN_AFTER", 0)
+    monkeypatch.setattr(progress, "BAR_DELAY", 0)
     assert list(with_progress([b"abc", b"d"], 4, "reading the text")) == [b"abc", b"d"]
     assert capsys.readouterr().err.startswith("\rreading the text:   0%|")

@@ -1,4 +1,4 @@
-"""What a run writes down, and what it says meanwhile."""
+"""Metrics, atomic files, environment, progress and tracking."""
 
 import errno
 import io
@@ -20,7 +20,7 @@ from experiments.engine.progress import Progress
 from experiments.engine.run_folder import Metrics, environment, read_metrics, write_json
 from experiments.engine.tracking import tracking
 from labml_gmlp.storage import atomic_write
-from tests.support.helpers import properties
+from tests.support.helpers import assert_names, properties
 from tests.support.small_runs import files
 
 CPU = torch.device("cpu")
@@ -44,11 +44,11 @@ def steps_in(path: Path) -> list[float]:
 # ## Measurements
 
 
-def test_a_measurement_is_a_line_of_json_that_is_written_at_once(tmp_path):
+def test_a_measurement_is_a_line_of_json_that_is_flushed_at_once(tmp_path):
     path = tmp_path / "metrics.jsonl"
     with Metrics(path) as metrics:
         metrics.write(step=2, loss=0.1 + 0.2, lr=1e-300)
-        # Before the file is closed, as a kill would find it.
+        # The file is still open, as in a run that is killed.
         assert path.read_text() == '{"step": 2, "loss": 0.30000000000000004, "lr": 1e-300}\n'
         metrics.write(step=4, nats_per_char=1.5)
     assert read_metrics(path) == [
@@ -61,9 +61,7 @@ def test_a_measurement_is_a_line_of_json_that_is_written_at_once(tmp_path):
 @given(
     steps=st.lists(st.integers(1, 30)).map(sorted), before=st.integers(1, 30), tail=st.text("{x")
 )
-def test_going_on_keeps_the_lines_up_to_the_checkpoint_and_no_half_line(
-    steps, before, tail, tmp_path_factory
-):
+def test_resuming_keeps_complete_lines_up_to_the_checkpoint(steps, before, tail, tmp_path_factory):
     path = tmp_path_factory.mktemp("run") / "metrics.jsonl"
     write_steps(path, steps)
     with path.open("a") as file:
@@ -74,7 +72,7 @@ def test_going_on_keeps_the_lines_up_to_the_checkpoint_and_no_half_line(
     assert all(json.loads(line) for line in path.read_text().splitlines())
 
 
-def test_what_is_kept_is_kept_to_the_last_byte(tmp_path):
+def test_lines_that_are_kept_are_unchanged(tmp_path):
     path = tmp_path / "metrics.jsonl"
     with Metrics(path) as metrics:
         metrics.write(step=1, loss=2.8812096118927, grad_norm=1 / 3)
@@ -84,7 +82,7 @@ def test_what_is_kept_is_kept_to_the_last_byte(tmp_path):
     assert path.read_text() == whole
 
 
-def test_starting_again_keeps_nothing(tmp_path):
+def test_a_new_run_removes_old_lines(tmp_path):
     path = tmp_path / "metrics.jsonl"
     write_steps(path, [1, 2, 3])
     write_steps(path, [1])
@@ -98,30 +96,30 @@ def test_a_missing_file_has_no_lines(tmp_path):
 
 
 @pytest.mark.parametrize("cut", [0, 1, 20, 43])
-def test_a_last_line_that_was_cut_short_is_left_out(cut, tmp_path):
+def test_an_incomplete_last_line_is_left_out(cut, tmp_path):
     path = tmp_path / "metrics.jsonl"
     line = '{"step": 2, "seconds": 0.25, "loss": 2.8812}'
     path.write_text('{"step": 1}\n' + line[:cut])
     assert read_metrics(path) == [{"step": 1}]
 
 
-# ## All or nothing
+# ## Atomic writes
 
 
-def test_writing_aside_replaces_the_old_content(tmp_path):
+def test_an_atomic_write_replaces_the_old_content(tmp_path):
     path = tmp_path / "file"
     for content in (b"old and long", b"new", b""):
         atomic_write(path, content)
         assert files(tmp_path) == {"file": content}
 
 
-def test_what_a_kill_left_beside_is_no_obstacle(tmp_path):
+def test_a_temporary_file_left_by_a_kill_is_replaced(tmp_path):
     (tmp_path / "file.new").write_bytes(b"half of an earlier, longer content")
     atomic_write(tmp_path / "file", b"new")
     assert files(tmp_path) == {"file": b"new"}
 
 
-def test_the_content_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):
+def test_the_content_is_flushed_before_the_file_is_renamed(tmp_path, monkeypatch):
     flushed: list[tuple[str, bytes]] = []
     path, flush = tmp_path / "file", os.fsync
     atomic_write(path, b"old")
@@ -139,7 +137,7 @@ def test_the_content_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatc
         assert flushed[0][1] == b"old"
 
 
-def test_what_cannot_be_written_leaves_the_old_content_and_nothing_beside(tmp_path, monkeypatch):
+def test_a_failed_write_leaves_the_old_content_and_no_other_file(tmp_path, monkeypatch):
     path = tmp_path / "file"
     atomic_write(path, b"old")
 
@@ -152,16 +150,16 @@ def test_what_cannot_be_written_leaves_the_old_content_and_nothing_beside(tmp_pa
     assert files(tmp_path) == {"file": b"old"}
 
 
-def test_json_is_written_for_people_too(tmp_path):
+def test_json_is_indented_and_not_escaped(tmp_path):
     write_json(tmp_path / "record.json", {"name": "Müller", "step": 3})
     content = (tmp_path / "record.json").read_text(encoding="utf-8")
     assert content == '{\n  "name": "Müller",\n  "step": 3\n}\n'
 
 
-# ## Where it ran
+# ## Environment
 
 
-def test_the_environment_has_all_that_one_needs_to_judge_a_number():
+def test_the_environment_names_command_versions_and_hardware():
     found = environment(CPU, "python -m this")
     assert list(found) == ["date", "command", "commit", "python", "torch", "hardware"]
     assert found["command"] == "python -m this"
@@ -171,7 +169,7 @@ def test_the_environment_has_all_that_one_needs_to_judge_a_number():
 
 
 @pytest.mark.parametrize("changes", ["", " M file.py\n"])
-def test_the_commit_says_whether_files_differ_from_it(changes, monkeypatch):
+def test_the_commit_ends_with_a_plus_if_files_differ(changes, monkeypatch):
     def run(arguments, **_):
         out = "0123456789ab\n" if "rev-parse" in arguments else changes
         return subprocess.CompletedProcess(arguments, 0, stdout=out)
@@ -201,21 +199,21 @@ def progress_of(
     with Progress(start, n) as progress:
         for step in range(start + 1, n + 1):
             progress.update(step, torch.tensor(1.25))
-        progress.say("said")
+        progress.print("printed")
     return stream.getvalue()
 
 
-def test_in_a_pipe_progress_is_a_few_dozen_plain_lines(monkeypatch, capsys):
+def test_in_a_pipe_progress_is_twenty_plain_lines(monkeypatch, capsys):
     lines = progress_of(1_000, monkeypatch, io.StringIO()).splitlines()
     assert len(lines) == 20 + 1
     assert lines[0].startswith("step 50/1000  loss 1.250  ")
     assert lines[-2].endswith("  0 s left")
-    assert lines[-1] == "said"
+    assert lines[-1] == "printed"
     assert "\r" not in "".join(lines)
     assert capsys.readouterr().out == ""
 
 
-def test_a_short_run_and_a_resumed_one_say_each_step(monkeypatch):
+def test_a_short_or_resumed_run_prints_each_step(monkeypatch):
     lines = progress_of(7, monkeypatch, io.StringIO(), start=5).splitlines()
     assert [line.split()[1] for line in lines[:-1]] == ["6/7", "7/7"]
 
@@ -223,9 +221,9 @@ def test_a_short_run_and_a_resumed_one_say_each_step(monkeypatch):
 def test_all_processes_but_one_show_no_progress(monkeypatch, capsys):
     for stream in (io.StringIO(), Terminal()):
         monkeypatch.setattr(sys, "stderr", stream)
-        with Progress(0, 5, shown=False) as progress:
+        with Progress(0, 5, visible=False) as progress:
             progress.update(5, torch.tensor(1.25))
-            progress.say("said")
+            progress.print("printed")
         assert stream.getvalue() == ""
     assert capsys.readouterr().out == ""
 
@@ -236,7 +234,7 @@ def test_on_a_terminal_progress_is_a_bar_with_rate_and_time_left(monkeypatch):
     assert "1000/1000" in shown
     assert "step/s" in shown
     assert "loss 1.250" in shown
-    assert "said\n" in shown
+    assert "printed\n" in shown
 
 
 # ## Tracking
@@ -266,7 +264,7 @@ def labml_that_breaks(where: str) -> types.SimpleNamespace:
 
 
 @pytest.mark.parametrize("where", ["configure", "create", "configs", "enter", "save", "exit"])
-def test_wherever_labml_breaks_it_is_said_once_and_work_goes_on(
+def test_an_error_in_labml_is_reported_once_and_the_run_continues(
     where, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setitem(sys.modules, "labml", labml_that_breaks(where))
@@ -275,10 +273,7 @@ def test_wherever_labml_breaks_it_is_said_once_and_work_goes_on(
             track(i, {"loss": 1.0})
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert printed.err == (
-        f"labml tracking is off for this run (RuntimeError: no {where}); "
-        f"metrics.jsonl has all values\n"
-    )
+    assert_names(printed.err.rstrip("\n"), "labml", f"RuntimeError: no {where}", "metrics.jsonl")
 
 
 def test_an_error_of_the_run_is_not_hidden_by_tracking(tmp_path, monkeypatch):

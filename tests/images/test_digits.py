@@ -30,9 +30,9 @@ from experiments.digits import (
     shift_image,
     smoothed_loss,
 )
-from experiments.engine.devices import BatchSplit
 from experiments.engine.experiment import Task, Training
 from experiments.engine.launch import Launch
+from experiments.engine.order import BatchSplit
 from experiments.images import digits as sources
 from experiments.images.digits import DigitImages, load_digit_images, read_idx
 from labml_gmlp import GMLPBlock, MixerBlock

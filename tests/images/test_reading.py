@@ -13,7 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.engine.devices import BatchSplit
+from experiments.engine.order import BatchSplit
 from experiments.engine.settings.errors import UserError
 from experiments.images.decode import CropRange
 from experiments.images.folders import ImageFiles, find_images

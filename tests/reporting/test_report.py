@@ -6,7 +6,7 @@ import importlib
 import pytest
 
 from experiments.autoregressive import DEFAULTS
-from experiments.engine.settings.flags import from_dict
+from experiments.engine.settings.types import from_dict
 from experiments.report import PAGES, report
 from experiments.reporting.records import METRICS, RESULTS, load_runs
 from experiments.study import SHOWN_ON_A_PAGE, STUDIES

@@ -26,9 +26,9 @@ from experiments.alignment import (
     random_baseline,
     sample_row,
 )
-from experiments.engine.devices import BatchSplit
 from experiments.engine.experiment import Task, Training
 from experiments.engine.launch import Launch
+from experiments.engine.order import BatchSplit
 from experiments.models.language import layer_sizes, make_model
 from tests.support.helpers import assert_raises, properties
 

@@ -21,9 +21,9 @@ from experiments.engine.command import read_flags
 from experiments.engine.devices import make_fabric
 from experiments.engine.experiment import Task, Training
 from experiments.engine.launch import Launch
-from experiments.engine.optimiser import make_optimizer, rate
+from experiments.engine.optimiser import learning_rate, make_optimizer
 from experiments.engine.run_folder import read_metrics
-from experiments.engine.settings.flags import from_dict
+from experiments.engine.settings.types import from_dict
 from experiments.engine.state import best_weights
 from experiments.models.language import ENCODERS, LAYERS, layer_sizes, make_model
 from experiments.reporting.pictures import spatial_matrices
@@ -133,8 +133,7 @@ def test_the_layer_brings_its_defaults_unless_a_flag_says_otherwise(tmp_path, mo
 
 def test_the_settings_for_a_gpu_stay_within_nanogpts_size():
     path = "experiments/configs/tiny_shakespeare_gpu.yml"
-    _, values = read_flags(EXPERIMENT, ["--config", path])
-    settings, training = from_dict((AutoregressiveSettings, Training), values)
+    settings, training, _ = read_flags(EXPERIMENT, ["--config", path])
     assert (settings.seq_len, training.batch, training.steps) == (256, 64, 5_000)
     with torch.device("meta"):
         model = make_model(settings.layer, layer_sizes(settings), 66, causal=True, seed=0)
@@ -303,7 +302,7 @@ def test_the_losses_are_those_of_a_plain_loop(layer, accumulate, tmp_path):
     wanted = []
     for step in range(t.steps):
         x, y = windows.batch_at(step)
-        lr = rate(step, lr=t.lr, warmup=t.warmup, steps=t.steps)
+        lr = learning_rate(step, peak=t.lr, warmup=t.warmup, steps=t.steps)
         optimizer.param_groups[0]["lr"] = optimizer.param_groups[1]["lr"] = lr
         loss = nn.functional.cross_entropy(model(x).transpose(1, 2), y)
         for p in model.parameters():

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from experiments.engine.devices import BatchSplit
 from experiments.engine.experiment import Task, Training
 from experiments.engine.launch import Launch
+from experiments.engine.order import BatchSplit
 from experiments.masked import (
     DEFAULTS,
     IGNORE_INDEX,

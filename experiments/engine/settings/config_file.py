@@ -1,8 +1,8 @@
-r"""
-# Configurations
+r"""Settings in a YAML file, which may build on other files.
 
-The settings of a run in a file, for those that are too many to type. A file in YAML names flags and
-their values, and may start from others:
+# Configuration files
+
+A file holds the names of flags and their values, and may start from others:
 
 ```yaml
 base: paper.yml
@@ -10,94 +10,93 @@ size: ti
 image-size: 224
 ```
 
-The order, from weak to strong: the defaults, the bases one after another, the file itself, the
-command line. Names are those of the flags, with `-` or `_`; nothing is nested, so that each value
-in a file can be typed as a flag and the other way round.
+From lowest to highest priority: the defaults, the bases in their order, the file itself, the
+command line. Names are written with `-` or `_`. Nothing is nested, so each entry corresponds to one
+flag.
 """
 
-import types
-import typing
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 
-from experiments.engine.settings.errors import check_choice
+from experiments.engine.settings.types import FieldType, check_value, field_types
 
 BASE = "base"
 NOTHING = "tag:yaml.org,2002:null"
 
 
 def read_config(path: Path, *classes: type) -> dict[str, Any]:
-    r"""
-    ## Reading
+    r"""The settings that a configuration file and its bases give, by name.
 
-    * `path` is that of the file; its bases are relative to it
-    * `classes` are the dataclasses whose fields are the flags
+        values = read_config(Path("experiments/configs/gmlp_ti.yml"), Settings, Training, Launch)
 
-    Returns the value of each flag that the file or a base gives.
+    * `path` is the file; its bases are relative to it
+    * `classes` are the dataclasses whose fields may be set
 
-    Raises `ValueError`, with the file and the line, for a file that is missing, is not YAML or
-    holds more than names and values; for a name that is no flag or stands twice; for a value of
-    another type than the flag; and for a file that is its own base.
+    Raises `ValueError`, with the file and the line, if the file is missing, is not UTF-8, is not
+    YAML or nests values; if a name is unknown or given twice; if a value has the wrong type; or if
+    a file is its own base.
     """
-    hints: dict[str, Any] = {}
-    for cls in classes:
-        hints.update(typing.get_type_hints(cls))
-    # A file names others as its bases.
-    hints.pop("config", None)
-    return _read(path, hints, ())
+    fields = {name: field for cls in classes for name, field in field_types(cls).items()}
+    # A file builds on others with `base`.
+    fields.pop("config", None)
+    return _read(path, fields, ())
 
 
-def _read(path: Path, hints: Mapping[str, Any], above: tuple[Path, ...]) -> dict[str, Any]:
-    # The same file may be reached by another name.
+def _read(path: Path, fields: Mapping[str, FieldType], above: tuple[Path, ...]) -> dict[str, Any]:
     chain = (*above, path)
     if any(path.resolve() == other.resolve() for other in above):
         names = " -> ".join(str(file) for file in chain)
-        raise ValueError(f"{BASE} must not lead back to the file, got {names}")
+        raise ValueError(f"{BASE} must not form a cycle, got {names}")
     values: dict[str, Any] = {}
     own: dict[str, Any] = {}
     for key, node in _entries(path):
         where = f"{path}, line {key.start_mark.line + 1}"
         name = str(key.value).replace("-", "_")
         if name in own:
-            raise ValueError(f"{key.value} must stand once, got it again in {where}")
+            raise ValueError(f"{key.value} must be set once, got it again in {where}")
         if name == BASE:
             own[name] = None
             for base in _bases(node, where):
                 file = path.parent / base
                 if not file.is_file():
                     raise ValueError(f"{BASE} must be a file, got {file} in {where}")
-                values.update(_read(file, hints, chain))
-        elif name in hints:
-            own[name] = _value(name, node, hints[name], where)
+                values.update(_read(file, fields, chain))
+        elif name in fields:
+            own[name] = _value(name, node, fields[name], where)
         else:
-            raise ValueError(f"name must be that of a flag, got {key.value!r} in {where}")
+            raise ValueError(f"unknown setting {key.value!r} in {where}")
     own.pop(BASE, None)
     return {**values, **own}
 
 
 def _entries(path: Path) -> list[tuple[yaml.Node, yaml.Node]]:
-    """The entries of the file's mapping, in their order; none for an empty file."""
+    """The keys and values of the file's mapping, in order; none for an empty file."""
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as e:
-        raise ValueError(f"config must be UTF-8 text, got other bytes in {path}") from e
+        raise ValueError(f"config must be UTF-8, got byte {e.start} of {path}") from e
     except OSError as e:
         raise ValueError(f"config must be a file, got {path}: {e.strerror}") from e
     try:
-        # Not loaded but composed: the tree knows the line of each part, and no object is built.
+        # Composing keeps the line of each node and builds no object.
         node = yaml.compose(text, yaml.SafeLoader)
     except yaml.MarkedYAMLError as e:
         line = e.problem_mark.line + 1 if e.problem_mark else 1
-        raise ValueError(f"config must be YAML, got {e.problem} in {path}, line {line}") from e
+        raise ValueError(
+            f"config must be valid YAML, got {e.problem} in {path}, line {line}"
+        ) from e
     except yaml.YAMLError as e:
-        raise ValueError(f"config must be YAML, got {str(e).splitlines()[0]} in {path}") from e
+        raise ValueError(
+            f"config must be valid YAML, got {str(e).splitlines()[0]} in {path}"
+        ) from e
     if node is None or node.tag == NOTHING:
         return []
     if not isinstance(node, yaml.MappingNode):
-        raise ValueError(f"config must be names and values, got {_plain(node)!r} in {path}")
+        raise ValueError(f"config must map names to values, got {_plain(node)!r} in {path}")
     return node.value
 
 
@@ -112,39 +111,31 @@ def _bases(node: yaml.Node, where: str) -> list[str]:
 
 
 def _plain(node: yaml.Node) -> Any:
-    """A single value; of anything else, the kind is told."""
+    """The value of a scalar; for anything else, the name of its kind."""
     if not isinstance(node, yaml.ScalarNode):
         return "a mapping" if isinstance(node, yaml.MappingNode) else "a list"
     try:
         return yaml.SafeLoader("").construct_object(node)
     except yaml.YAMLError:
-        # A tag that stands for an object of Python, which nothing here builds.
+        # The tag of a Python object, which is never built.
         return node.tag
 
 
-def _value(name: str, node: yaml.Node, hint: Any, where: str) -> Any:
-    kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    kind = next(k for k in kinds if k is not types.NoneType)
-    choices = typing.get_args(kind) if typing.get_origin(kind) is Literal else None
-    kind = str if choices else kind
+def _value(name: str, node: yaml.Node, field: FieldType, where: str) -> Any:
     try:
         value = _plain(node)
     except ValueError as e:  # such as the date 2024-13-45
-        raise ValueError(f"{name} must be a value, got {node.value!r} in {where}") from e
-    scalar = isinstance(node, yaml.ScalarNode) and value != node.tag
-    if scalar and value is None and types.NoneType in kinds:
-        return None
-    if scalar and type(value) is kind:
-        if choices:
-            check_choice(name, value, choices)
-        return value
-    if scalar and kind is float and type(value) in (int, str):
-        # YAML takes 1e-3 for a text, as it has no point.
-        try:
-            return float(value)
-        except ValueError:
-            pass
-    if scalar and kind is Path and type(value) is str:
-        return Path(value)
-    remedy = "; a text may need quotes" if kind in (str, Path) and scalar else ""
-    raise ValueError(f"{name} must be of type {kind.__name__}, got {value!r} in {where}{remedy}")
+        raise ValueError(
+            f"{name} must be {field.description}, got {node.value!r} in {where}"
+        ) from e
+    if not isinstance(node, yaml.ScalarNode) or value == node.tag:
+        raise ValueError(f"{name} must be {field.description}, got {value!r} in {where}")
+    if field.kind is float and isinstance(value, str) and node.style is None:
+        # YAML 1.1 reads 1e-3 as text, because it has no point.
+        with contextlib.suppress(ValueError):
+            value = float(value)
+    try:
+        return check_value(name, value, field)
+    except ValueError as e:
+        remedy = "; put text in quotes" if field.kind in (str, Path) else ""
+        raise ValueError(f"{e} in {where}{remedy}") from e

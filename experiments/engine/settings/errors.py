@@ -1,5 +1,9 @@
-r"""
-# errors
+r"""Checks of settings, and how a mistake of the user becomes one line and exit status 2.
+
+# Errors
+
+Library code raises `ValueError`, `TypeError` or `OSError`. Before training starts, these are the
+user's mistakes and become a `UserError`; after that they are ours and keep their traceback.
 """
 
 import io
@@ -11,17 +15,19 @@ from typing import Any
 
 
 class UserError(Exception):
-    """A mistake that the caller can mend, told in one sentence. A command ends with status 2."""
+    """A mistake that the user can correct, in one sentence; the command exits with status 2."""
 
 
 @contextmanager
 def user_errors() -> Iterator[None]:
-    r"""
-    ## Errors of the caller
+    r"""Turns errors of settings, files and layers into `UserError`.
 
-    Turns what the checks of settings, corpora and layers raise into `UserError`. It belongs around
-    what happens before the work begins; afterwards a `ValueError` is our own mistake and
-    deserves its traceback.
+    Wrap only what runs before training starts.
+
+        with user_errors():
+            settings = Settings(d_model=-1)
+
+    Raises `UserError` for a `ValueError`, `TypeError`, `OSError` or `RuntimeError` inside.
     """
     try:
         yield
@@ -30,20 +36,20 @@ def user_errors() -> Iterator[None]:
     except OSError as e:
         raise UserError(f"{e.filename or 'file'}: {e.strerror or e}") from e
     except RuntimeError as e:
-        # What torch says in several lines, often with a stack of its own below the first.
+        # torch appends a C++ stack to the first line.
         text = (str(e).splitlines() or [type(e).__name__])[0]
         too_large = any(word in text.lower() for word in ("memory", "storage size"))
         raise UserError(f"model must fit into memory, got: {text}" if too_large else text) from e
 
 
 def is_first_process() -> bool:
-    """Of those that torchrun or Fabric has started, by what they were told of themselves."""
+    """True in rank 0 of the processes that torchrun or Fabric has started."""
     return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK"))
 
 
 @contextmanager
 def report_once() -> Iterator[None]:
-    """What all processes find wrong, the first one says; the others end with the same status."""
+    """Lets rank 0 raise a `UserError` that all processes meet; the others exit with status 2."""
     try:
         yield
     except UserError:
@@ -53,15 +59,12 @@ def report_once() -> Iterator[None]:
 
 
 def run_command(command: Callable[[Sequence[str]], None], arguments: Sequence[str]) -> int:
-    r"""
-    ## A command and its status
+    r"""Runs a command and prints an error of the user as one line on standard error.
 
-    Runs `command` on its arguments. What the caller can mend becomes one line on standard error.
-
-    Returns the exit status: 0, 2 for a mistake or a full disk, 130 for Ctrl-C, 141 if nobody reads
-    the output any more.
+    Returns the exit status: 0, 2 for an error of the user or a full disk, 130 for Ctrl-C, 141 if
+    the reader of the output has closed it.
     """
-    # A text may hold characters that a terminal cannot show; they must not end the run.
+    # Text may hold characters that the terminal cannot show; that must not end the run.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
     try:
@@ -70,18 +73,18 @@ def run_command(command: Callable[[Sequence[str]], None], arguments: Sequence[st
         print(f"error: {e}", file=sys.stderr)
         return 2
     except BrokenPipeError:
-        # Whoever read the output, such as `head`, has enough. Python would complain at its end.
+        # The reader, such as `head`, is done. Without this, Python complains when it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except OSError as e:
-        # A full disk, most of all. What was written before is whole.
+        # Usually a full disk. Files written before are complete.
         print(f"error: {e.filename or 'output'}: {e.strerror or e}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as e:
         if is_first_process():
-            # A run that has begun says which it is.
+            # A run that has started passes its folder.
             run = e.args[0] if e.args else "RUN"
-            print(f"stopped; --resume {run} goes on from the last checkpoint", file=sys.stderr)
+            print(f"stopped; --resume {run} continues from the last checkpoint", file=sys.stderr)
         return 130
     return 0
 

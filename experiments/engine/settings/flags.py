@@ -1,10 +1,10 @@
-r"""
-# Settings and flags
+r"""Command-line flags made from the fields of a dataclass.
 
-An experiment states its settings once, as a frozen dataclass. The command line is made from it:
-each field is a flag, its type checks the value, its default is the default, and its help is the
-comment above the field. A `Literal` type lists the choices, and a comment behind the field names
-the unit. Nothing else defines a flag.
+# Flags
+
+Each field of a settings dataclass is a flag. Its annotation is the [type](types.py), its default is
+the default, and the comment above it is the help. A `Literal` lists the choices, and a comment
+behind the field names the unit.
 
 ```python
 @dataclass(frozen=True, kw_only=True)
@@ -19,24 +19,21 @@ class Settings:
 import argparse
 import ast
 import dataclasses
+import functools
 import inspect
 import io
 import re
 import sys
 import textwrap
 import tokenize
-import types
-import typing
-from collections.abc import Sequence
-from typing import Any, Literal, NoReturn, TypeVar
+from typing import Any, NoReturn
 
-from experiments.engine.settings.errors import check_choice, is_first_process
-
-T = TypeVar("T")
+from experiments.engine.settings.errors import is_first_process
+from experiments.engine.settings.types import field_types, parse_text
 
 
 class Parser(argparse.ArgumentParser):
-    """An `ArgumentParser` that says what is wrong in one line, without the list of all flags."""
+    """An `ArgumentParser` that reports an error in one line, without listing all flags."""
 
     def __init__(self, prog: str, usage: str, description: str = "") -> None:
         super().__init__(prog, f"{prog} {usage}", description, allow_abbrev=False)
@@ -48,19 +45,17 @@ class Parser(argparse.ArgumentParser):
 
 
 def add_flags(parser: argparse.ArgumentParser, cls: type, defaults: Any = None) -> None:
-    r"""
-    ## A flag for each field
+    r"""Adds a flag to a parser for each field of a dataclass.
 
-    * `parser` receives the flags
+    The parser collects text; [given_values](#given_values) parses it. Flags that are not given are
+    absent from the namespace, so a value that was asked for differs from a default.
+
+    * `parser` gets the flags
     * `cls` is the dataclass; a field without a default becomes a positional argument
-    * `defaults` is an instance whose values the help shows; `None` shows those of the class
-
-    Flags that are not given are absent from the parsed namespace, so that one can tell a value that
-    was asked for from a default.
+    * `defaults` is an instance whose values the help shows; by default those of the class
     """
-    texts, units = field_help(cls), field_units(cls)
+    texts, units, kinds = field_help(cls), field_units(cls), field_types(cls)
     group = parser.add_argument_group(cls.__name__.lower())
-    hints = typing.get_type_hints(cls)
     for field in dataclasses.fields(cls):
         default = field.default if defaults is None else getattr(defaults, field.name)
         options: dict[str, Any] = {"help": texts[field.name]}
@@ -68,25 +63,33 @@ def add_flags(parser: argparse.ArgumentParser, cls: type, defaults: Any = None) 
             value = f"{default} {units.get(field.name, '')}".rstrip()
             options["help"] += f" (default: {value})"
         options["help"] = options["help"].replace("%", "%%")
-        kind = _converter(hints[field.name])
-        if typing.get_origin(kind) is Literal:
-            # `from_dict` checks the choice, with the same message as for a file.
-            options["metavar"] = f"{{{','.join(typing.get_args(kind))}}}"
-        elif kind is not bool:
-            options["type"] = kind
         if field.default is dataclasses.MISSING:
             group.add_argument(field.name, **options)
             continue
-        flag = "--" + field.name.replace("_", "-")
-        if kind is bool:
+        kind = kinds[field.name]
+        if kind.kind is bool:
             options["action"] = argparse.BooleanOptionalAction
-        elif "metavar" not in options:
-            options["metavar"] = kind.__name__.upper()
+        else:
+            name = kind.kind.__name__.upper()
+            options["metavar"] = f"{{{','.join(kind.choices)}}}" if kind.choices else name
+        flag = "--" + field.name.replace("_", "-")
         group.add_argument(flag, dest=field.name, default=argparse.SUPPRESS, **options)
 
 
+def given_values(cls: type, namespace: argparse.Namespace) -> dict[str, Any]:
+    r"""The fields of a dataclass that were given on the command line, with their values.
+
+    Raises `ValueError` for text that is not a value of the field's type.
+    """
+    return {
+        name: parse_text(name, value, field) if isinstance(value, str) else value
+        for name, field in field_types(cls).items()
+        if (value := getattr(namespace, name, None)) is not None
+    }
+
+
 def field_help(cls: type) -> dict[str, str]:
-    r"""The help text of each field of a dataclass: the comment lines above it, in plain text.
+    r"""The help text of each field of a dataclass: the comment above it, as plain text.
 
     Raises `KeyError` for a field without a comment.
     """
@@ -97,16 +100,17 @@ def field_help(cls: type) -> dict[str, str]:
 
 
 def field_units(cls: type) -> dict[str, str]:
-    """The unit of each field that has one: the comment behind it."""
+    """The unit of each field that has a comment behind it."""
     return {name: unit for name, (_, unit) in _field_comments(cls).items() if unit}
 
 
+@functools.cache
 def _field_comments(cls: type) -> dict[str, tuple[str, str]]:
     """For each field, the text of the comment lines above it and the comment behind it."""
     try:
         source = textwrap.dedent(inspect.getsource(cls))
     except (OSError, TypeError):
-        return {}  # the class was not written in a file
+        return {}  # the class has no source file
     lines = source.splitlines()
     comments: dict[int, str] = {}
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
@@ -133,67 +137,3 @@ def _bullets(cls: type) -> dict[str, str]:
         for name in re.findall(r"`(\w+)`", names):
             texts[name] = re.sub(r"^(?:is|are) |[`$\\]", "", text)
     return texts
-
-
-def given_values(cls: type, namespace: argparse.Namespace) -> dict[str, Any]:
-    """The fields of `cls` that were given on the command line, with their values."""
-    names = {field.name for field in dataclasses.fields(cls)}
-    return {name: value for name, value in vars(namespace).items() if name in names}
-
-
-def first_difference(asked: dict[str, Any], present: dict[str, Any]) -> tuple[str, Any, Any] | None:
-    """The first value that `asked` would change: its name, the value asked for, the present one."""
-    for name, value in asked.items():
-        if value != present[name]:
-            return name, value, present[name]
-    return None
-
-
-def from_dict(classes: Sequence[type], values: dict[str, Any]) -> list[Any]:
-    r"""
-    ## Settings read back
-
-    As the file may have been edited, each value must have the type of its field.
-
-    * `classes` are the dataclasses whose fields `values` holds, all together
-
-    Returns an instance of each.
-
-    Raises `ValueError` that lists the missing and the unknown names if `values` are not those of
-    `classes`.
-    """
-    fields = {field.name for cls in classes for field in dataclasses.fields(cls)}
-    unknown = sorted(values.keys() - fields)
-    missing = sorted(fields - values.keys())
-    if unknown or missing:
-        names = " and ".join(cls.__name__ for cls in classes)
-        raise ValueError(
-            f"settings must be those of {names}, got unknown {unknown}, missing {missing}"
-        )
-    made = []
-    for cls in classes:
-        hints = typing.get_type_hints(cls)
-        own = {name: value for name, value in values.items() if name in hints}
-        for name, value in own.items():
-            if typing.get_origin(hints[name]) is Literal:
-                check_choice(name, value, typing.get_args(hints[name]))
-                continue
-            kinds = _kinds(hints[name])
-            if type(value) not in kinds:
-                raise ValueError(f"{name} must be of type {kinds[-1].__name__}, got {value!r}")
-        made.append(cls(**own))
-    return made
-
-
-# JSON writes 1.0 as it was, but a person writes 1.
-def _kinds(hint: Any) -> tuple[type, ...]:
-    if isinstance(hint, types.UnionType):
-        return tuple(kind for part in reversed(typing.get_args(hint)) for kind in _kinds(part))
-    return (int, float) if hint is float else (hint,)
-
-
-# `int | None` on the command line is an `int`: leaving the flag out is how one says `None`.
-def _converter(hint: Any) -> Any:
-    if isinstance(hint, types.UnionType):
-        return next(h for h in typing.get_args(hint) if h is not types.NoneType)
-    return hint
