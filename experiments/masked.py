@@ -264,8 +264,8 @@ def evaluate(model: nn.Module, fabric: Fabric, rows: tuple[Tensor, Tensor]) -> d
     * `rows` is the result of `validation_rows`
 
     Returns `nats_per_char` over the masked characters, the `perplexity` $e^\ell$, the `error` rate,
-    and for models with a free $W$ the [Toeplitz fraction](reporting/toeplitz_fraction.py), averaged
-    over layers.
+    and for models with a free $W$ `toeplitz_share`, the
+    [Toeplitz fraction](reporting/toeplitz_fraction.py) averaged over layers.
     """
     loss, count, wrong = sum_over_rows(model, fabric, rows, _row_sums)
     nats = loss / count
@@ -277,7 +277,8 @@ def evaluate(model: nn.Module, fabric: Fabric, rows: tuple[Tensor, Tensor]) -> d
     }
     fractions = toeplitz_fractions(model)
     if fractions:
-        metrics["toeplitz_fraction"] = sum(fractions) / len(fractions)
+        # The key of recorded runs.
+        metrics["toeplitz_share"] = sum(fractions) / len(fractions)
     return metrics
 
 
@@ -287,8 +288,8 @@ def describe(metrics: dict[str, float]) -> str:
         f"{metrics['nats_per_char']:.4f} nats per masked character, perplexity "
         f"{metrics['perplexity']:.3f}, {metrics['error']:.1%} wrong"
     )
-    if "toeplitz_fraction" in metrics:
-        line += f", W {metrics['toeplitz_fraction']:.0%} Toeplitz"
+    if "toeplitz_share" in metrics:
+        line += f", W {metrics['toeplitz_share']:.0%} Toeplitz"
     return line
 
 

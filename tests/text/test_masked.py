@@ -283,7 +283,7 @@ def test_every_layer_learns_and_has_its_metrics(layer, corpus):
     after = task.evaluate(task.model, FABRIC)
     assert after["nats_per_char"] < before["nats_per_char"] - 0.2
     has_free_matrix = layer not in ("toeplitz", "transformer")
-    assert ("toeplitz_fraction" in after) == has_free_matrix
+    assert ("toeplitz_share" in after) == has_free_matrix
     assert len(toeplitz_fractions(task.model)) == 2 * has_free_matrix
     assert f"{after['nats_per_char']:.4f} nats per masked character" in task.describe(after)
 
@@ -292,7 +292,7 @@ def test_the_description_has_all_metrics():
     metrics = {"nats_per_char": 1.25, "perplexity": math.exp(1.25), "error": 0.375}
     line = "1.2500 nats per masked character, perplexity 3.490, 37.5% wrong"
     assert describe(metrics) == line
-    assert describe({**metrics, "toeplitz_fraction": 0.5}) == f"{line}, W 50% Toeplitz"
+    assert describe({**metrics, "toeplitz_share": 0.5}) == f"{line}, W 50% Toeplitz"
 
 
 def test_a_task_identifies_its_text_and_counts_its_characters(corpus):
