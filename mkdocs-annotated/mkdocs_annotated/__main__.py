@@ -75,7 +75,7 @@ def trace_modules(config_file: Path, names: Sequence[str]) -> list[str]:
         raise MkDocsException(f"{config_file} does not name the plugin annotated")
     plugin = plugins[0]
     plugin.base = config_file.resolve().parent
-    folders = plugin.source_folders().values()
+    folders = plugin.config.source_folders(plugin.base).values()
     sources = (source for folder in folders for source in find_modules(folder, plugin.base))
     try:
         traced = plugin.artifact_paths().traced_modules(sources)

@@ -7,8 +7,11 @@ All paths are relative to the folder of `mkdocs.yml`.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from mkdocs.config import config_options as c
 from mkdocs.config.base import Config
+from mkdocs.exceptions import PluginError
 
 
 # The hook of MkDocs that runs for each subclass has no types.
@@ -60,3 +63,39 @@ class AnnotatedConfig(Config):  # type: ignore[no-untyped-call, unused-ignore]
     coverage_page = c.Type(str, default="coverage.md")
     symbols = c.Type(str, default="")
     inventory = c.Type(str, default="")
+
+    def source_folders(self, base: Path) -> dict[str, Path]:
+        """Return the source folders by their name on the site.
+
+        * `base` is the folder of the configuration
+
+        Raises `PluginError` if a folder does not exist or two have the same name.
+        """
+        found: dict[str, Path] = {}
+        for value in self.sources:
+            path = (base / value).resolve()
+            if not path.is_dir():
+                raise PluginError(f"plugins.annotated.sources: no folder {value!r} in {base}")
+            if path.name in found:
+                raise PluginError(f"plugins.annotated.sources: two folders named {path.name!r}")
+            found[path.name] = path
+        return found
+
+    def mounted_folders(self, base: Path) -> dict[str, Path]:
+        """Return the mounted folders that exist, by their address on the site.
+
+        * `base` is the folder of the configuration
+
+        Raises `PluginError` if a folder does not exist and its path does not end in `?`.
+        """
+        found: dict[str, Path] = {}
+        for address, value in self.folders.items():
+            path = (base / value.removesuffix("?")).resolve()
+            if path.is_dir():
+                found[address.strip("/")] = path
+            elif not value.endswith("?"):
+                raise PluginError(
+                    f"plugins.annotated.folders.{address}: no folder {value!r} in {base}; "
+                    f"write '{value}?' if it may be missing"
+                )
+        return found

@@ -86,7 +86,11 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
 
     def on_config(self, config: MkDocsConfig) -> MkDocsConfig:
         self.base = Path(config.config_file_path or "mkdocs.yml").resolve().parent
-        watched = [*self.source_folders().values(), *self.mounted_folders().values(), THEME]
+        watched = [
+            *self.config.source_folders(self.base).values(),
+            *self.config.mounted_folders(self.base).values(),
+            THEME,
+        ]
         watched += self.artifact_paths().watched()
         files = (self.config.coverage, self.config.symbols, self.config.inventory)
         watched += [self.base / each for each in files if each]
@@ -109,38 +113,6 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
             config.mdx_configs["codehilite"] = {"guess_lang": False, "css_class": "hl"}
         extensions += [self.math, self.markup, self.references, self.fences]
 
-    def source_folders(self) -> dict[str, Path]:
-        """Return the source folders by their name on the site.
-
-        Raises `PluginError` if a folder does not exist or two have the same name.
-        """
-        found: dict[str, Path] = {}
-        for value in self.config.sources:
-            path = (self.base / value).resolve()
-            if not path.is_dir():
-                raise PluginError(f"plugins.annotated.sources: no folder {value!r} in {self.base}")
-            if path.name in found:
-                raise PluginError(f"plugins.annotated.sources: two folders named {path.name!r}")
-            found[path.name] = path
-        return found
-
-    def mounted_folders(self) -> dict[str, Path]:
-        """Return the mounted folders that exist, by their address on the site.
-
-        Raises `PluginError` if a folder does not exist and its path does not end in `?`.
-        """
-        found: dict[str, Path] = {}
-        for address, value in self.config.folders.items():
-            path = (self.base / value.removesuffix("?")).resolve()
-            if path.is_dir():
-                found[address.strip("/")] = path
-            elif not value.endswith("?"):
-                raise PluginError(
-                    f"plugins.annotated.folders.{address}: no folder {value!r} in {self.base}; "
-                    f"write '{value}?' if it may be missing"
-                )
-        return found
-
     def on_files(self, files: Files, /, *, config: MkDocsConfig) -> Files:
         self.articles, self.contexts, self.search_pages = {}, {}, {}
         uris: dict[str, str] = {}
@@ -150,7 +122,7 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
             if minify and file.src_dir == str(THEME):
                 file.content_string = minify(file.content_string)
         taken = {file.dest_uri: file.src_uri for file in files}
-        for folder in self.source_folders().values():
+        for folder in self.config.source_folders(self.base).values():
             for source in find_modules(folder, self.base):
                 article = self.article(source)
                 self.articles[source.uri] = article
@@ -161,7 +133,7 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
                 copied = blocks.to_script(blocks.copyable_code(article.module.source))
                 file = File.generated(config, blocks.script_path(source), content=copied)
                 _add(files, taken, file, source.display_path)
-        for address, folder in self.mounted_folders().items():
+        for address, folder in self.config.mounted_folders(self.base).items():
             for item in find_mounted_files(folder, address):
                 file = File.generated(config, item.uri, abs_src_path=str(item.path))
                 _add(files, taken, file, display_path(item.path, self.base))
