@@ -149,6 +149,12 @@ def test_the_help_shows_the_defaults_of_the_layer_asked_for(layer, given_as, cap
     assert {name: shown[name] for name in want} == want
 
 
+def test_the_help_groups_flags_by_their_purpose(capsys):
+    assert experiment("--help") == 0
+    groups = re.findall(r"^(\w+):$", capsys.readouterr().out, re.MULTILINE)
+    assert groups == ["options", "autoregressive", "training", "launch"]
+
+
 def test_without_a_layer_the_help_shows_the_defaults_of_gmlp(capsys):
     assert experiment("--help") == 0
     assert shown_defaults(capsys.readouterr().out)["d_ffn"] == str(Settings().d_ffn)

@@ -55,11 +55,12 @@ def add_flags(parser: argparse.ArgumentParser, cls: type, defaults: Any = None) 
     * `defaults` is an instance whose values the help shows; by default those of the class
     """
     texts, units, kinds = field_help(cls), field_units(cls), field_types(cls)
-    group = parser.add_argument_group(cls.__name__.lower())
+    title = cls.__name__.removesuffix("Settings") or cls.__name__
+    group = parser.add_argument_group(title.lower())
     for field in dataclasses.fields(cls):
         default = field.default if defaults is None else getattr(defaults, field.name)
         options: dict[str, Any] = {"help": texts[field.name]}
-        if default is not dataclasses.MISSING and default is not None:
+        if default not in (dataclasses.MISSING, None, ""):
             value = f"{default} {units.get(field.name, '')}".rstrip()
             options["help"] += f" (default: {value})"
         options["help"] = options["help"].replace("%", "%%")
