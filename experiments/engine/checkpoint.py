@@ -28,7 +28,7 @@ DIGEST_CHARACTERS = 64
 
 
 class CheckpointError(ValueError):
-    """A checkpoint is missing, unreadable, damaged, or that of another run."""
+    """A checkpoint that is missing, unreadable, damaged, or from another run."""
 
 
 def save_checkpoint(path: Path, state: dict[str, Any], keep: Path | None = None) -> None:

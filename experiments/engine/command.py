@@ -124,6 +124,9 @@ def train_command(experiment: Experiment, arguments: Sequence[str]) -> None:
 class PreparedRun:
     r"""A run whose folder exists and whose state is restored, ready to train.
 
+        prepared = prepare_run(EXPERIMENT, settings, training, launch, fabric, arguments)
+        prepared.state.step
+
     * `folder` is the run's folder
     * `record` is the content of its `settings.json`
     * `task` is the task

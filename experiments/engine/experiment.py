@@ -48,7 +48,8 @@ Batch = tuple[Tensor, ...]
 class Training:
     r"""Settings of the training loop, the same for all experiments.
 
-        training = Training(steps=1_000, lr=1e-3)
+        >>> Training(steps=1_000, lr=1e-3).warmup
+        200
 
     Raises `ValueError` if a value is out of range.
     """

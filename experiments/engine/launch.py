@@ -21,7 +21,8 @@ class Launch:
     It changes losses by rounding only. Dropout and augmentation are the exception: each process
     and each micro-batch draws its own random numbers.
 
-        launch = Launch(devices=2, accumulate=4)
+        >>> Launch(devices=2, accumulate=4).strategy
+        'ddp'
 
     Raises `ValueError` if a count is out of range, a name is unknown, or both `run` and `resume`
     are given.

@@ -76,8 +76,9 @@ class EpochOrder:
     Step $t$ reads the items at positions $tB$ to $tB + B - 1$ of the epochs joined end to end, so a
     batch may end one epoch and start the next.
 
-        order = EpochOrder(n=50_000, batch=64, seed=0)
-        item = order.item(step=3, row=5)
+        >>> order = EpochOrder(n=6, batch=3, seed=0)
+        >>> sorted(order.item(step, row) for step in range(2) for row in range(3))
+        [0, 1, 2, 3, 4, 5]
 
     * `n` is the number of items
     * `batch` is the number of rows in a step, over all processes

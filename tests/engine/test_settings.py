@@ -1,6 +1,7 @@
 """Settings, their types, and the flags and help texts made from them."""
 
 import dataclasses
+import doctest
 import json
 import math
 import re
@@ -14,10 +15,13 @@ import torch
 from experiments.autoregressive import DEFAULTS, EXPERIMENT
 from experiments.autoregressive import AutoregressiveSettings as Settings
 from experiments.autoregressive import SampleSettings as Sample
+from experiments.engine import experiment as contract
+from experiments.engine import launch, order
 from experiments.engine.command import read_flags
 from experiments.engine.devices import PRECISIONS, STRATEGIES
 from experiments.engine.experiment import Training
 from experiments.engine.launch import KEPT_ON_RESUME, Launch
+from experiments.engine.settings import types
 from experiments.engine.settings.errors import UserError, user_errors
 from experiments.engine.settings.flags import (
     Parser,
@@ -274,12 +278,22 @@ def test_flags_override_the_file_which_overrides_the_defaults_of_its_layer(tmp_p
     path = tmp_path / "a.yml"
     path.write_text("layer: transformer\nlr: 1\nsteps: 500\nlabml: false\ndata: there\n")
     line = [f"--config={path}", "--steps=600", "--devices=2"]
-    settings, training, launch = read_flags(EXPERIMENT, line)
+    settings, training, launched = read_flags(EXPERIMENT, line)
     default, training_default = DEFAULTS["transformer"]
     assert settings == default
     assert training == dataclasses.replace(training_default, lr=1.0, steps=600)
-    assert launch == Launch(config=path, devices=2, labml=False, data=Path("there"))
+    assert launched == Launch(config=path, devices=2, labml=False, data=Path("there"))
     assert read_flags(EXPERIMENT, [*line, "--layer=amlp"])[0] == DEFAULTS["amlp"][0]
+
+
+# ## Examples of the docstrings
+
+
+@pytest.mark.parametrize("module", [contract, launch, order, types])
+def test_the_examples_run(module):
+    result = doctest.testmod(module)
+    assert result.attempted
+    assert not result.failed
 
 
 # ## Ranges

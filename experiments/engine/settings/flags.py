@@ -33,7 +33,11 @@ from experiments.engine.settings.types import field_types, parse_text
 
 
 class Parser(argparse.ArgumentParser):
-    """An `ArgumentParser` that reports an error in one line, without listing all flags."""
+    r"""An `ArgumentParser` that reports an error in one line, without listing all flags.
+
+    parser = Parser("python -m experiments.masked", "[--flag value ...]")
+    add_flags(parser, Training)
+    """
 
     def __init__(self, prog: str, usage: str, description: str = "") -> None:
         super().__init__(prog, f"{prog} {usage}", description, allow_abbrev=False)
@@ -95,8 +99,6 @@ def field_help(cls: type) -> dict[str, str]:
     Raises `KeyError` for a field without a comment.
     """
     found = {name: text for name, (text, _) in _field_comments(cls).items() if text}
-    # Until every class has comments: the bullets of its docstring.
-    found = {**_bullets(cls), **found}
     return {field.name: found[field.name] for field in dataclasses.fields(cls)}
 
 
@@ -128,13 +130,3 @@ def _field_comments(cls: type) -> dict[str, tuple[str, str]]:
             unit = comments.get(node.end_lineno or node.lineno, "")
             found[node.target.id] = (re.sub(r"[`$\\]", "", above), unit)
     return found
-
-
-def _bullets(cls: type) -> dict[str, str]:
-    texts: dict[str, str] = {}
-    for bullet in re.findall(r"^ *\* (.+(?:\n +[^*\s].*)*)", cls.__doc__ or "", re.MULTILINE):
-        plain = re.sub(r"\s+", " ", bullet)
-        names, text = re.match(r"((?:`\w+`(?:, | and )?)+) ?(.*)", plain).groups()  # type: ignore[union-attr]
-        for name in re.findall(r"`(\w+)`", names):
-            texts[name] = re.sub(r"^(?:is|are) |[`$\\]", "", text)
-    return texts

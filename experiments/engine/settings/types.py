@@ -28,7 +28,11 @@ TYPES: dict[type, str] = {
 
 
 class FieldType(NamedTuple):
-    """The type of a setting, its choices if it is a `Literal`, and whether it may be None."""
+    r"""The type of a setting, its choices if it is a `Literal`, and whether it may be None.
+
+    >>> parse_text("steps", "100", FieldType(int))
+    100
+    """
 
     kind: type
     choices: tuple[str, ...] = ()
