@@ -20,7 +20,6 @@ from experiments.engine.checkpoint import load_checkpoint, save_checkpoint
 from experiments.engine.run_folder import read_metrics
 from tests.support.helpers import assert_names
 from tests.support.small_runs import (
-    command,
     copy_of,
     edit_settings,
     experiment,
@@ -66,18 +65,14 @@ class Reference:
 
 @pytest.fixture(scope="module")
 def references(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Reference]:
-    """An uninterrupted run of each kind; the plain one is typed and writes the whole report."""
+    """An uninterrupted run of each kind; the plain one writes the whole report."""
 
     @functools.cache
     def run_of(kind: str) -> Reference:
         folder, changes = tmp_path_factory.mktemp(kind), KINDS[kind]
         corpus = text_file(folder)
-        arguments = small(corpus, folder / "whole", **changes)
-        if kind == "plain":
-            done = command(*arguments)
-            assert done.returncode == 0, done.stderr
-        else:
-            assert quick(*arguments) == 0
+        runs = experiment if kind == "plain" else quick
+        assert runs(*small(corpus, folder / "whole", **changes)) == 0
         return Reference(folder / "whole", corpus, changes)
 
     return run_of
