@@ -3,10 +3,9 @@ r"""A MkDocs plugin and theme that shows a package with prose on the left and co
 # mkdocs-annotated
 
 Comments, docstrings and equations are on the left. The code that they describe is on the right,
-with the line numbers of the file. Nothing is imported or run.
+with the line numbers of the file. A build neither imports nor runs that code.
 
-The packages depend on each other in one direction: source, markdown, site and pages, beside,
-plugin. Read them in this order:
+Each of these packages imports only packages above it. Read them in this order:
 
 * **source**: [parse](source/parse.py) splits a file into rows of prose and code,
   [code](source/code.py) highlights the code, [names](source/names.py) finds the names in it,

@@ -1,10 +1,9 @@
-r"""The error for a mistake in a file that somebody wrote.
+r"""`SourceError`, a mistake in a file that the author of the site wrote.
 
 # Errors with file and line
 
-Every other module of the renderer may import this one. Only [plugin](plugin.py) and
-[publish](pages/publish.py) know MkDocs, so the rest raises `SourceError`, and the plugin turns it
-into MkDocs' `PluginError`.
+Every other module of the renderer may import this one. Modules that do not import MkDocs raise
+`SourceError`, and the [plugin](plugin.py) turns it into MkDocs' `PluginError`.
 """
 
 from __future__ import annotations

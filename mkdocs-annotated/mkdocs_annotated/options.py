@@ -14,7 +14,7 @@ from mkdocs.config.base import Config
 from mkdocs.exceptions import PluginError
 
 
-# The hook of MkDocs that runs for each subclass has no types.
+# MkDocs does not annotate `Config.__init_subclass__`, which runs for each subclass.
 class ShapesConfig(Config):  # type: ignore[no-untyped-call, unused-ignore]
     r"""The options under `shapes:`.
 
@@ -36,8 +36,8 @@ class AnnotatedConfig(Config):  # type: ignore[no-untyped-call, unused-ignore]
     * `raw_html` allows HTML in comments and docstrings
     * `shapes` shows the shapes of arrays beside the code
     * `exhibits` is the YAML file that places results of runs beside the code
-    * `latex_errors` is the level of LaTeX that cannot be rendered: `error` stops the build, `warn`
-      and `info` log it and show the LaTeX source
+    * `latex_errors` says how LaTeX that cannot be rendered is reported: `error` stops the build,
+      `warn` and `info` log it at that level and show the LaTeX source
     * `source_url` is the URL of a file on a code host, with `{path}` and `{line}`; for GitHub and
       GitLab the default follows from `repo_url`
     * `coverage` is the file that maps a paper to code and tests, `coverage_page` the page made

@@ -63,7 +63,10 @@ EXTENSIONS = ("tables", "fenced_code", "toc", "admonition", "attr_list", "footno
 
 
 class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-call, unused-ignore]
-    """The plugin; in a live preview one object serves all builds, each started by `on_config`."""
+    """The MkDocs plugin `annotated`.
+
+    In a live preview one object serves all builds. `on_config` starts each of them.
+    """
 
     def __init__(self) -> None:
         self.dirty = False
@@ -94,7 +97,7 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
         watched += self.artifact_paths().watched()
         files = (self.config.coverage, self.config.symbols, self.config.inventory)
         watched += [self.base / each for each in files if each]
-        # By default MkDocs only mentions a link to a missing anchor; a strict build should fail.
+        # By default MkDocs logs a link to a missing anchor as info; a strict build should fail.
         if config.validation.links.anchors == logging.INFO:
             config.validation.links.anchors = logging.WARNING
         config.watch.extend(str(path) for path in watched if str(path) not in config.watch)
@@ -391,6 +394,6 @@ def _add(files: Files, taken: dict[str, str], file: File, origin: str) -> None:
     """
     if file.dest_uri in taken:
         other = taken[file.dest_uri]
-        raise PluginError(f"{origin}:1: its address {file.dest_uri} is taken by {other}")
+        raise PluginError(f"{origin}:1: the address {file.dest_uri} is already taken by {other}")
     taken[file.dest_uri] = origin
     files.append(file)

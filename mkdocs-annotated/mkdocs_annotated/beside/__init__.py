@@ -1,4 +1,4 @@
-r"""What is shown beside the code because it was run: traced shapes, and exhibits of real runs.
+r"""Results of running the code, shown beside it: traced shapes, and exhibits of real runs.
 
 Read `trace.py` first: it runs an example and records shapes. `sizes.py` writes them in the paper's
 letters, `shapes.py` stores them with the sources. `exhibits.py` reads figures, tables and values.

@@ -45,7 +45,7 @@ class Artifacts:
 
 @dataclass(frozen=True)
 class ArtifactPaths:
-    r"""Where the configuration says that shapes and exhibits are stored.
+    r"""The configured paths of shapes, examples and exhibits.
 
     * `base` is the folder of the configuration; all other paths are relative to it
     * `shapes` is the folder of traced shapes

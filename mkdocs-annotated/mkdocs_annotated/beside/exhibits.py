@@ -148,7 +148,7 @@ def _exhibit(entry: ExhibitEntry, base: Path, modules: Mapping[str, Module]) -> 
     if kind == "table":
         return Exhibit(name, row, caption, body=_table(entry, file))
     if "alt" not in entry.texts:
-        raise entry.error("a figure needs alt, a description in words", "figure")
+        raise entry.error("a figure needs alt, a text that describes it", "figure")
     return Exhibit(name, row, caption, file, entry.texts["alt"], _size(file))
 
 
@@ -205,8 +205,8 @@ def _value(entry: ExhibitEntry, base: Path, text: str) -> str:
     value = _value_at(_json(entry, base, "value", name), keys)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise entry.error(f"{name} has no number at {keys or 'an empty key'}", "value")
-    shown = f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
-    return f'<data value="{value}">{shown}</data>'
+    rounded = f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+    return f'<data value="{value}">{rounded}</data>'
 
 
 def _table(entry: ExhibitEntry, file: Path) -> str:

@@ -46,7 +46,7 @@ class TracedModule:
             self.source.display_path: read_source(self.source.path, self.source.display_path),
             self.example_display_path: read_source(self.example, self.example_display_path),
         }
-        # `read` normalises line ends, so the hashes do not depend on the checkout.
+        # `read_source` normalises line ends, so the hashes do not depend on the checkout.
         return {
             name: hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
             for name, text in texts.items()
@@ -85,14 +85,16 @@ def load_notes(base: Path, data: str, modules: list[TracedModule]) -> dict[str, 
     """Return the notes of each module, by the URI of its page and by line.
 
     Raises `SourceError` if a file of shapes is missing, malformed, outdated, or belongs to no
-    module.
+    module, or if a module or an example cannot be decoded.
     """
     expected = {traced.data for traced in modules}
     folder = base / data
     for path in sorted(folder.glob("*.json")) if folder.is_dir() else ():
         if path not in expected:
             raise SourceError(
-                display_path(path, base), 1, "belongs to no module that has an example"
+                display_path(path, base),
+                1,
+                "no module with an example has these shapes; delete the file",
             )
     return {traced.source.uri: _notes(traced) for traced in modules}
 
@@ -107,12 +109,14 @@ def _notes(traced: TracedModule) -> dict[int, str]:
             for n, text in values["notes"].items()
         }
     except FileNotFoundError as error:
-        raise SourceError(name, 1, f"is missing for {module}; run {COMMAND}") from error
+        raise SourceError(name, 1, f"no shapes are stored for {module}; run {COMMAND}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise SourceError(name, 1, f"is not valid shape data; run {COMMAND}") from error
+        raise SourceError(name, 1, f"the file is not valid shape data; run {COMMAND}") from error
     for path, digest in traced.hashes().items():
         if not isinstance(hashes, dict) or hashes.get(path) != digest:
-            raise SourceError(name, 1, f"is outdated, {path} has changed; run {COMMAND}")
+            raise SourceError(
+                name, 1, f"the shapes are outdated, {path} has changed; run {COMMAND}"
+            )
     lines = read_source(traced.source.path, module).split("\n")
     return {
         n: text

@@ -41,7 +41,7 @@ ShapesByLine = dict[int, dict[str, list[tuple[ArrayShape, ...]]]]
 
 @dataclass(frozen=True)
 class TracedStatement:
-    r"""A statement, or the header of a compound statement, and what it assigns.
+    r"""A statement, or the header of a compound statement, and the targets that it assigns.
 
     * `line` is its last line, where its note is shown
     * `targets` are the names and attributes that it assigns
@@ -217,8 +217,8 @@ class _FrameTracer:
             if statement and statement.returns:
                 self.returning = statement
         elif event == "exception":
-            # The assignment or return did not happen. The exception is an awaited result, which
-            # arrives as a `StopIteration` that some versions of Python report.
+            # An exception prevents the assignment or return. A `StopIteration` in an `await` does
+            # not: some versions of Python report the awaited result as one.
             if not (self.pending and self.pending.suspends and arg[0] is StopIteration):
                 self.pending = self.returning = None
         elif event == "return":
@@ -232,7 +232,7 @@ class _FrameTracer:
         return self
 
     def record_targets(self, frame: FrameType, next_line: int) -> None:
-        """Record what the last statement assigned, now that it has finished."""
+        """Record the targets of the last statement, now that it has finished."""
         statement = self.pending
         if statement is None or (statement.body and next_line not in statement.body):
             return

@@ -100,7 +100,7 @@ def _pairs(a: Sequence[list[str]], b: Sequence[list[str]]) -> Iterator[tuple[int
 
 def _similar(a: Sequence[list[str]], b: Sequence[list[str]]) -> list[tuple[int, int]]:
     """Return the pairs, in order, with the largest total similarity."""
-    # best[i][j] is the largest total for the lines from i and j on.
+    # best[i][j] is the largest total for the lines a[i:] and b[j:].
     best = [[0.0] * (len(b) + 1) for _ in range(len(a) + 1)]
     similarity = _similarities(a, b)
     for i in reversed(range(len(a))):

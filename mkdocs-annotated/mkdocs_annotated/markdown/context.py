@@ -20,7 +20,7 @@ def unchanged(url: str) -> str:
 
 @dataclass
 class RenderContext:
-    r"""What Markdown extensions know about the page they render.
+    r"""The page that Markdown renders: its file, its lines, and the errors found in them.
 
     * `path` is the source file, for error messages
     * `source_lines` holds the file line of each document line; if it is empty, the document is the

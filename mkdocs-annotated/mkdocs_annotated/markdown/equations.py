@@ -2,12 +2,10 @@ r"""Find the symbols of a paper in the MathML of a page.
 
 # Symbols in equations
 
-A symbol is found by its tree, not by its text. The Z of $\tilde{Z}$ and of $Z_1$ is another symbol
-than $Z$, but the W of $f_{W,b}$ is $W$. If a larger tree is a symbol, its parts are not searched,
-except its indices.
-
-A letter with an accent, a prime or a number as index is a symbol of its own: $Z$ is not found in
-$Z_1$. A letter as index selects an entry: $W$ is found in $W_{ij}$.
+A symbol is found by its tree, not by its text. An accent, a prime or a number as index makes
+another symbol: $Z$ is not found in $\tilde{Z}$, $Z'$ and $Z_1$. A letter as index selects an entry:
+$W$ is found in $W_{ij}$, and also in the index of $f_{W,b}$. Inside a symbol, only the indices are
+searched.
 """
 
 from __future__ import annotations

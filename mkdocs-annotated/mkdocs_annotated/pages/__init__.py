@@ -1,5 +1,5 @@
-r"""One page, from a parsed module to its HTML, and the site folder that it is published to.
+r"""Build the HTML of source pages, and publish the site.
 
 Read `article.py` first (a module before rendering), then `page.py` (the HTML of its rows).
-`publish.py` replaces the old site once a build has succeeded.
+`publish.py` replaces the old site after a build has succeeded.
 """

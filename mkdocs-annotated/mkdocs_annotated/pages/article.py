@@ -1,6 +1,6 @@
-r"""A module and its prose, before anything is rendered.
+r"""A module and its prose before rendering.
 
-# An article
+# Articles
 """
 
 from __future__ import annotations

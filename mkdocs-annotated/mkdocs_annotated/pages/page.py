@@ -23,7 +23,7 @@ STICKY_LINES = 24
 
 @dataclass(frozen=True)
 class Extras:
-    r"""What a page shows in addition to its prose and code.
+    r"""The links, symbols, notes and exhibits of a page.
 
     * `marks` are the linked names and the symbols in the code, by line
     * `notes` are short texts beside a line of code, by line; the style sheet draws them, so they

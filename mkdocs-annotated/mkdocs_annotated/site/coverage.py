@@ -4,8 +4,8 @@ r"""Read the coverage map of a paper and render its page.
 
 A YAML file lists the numbered equations, the pseudo-code, the claims and the tables of a paper,
 each with the code that implements it and the tests that check it. A name that does not exist is an
-error with its line, so the map stays true when code is renamed. What is not reproduced needs a
-reason. The page is ordinary Markdown, generated from the map.
+error with its line, so a renamed function cannot be forgotten in the map. The page is ordinary
+Markdown, generated from the map.
 
 ```yaml
 title: Coverage of the paper
@@ -21,7 +21,7 @@ entries:
     why: what a reader should know; required if the status is `not reproduced`
 ```
 
-*Reproduced* needs code and a test, *implemented* needs code.
+*Reproduced* needs code and a test, *implemented* needs code, *not reproduced* needs a reason.
 """
 
 from __future__ import annotations
@@ -218,7 +218,7 @@ def _lines(value: LocatedText) -> list[tuple[str, int]]:
 
 
 class _MapReader:
-    """Turn the YAML nodes of a map into entries and collect the mistakes."""
+    """Turns the YAML nodes of a map into entries and collects the mistakes."""
 
     def __init__(self, path: str) -> None:
         self.path = path

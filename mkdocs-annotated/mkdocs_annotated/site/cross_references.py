@@ -117,11 +117,11 @@ class CrossReferences:
 
     def legend(self, uri: str) -> list[LegendItem]:
         """Return the symbols of a page in the order of the file of symbols."""
-        shown = self.shown_symbols.get(uri, set())
+        on_page = self.shown_symbols.get(uri, set())
         return [
             LegendItem(each.id, LATEX.sub("", each.tex[0].mathml), each.text)
             for each in self.symbols.symbols
-            if each.id in shown and each.tex
+            if each.id in on_page and each.tex
         ]
 
 

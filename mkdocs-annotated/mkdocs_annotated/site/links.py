@@ -1,11 +1,11 @@
-r"""Find out where each name in the code and the prose of a site is defined.
+r"""Find the definition of each name in the code and the prose of a site.
 
 # Links to definitions
 
-An index of all modules of a site. A name is resolved as Python would: through the imports of its
-module, through what a package's `__init__` re-exports, to members of a class and of its bases.
-The inventory gives URLs for names of other projects. A name whose meaning is known only when the
-code runs, such as an attribute of a local variable, gets no link.
+`DefinitionIndex` holds the definitions of all modules. A name is resolved as Python would: through
+the imports of its module, the re-exports of a package's `__init__`, and the members of a class and
+of its bases. The inventory gives URLs for names of other projects. A name whose meaning is known
+only when the code runs, such as an attribute of a local variable, gets no link.
 """
 
 from __future__ import annotations
@@ -185,16 +185,16 @@ class DefinitionIndex:
         Each external URL is linked once per class and function, because it is long and the third
         `Tensor` of a signature needs no link.
         """
-        given: set[tuple[str, str]] = set()
+        linked: set[tuple[str, str]] = set()
         for name in module.names.occurrences:
             target = self.resolve_name(module, name)
             if target is None or target == LinkTarget(module.uri):
                 continue
             if target == LinkTarget(module.uri, f"L{name.line}"):
                 continue
-            if target.url and (name.scope, target.url) in given:
+            if target.url and (name.scope, target.url) in linked:
                 continue
-            given.add((name.scope, target.url))
+            linked.add((name.scope, target.url))
             yield name, target
 
     def resolve_name(self, module: IndexedModule, name: Name) -> LinkTarget | None:
@@ -278,7 +278,7 @@ def read_inventory(path: Path, display_path: str) -> dict[str, str]:
     Raises `SourceError` if the file cannot be read, is not UTF-8 or is not a YAML mapping, or if a
     line has a key that is no dotted name, a value that is no URL, or a name that is given twice.
     """
-    root = read_yaml(path, display_path, yaml.MappingNode, "`dotted.name: address` lines")
+    root = read_yaml(path, display_path, yaml.MappingNode, "`dotted.name: URL` lines")
     found: dict[str, str] = {}
     for key, value in root.value if root else ():
         line = line_of(key)
@@ -286,7 +286,7 @@ def read_inventory(path: Path, display_path: str) -> dict[str, str]:
             raise SourceError(display_path, line, f"{key.value!r} is not a dotted name")
         if not isinstance(value, yaml.ScalarNode) or not re.match(r"https?://\S+$", value.value):
             raise SourceError(
-                display_path, line, f"the address of {key.value} must begin with https://"
+                display_path, line, f"the URL of {key.value} must begin with https:// or http://"
             )
         if key.value in found:
             raise SourceError(display_path, line, f"{key.value} is given twice")

@@ -96,7 +96,7 @@ def _sections(html: str) -> list[tuple[str, str]]:
 
 
 class _TextExtractor(HTMLParser):
-    """Collect the text of HTML, with a new section at each heading."""
+    """Collects the text of HTML, with a new section at each heading."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,8 +1,8 @@
-r"""Read which names in the code stand for which symbols of the paper.
+r"""Connect the symbols of the paper with their names in the code.
 
 # The symbols of the paper
 
-A YAML file gives each symbol its spelling in LaTeX and the names in the code that stand for it:
+A YAML file maps each symbol to its spelling in LaTeX and to its names in the code:
 
 ```yaml
 W:
@@ -10,7 +10,7 @@ W:
   text: the spatial weights    # for the legend
   code:
     SpatialProjection: [self.weight, weight]
-  equations: labml_gmlp/       # only in these equations; all if left out
+  equations: labml_gmlp/       # only in these equations; default: all
 ```
 
 A scope is a class or function (`SpatialGatingUnit.forward`, if only one file defines it), a file or
@@ -74,7 +74,7 @@ class Spelling:
 
 @dataclass(frozen=True)
 class CodeName:
-    """A variable, or an attribute with its object, that stands for a symbol in a scope."""
+    """The name of a symbol in the code of a scope: a variable, or an attribute with its object."""
 
     scope: SymbolScope
     name: str
@@ -182,14 +182,14 @@ class SymbolTable:
                 continue
             rank = max(limits, default=(-1, 0))
             for spelling in symbol.tex:
-                held = best.get(spelling.structure)
-                if held and held[0] == rank:
+                other = best.get(spelling.structure)
+                if other and other[0] == rank:
                     self.report(
                         spelling.line,
-                        f"{spelling.latex} already stands for {held[1]} in {path}; "
+                        f"{spelling.latex} already stands for {other[1]} in {path}; "
                         f"limit one of them with `equations`",
                     )
-                elif held is None or rank > held[0]:
+                elif other is None or rank > other[0]:
                     best[spelling.structure] = (rank, symbol.id)
         return {structure: symbol for structure, (_, symbol) in best.items()}
 
@@ -236,7 +236,7 @@ def read_symbols(path: Path, display_path: str) -> SymbolTable:
 
 
 class _SymbolReader:
-    """Turn YAML nodes into symbols and report mistakes to the table."""
+    """Turns YAML nodes into symbols and reports mistakes to the table."""
 
     def __init__(self, table: SymbolTable) -> None:
         self.report = table.report

@@ -1,4 +1,4 @@
-r"""Python files become rows of prose and code, names with their scopes, and coloured tokens.
+r"""Read Python files: rows of prose and code, names with their scopes, and coloured tokens.
 
 # Reading Python source
 

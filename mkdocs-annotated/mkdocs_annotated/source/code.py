@@ -97,7 +97,7 @@ def to_html(tokens: tuple[Token, ...], marks: Iterable[Mark] = ()) -> str:
     out = []
     for mark, token in _split_at_marks(tokens, ordered):
         text = escape(token.text, quote=False).replace("&gt;", ">")
-        # Keywords are the most frequent, so they go without a class.
+        # Keywords are the most frequent tokens, so they have no class.
         css_class = "" if token.kind == "k" else f' class="{token.kind}"'
         inner = f"<i{css_class}>{text}</i>" if token.kind else text
         out.append(_wrap(mark, inner) if mark else inner)

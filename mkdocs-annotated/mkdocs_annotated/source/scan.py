@@ -2,8 +2,8 @@ r"""Classify the lines of a Python file: block comment, docstring, blank line or
 
 # Lines, comments and docstrings
 
-`tokenize` and the syntax tree give the answer. Patterns on single lines cannot: a `#` inside a
-string is code, and so is a blank line inside a string.
+Lines are classified by `tokenize` and the syntax tree. A pattern for single lines would fail: a `#`
+or a blank line inside a string is code.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class LogicalLine:
 
 @dataclass(frozen=True)
 class Docstring:
-    """The text of a docstring as the source has it, and warnings about that text."""
+    """The source text of a docstring, and the warnings about it."""
 
     first: int
     last: int

@@ -123,14 +123,18 @@ def test_notes_are_on_their_lines_unless_a_comment_gives_the_shape(area):
             "data/shapes.area.json:1: shapes/area.py trace",
         ),
         ("area.py", lambda text: text + "\n", "data/shapes.area.json:1: area.py trace"),
-        ("data/shapes.area.json", lambda text: None, "data/shapes.area.json:1: missing trace"),
+        (
+            "data/shapes.area.json",
+            lambda text: None,
+            "data/shapes.area.json:1: shapes/area.py trace",
+        ),
         ("data/shapes.area.json", lambda text: text[:40], "data/shapes.area.json:1: valid trace"),
         ("data/shapes.area.json", lambda text: "[]", "data/shapes.area.json:1: valid trace"),
         ("data/shapes.gone.json", lambda text: "{}", "data/shapes.gone.json:1: module"),
         ("shapes/area.py", lambda text: None, "plugins.annotated.shapes.examples: shapes/area.py"),
     ],
 )
-def test_wrong_data_is_an_error_that_says_how_to_mend_it(area, path: str, change, words: str):
+def test_an_invalid_file_of_shapes_is_an_error_with_its_remedy(area, path: str, change, words: str):
     assert command(area) == 0
     file = area.root / path
     text = change(file.read_text() if file.is_file() else "")

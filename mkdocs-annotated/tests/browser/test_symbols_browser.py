@@ -165,7 +165,7 @@ def test_the_legend_works_by_keyboard(visit):
     assert buttons.first.is_hidden()
 
 
-def test_links_in_code_are_not_underlined_and_no_tab_stops(visit):
+def test_links_in_code_are_neither_underlined_nor_tab_stops(visit):
     page = visit()
     links = page.locator(".code b a")
     assert links.count() == 2

@@ -59,7 +59,7 @@ def table(two, block: str = BOTH) -> str:
     return found[0]
 
 
-def display_path(table: str) -> list[list[str]]:
+def cell_texts(table: str) -> list[list[str]]:
     """Return the text of the cells of each row, without line numbers."""
     rows = re.sub(r"<thead>.*?<tbody", "<tbody", table, flags=re.DOTALL).split("<tr")[1:]
     return [
@@ -72,7 +72,7 @@ def display_path(table: str) -> list[list[str]]:
 
 
 def test_the_table_shows_the_code_of_both_sources_without_prose(two):
-    assert display_path(table(two)) == [
+    assert cell_texts(table(two)) == [
         ["@property", ""],
         ["def add(self, x):", "def add(x, y):"],
         ["    total = x + self.one", "    total = x + y"],
@@ -106,10 +106,10 @@ def test_headers_and_line_numbers_link_to_the_pages(two):
 
 
 def test_whole_files_and_prose_can_be_compared(two):
-    whole = display_path(table(two, "shapes/left.py\nshapes/right.py"))
+    whole = cell_texts(table(two, "shapes/left.py\nshapes/right.py"))
     assert ["class Left:", ""] in whole
     assert any("return x * 2" in row[0] for row in whole)
-    kept = display_path(table(two, f"{BOTH}\nwith: prose"))
+    kept = cell_texts(table(two, f"{BOTH}\nwith: prose"))
     assert ["    # The sum.", ""] in kept or any("# The sum." in row[0] for row in kept)
     assert any("x + self.one  # [n]" in row[0] for row in kept)
     assert any('"""' in row[1] for row in kept)
@@ -119,7 +119,7 @@ def test_a_source_compared_with_itself_has_no_changed_line(two):
     html = table(two, "shapes/left.py#Left\nshapes/left.py#Left")
     assert 'class="x"' not in html
     assert "<mark>" not in html
-    assert all(left == right for left, right in display_path(html))
+    assert all(left == right for left, right in cell_texts(html))
 
 
 def test_a_search_finds_code_only_on_its_own_page(two):

@@ -40,7 +40,7 @@ def test_a_heading_inside_a_fence_is_not_the_title(render):
     assert made.doc.title == "Yes"
 
 
-def test_a_plain_heading_has_no_markup():
+def test_the_plain_text_of_a_heading_has_no_markup():
     assert plain_text(r"## `f` and [*g*](g.py): $\beta$ ##") == "f and g: beta"
 
 

@@ -14,7 +14,7 @@ from mkdocs_annotated.site.coverage import CoverageMap, check, find_tests, read_
 MAP = r"""
 title: The paper
 summary: |
-  What is here.
+  A summary.
 entries:
   - id: Eq. 1
     kind: equation
@@ -31,7 +31,7 @@ entries:
 
       large discs.
     status: not reproduced
-    why: No large disc was at hand.
+    why: No large disc was available.
 """.lstrip("\n")
 DISC = "class Disc:\n    def area(self):\n        pass\n"
 TEST = "def test_the_area_is_that_of_a_circle(): ...\nclass TestDisc:\n    def test_b(self): ...\n"
@@ -61,7 +61,7 @@ def test_the_page_gives_status_code_and_tests(covered):
     assert 'href="../shapes/disc.html#Disc.area"' in html
     assert "Test: the area is that of a circle" in html
     assert '<a href="https://h/tests/test_disc.py">' in html
-    assert "<p>No large disc was at hand.</p>" in html
+    assert "<p>No large disc was available.</p>" in html
     assert re.search(r'<math data-latex="A = \\pi r\^2">', html)
     cells = re.findall(r"<td[^>]*>([^<]*)</td>", html)
     assert " ".join(cells) == "Equations 1 0 0 Tables 0 0 1 All 1 0 1"
@@ -91,7 +91,7 @@ def test_the_page_gives_status_code_and_tests(covered):
             id="LaTeX",
         ),
         pytest.param(
-            {"    why: No large disc was at hand.\n": ""},
+            {"    why: No large disc was available.\n": ""},
             ["12: Table 3 is not reproduced"],
             id="reason",
         ),
@@ -137,7 +137,7 @@ def test_a_missing_map_stops_the_build(project, caplog):
         ("entries:\n  - id: a\n    status: reproduced\n    code: [x]", 2, "a reproduced test"),
     ],
 )
-def test_each_mistake_in_the_form_of_a_map_has_its_line(
+def test_each_malformed_entry_of_a_map_is_an_error_with_its_line(
     tmp_path: Path, text: str, line: int, words: str
 ):
     _, errors = read(tmp_path, text)
@@ -158,12 +158,12 @@ def test_tests_of_classes_have_the_name_of_their_class(tmp_path: Path):
     assert find_tests(tmp_path / "none.py", "none.py") is None
 
 
-def test_each_line_of_the_page_knows_its_line_in_the_map(tmp_path: Path):
+def test_each_line_of_the_page_has_its_line_of_the_map(tmp_path: Path):
     coverage, errors = read(tmp_path, MAP)
     assert errors == []
     page = render(coverage, lambda anchor: anchor)
     lines = page.markdown.removesuffix("\n").split("\n")
     assert len(lines) == len(page.lines)
     assert page.lines[lines.index("large discs.")] == 18
-    assert page.lines[lines.index("What is here.")] == 3
+    assert page.lines[lines.index("A summary.")] == 3
     assert list(check(coverage, lambda _: frozenset(["Disc.area"]), Path("nowhere"))) != []

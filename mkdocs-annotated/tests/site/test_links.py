@@ -170,7 +170,7 @@ def test_a_mistake_in_an_inventory_has_its_line(tmp_path: Path):
     file.write_text("# ours\ntorch.nn: https://x/y\n")
     assert read_inventory(file, "i.yml") == {"torch.nn": "https://x/y"}
     for text, line in {
-        "a: https://x\nb: javascript:x\n": "i.yml:2: the address of b ",
+        "a: https://x\nb: javascript:x\n": "i.yml:2: the URL of b ",
         "a b: https://x\n": "i.yml:1: 'a b'",
         "a: https://x\na: https://y\n": "i.yml:2: a ",
     }.items():

@@ -18,7 +18,7 @@ def loaded(script: str) -> list:
     return json.loads(script.removeprefix("annotatedIndex="))
 
 
-def test_text_is_what_a_reader_sees_with_formulas_as_latex():
+def test_the_text_of_a_page_is_its_visible_text_with_formulas_as_latex():
     html = '<p>A <em>very</em>\nlow $5 <math data-latex="a &lt; b"><mi>a</mi></math></p><p>x</p>'
     assert search.plain_text(html) == "A very low $5 $a < b$ x"
     display = '<span class="eq"><math data-latex="Z" display="block"><mi>Z</mi></math></span>'

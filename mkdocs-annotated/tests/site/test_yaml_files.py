@@ -31,7 +31,7 @@ READERS = {
     ids=["bytes", "syntax", "root", "missing"],
 )
 @pytest.mark.parametrize("read", READERS.values(), ids=READERS)
-def test_a_file_that_cannot_be_used_is_one_line_with_its_name(
+def test_a_file_that_cannot_be_read_is_one_error_line_with_its_name(
     tmp_path: Path, read: Callable[[Path, str], object], content: bytes, line: int, words: str
 ):
     file = tmp_path / "file.yml"

@@ -69,11 +69,11 @@ def test_line_numbers_are_set_after_a_gap_and_counted_elsewhere(render):
     made = render("a = 1\nb = 2\n# Prose.\nc = 3\nd = 4\n\n\n\ne = 5\n")
     lines = re.findall(r'<b id="L(\d+)"(?: style="--n:(\d+)")?>', made.html)
     count = 0
-    for line, told in lines:
-        count = int(told) if told else count + 1
+    for line, number in lines:
+        count = int(number) if number else count + 1
         assert count == int(line)
-    assert [line for line, told in lines if told][:2] == ["1", "4"]
-    assert sum(1 for _, told in lines if not told) >= 2
+    assert [line for line, number in lines if number][:2] == ["1", "4"]
+    assert sum(1 for _, number in lines if not number) >= 2
 
 
 def test_a_page_of_two_hundred_lines_is_small(render):

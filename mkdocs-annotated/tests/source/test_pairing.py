@@ -21,7 +21,7 @@ def rows(source: str) -> list[tuple[str, list[int]]]:
     ]
 
 
-def test_the_imports_stand_beside_the_module_docstring():
+def test_the_imports_are_beside_the_module_docstring():
     assert rows('"""Head."""\n\nimport a\nimport b\n') == [("Head.", [3, 4])]
 
 
@@ -77,7 +77,7 @@ def test_indent_inside_a_comment_is_kept():
     assert rows("# * one\n#     * two\nx = 1\n") == [("* one\n    * two", [3])]
 
 
-def test_a_docstring_stands_beside_its_header_and_decorators():
+def test_a_docstring_is_beside_its_header_and_decorators():
     found = rows(
         '''
         import a
@@ -293,7 +293,7 @@ def test_comments_among_decorators_and_before_a_docstring_have_rows_without_code
     assert found == [("one", []), ("two", []), ("Doc.", [1, 3, 4, 7])]
 
 
-def test_comments_among_parameters_stand_beside_the_parameters():
+def test_comments_among_parameters_are_beside_the_parameters():
     found = rows(
         '''
         def f(

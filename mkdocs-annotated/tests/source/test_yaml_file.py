@@ -22,7 +22,7 @@ def read(file: Path, content: bytes) -> yaml.MappingNode | None:
     return read_yaml(file, "docs/file.yml", yaml.MappingNode, "`name: address` lines")
 
 
-def test_nodes_know_their_lines(file: Path):
+def test_each_node_has_its_line(file: Path):
     root = read(file, "# é\na: 1\nb:\n  - 2\n".encode())
     assert root is not None
     lines = [(key.value, line_of(key), line_of(value)) for key, value in root.value]

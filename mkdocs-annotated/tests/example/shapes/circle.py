@@ -59,13 +59,13 @@ class Circle:
         so that $A - A_n \approx \frac{2 \pi^3}{3 n^2} r^2$: each doubling of $n$ leaves a
         quarter of the error.
 
-        | corners $n$ | share of the circle |
+        | corners $n$ | fraction of the circle |
         | --: | --: |
         | 3 | 41.3 % |
         | 12 | 95.5 % |
 
         !!! note
-            The corners go round against the clock, which makes the area positive.
+            The corners run counterclockwise, which makes the area positive.
         """
         found = []
         for i in range(n):
