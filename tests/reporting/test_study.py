@@ -11,7 +11,7 @@ from experiments.engine.run_folder import read_metrics
 from experiments.engine.settings.errors import UserError
 from experiments.study import STUDIES, StudyRun, command, run_study
 from tests.support.helpers import assert_names, assert_raises
-from tests.support.small_runs import SMALL, flags, text_file
+from tests.support.small_runs import SMALL, experiment, flags, text_file
 
 
 @pytest.fixture
@@ -28,27 +28,35 @@ def small_study(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_a_study_does_the_missing_runs_and_records_them(small_study, capsys, monkeypatch):
+def test_a_study_does_the_missing_runs_and_records_all(small_study, capsys, monkeypatch):
     runs, results = small_study / "runs", small_study / "results" / "small"
-    run_study("small", runs, jobs=2)
-    assert capsys.readouterr().out.startswith("small: 2 of 2 runs to do, 2 at a time\n")
-    for name in ("gmlp-0", "toeplitz-0"):
-        assert json.loads((results / name / "result.json").read_text())["validation"]
-        kept = sorted(file.name for file in (results / name).iterdir())
-        assert kept == ["evaluations.jsonl", "result.json", "settings.json"]
-        recorded = read_metrics(results / name / "evaluations.jsonl")
-        assert [line["step"] for line in recorded] == [6, 12]
-    # A finished run is not repeated; an interrupted one is resumed.
+    # One run is finished already, the other is missing.
+    finished = STUDIES["small"][0]
+    assert experiment(*finished.command(runs / finished.name)[2:]) == 0
     before = (runs / "gmlp-0" / "last.pt").stat().st_mtime_ns
-    (runs / "toeplitz-0" / "result.json").unlink()
     shown = ("metrics.jsonl", "sample.txt", "spatial.npz")
     monkeypatch.setitem(study.SHOWN_ON_A_PAGE, ("small", "gmlp-0"), shown)
-    run_study("small", runs, jobs=1)
-    assert all((results / "gmlp-0" / name).exists() for name in shown)
-    assert not any((results / "toeplitz-0" / name).exists() for name in shown)
-    assert capsys.readouterr().out.startswith("small: 1 of 2 runs to do, 1 at a time\n")
+    capsys.readouterr()
+    run_study("small", runs, jobs=2)
+    assert capsys.readouterr().out.startswith("small: 1 of 2 runs to do, 2 at a time\n")
     assert (runs / "gmlp-0" / "last.pt").stat().st_mtime_ns == before
-    assert (runs / "toeplitz-0" / "result.json").exists()
+    recorded = ["evaluations.jsonl", "result.json", "settings.json"]
+    for name, more in (("gmlp-0", shown), ("toeplitz-0", ())):
+        assert sorted(file.name for file in (results / name).iterdir()) == sorted(
+            [*recorded, *more]
+        )
+        assert json.loads((results / name / "result.json").read_text())["validation"]
+        evaluated = read_metrics(results / name / "evaluations.jsonl")
+        assert [line["step"] for line in evaluated] == [6, 12]
+
+
+def test_an_interrupted_run_is_resumed(tmp_path):
+    run = StudyRun("gmlp-0", "masked", ("--layer", "gmlp"))
+    assert run.command(tmp_path) == ["-m", "experiments.masked", "--resume", str(tmp_path)]
+    new = tmp_path / "new"
+    assert run.command(new) == [
+        *("-m", "experiments.masked", "--layer", "gmlp", "--run", str(new)),
+    ]
 
 
 def test_a_failed_run_ends_the_study_with_its_last_line(small_study, monkeypatch):
