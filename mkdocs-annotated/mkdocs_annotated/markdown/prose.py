@@ -165,17 +165,22 @@ def _check_depth(prose: Sequence[Line], path: str) -> None:
 
 
 def _doctests_as_code(prose: Sequence[Line]) -> list[Line]:
-    """Indent doctests, because Markdown reads `>>>` as three quotation marks."""
+    """Indent doctests, because Markdown reads `>>>` as three quotation marks.
+
+    A doctest that its author has indented is code already.
+    """
     out: list[Line] = []
-    inside = fenced = False
+    inside = fenced = indented = False
     for line in prose:
         if FENCE.match(line.text):
             fenced = not fenced
         starts = not fenced and not inside and line.text.lstrip().startswith(">>> ")
-        if starts and out and out[-1].text.strip():
-            out.append(Line(line.number, ""))
+        if starts:
+            indented = line.text.startswith("    ")
+            if out and out[-1].text.strip():
+                out.append(Line(line.number, ""))
         inside = (inside or starts) and bool(line.text.strip())
-        out.append(Line(line.number, "    " + line.text) if inside else line)
+        out.append(Line(line.number, "    " + line.text) if inside and not indented else line)
     return out
 
 

@@ -100,6 +100,12 @@ def test_doctests_are_code_not_quotations(render):
     assert made.rows[0].endswith("<p>More.</p>")
 
 
+def test_an_indented_doctest_keeps_its_indent(render):
+    made = render('"""\nText.\n\n    >>> f(1)\n    2\n\nMore.\n"""\n', dedent=False)
+    assert "<pre><code>&gt;&gt;&gt; f(1)\n2\n</code></pre>" in made.rows[0]
+    assert made.rows[0].endswith("<p>More.</p>")
+
+
 def test_a_list_may_follow_a_line_of_text(render):
     made = render('"""\nText:\n* one\n* two\n\nA line\n- b in a list\n"""\n')
     assert made.rows[0].count("<ul>") == 2
