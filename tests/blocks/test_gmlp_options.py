@@ -123,23 +123,6 @@ def test_the_future_has_no_gradient_in_any_causal_head():
     assert torch.equal(projection.weight.grad != 0, learned)
 
 
-# g-mlp-pytorch accepts shorter sequences only when causal.
-@pytest.mark.parametrize(("causal", "n"), [(False, SEQ_LEN), (True, SEQ_LEN), (True, 4)])
-@pytest.mark.parametrize("dtype", [torch.float32, FLOAT64], ids=str)
-def test_heads_equal_those_of_g_mlp_pytorch_0_1_5_with_the_same_weights(causal, dtype, n):
-    package = pytest.importorskip("g_mlp_pytorch.g_mlp_pytorch", reason="a comparison")
-    torch.manual_seed(0)
-    unit = unit_of(causal=causal, projection=projection_of(3, causal=causal)).to(dtype)
-    other = package.SpatialGatingUnit(D_FFN, SEQ_LEN, causal=causal, heads=3).to(dtype)
-    other.load_state_dict(
-        {name.removeprefix("projection."): p for name, p in unit.state_dict().items()}
-    )
-    z = torch.randn(B, n, D_FFN, dtype=dtype)
-    # The sums may have another order.
-    atol = 1e-6 if dtype == torch.float32 else 1e-12
-    torch.testing.assert_close(unit(z), other(z), rtol=0, atol=atol)
-
-
 # The gate
 
 

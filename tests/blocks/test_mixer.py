@@ -16,21 +16,10 @@ from tests.support.helpers import (
     random,
     randomised,
     seeds,
-    timm_mixer,
 )
 
 # All sizes differ, so swapping two of them fails.
 B, D_MODEL, SEQ_LEN, D_TOKENS, D_CHANNELS = 2, 4, 6, 3, 7
-
-# Name in timm: name here.
-TIMM = {
-    "norm1": "token_norm",
-    "mlp_tokens.fc1": "token_in",
-    "mlp_tokens.fc2": "token_out",
-    "norm2": "norm",
-    "mlp_channels.fc1": "proj_in",
-    "mlp_channels.fc2": "proj_out",
-}
 
 
 def block_of(**options):
@@ -51,27 +40,6 @@ def test_the_block_equals_equation_1_for_both_gelus_and_any_norm_eps(approximate
     x = random(B, SEQ_LEN, D_MODEL)
     want = oracles.mixer_block(x.numpy(), arrays(block), eps=eps, approximate=approximate)
     assert_equals_oracle(block(x), want)
-
-
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (FLOAT64, 1e-14)])
-def test_the_block_equals_that_of_timm_1_0_31_with_the_same_weights(dtype, tolerance):
-    torch.manual_seed(0)
-    # timm derives both widths from d_model and uses an epsilon of 1e-6.
-    other = timm_mixer().MixerBlock(8, SEQ_LEN, mlp_ratio=(0.5, 3.0))
-    block = MixerBlock(8, SEQ_LEN, 4, 24, norm_eps=1e-6)
-    for parameter in block.parameters():
-        nn.init.normal_(parameter, std=0.3)
-    block, other = block.to(dtype), other.to(dtype)
-    ours = block.state_dict()
-    other.load_state_dict(
-        {
-            f"{theirs}.{end}": ours[f"{own}.{end}"]
-            for theirs, own in TIMM.items()
-            for end in ("weight", "bias")
-        }
-    )
-    x = torch.randn(3, SEQ_LEN, 8, dtype=dtype)
-    torch.testing.assert_close(block(x), other(x), rtol=0, atol=tolerance)
 
 
 @properties

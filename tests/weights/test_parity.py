@@ -4,13 +4,15 @@ Each model is built by the package itself, with random parameters. Tolerances ar
 largest output or gradient.
 """
 
+import functools
+import importlib.metadata
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from labml_gmlp import (
     DecayedToeplitzProjection,
@@ -22,7 +24,7 @@ from labml_gmlp import (
     weights,
 )
 from labml_gmlp.weights import WeightsError
-from tests.support.helpers import assert_raises, randomised
+from tests.support.helpers import FLOAT64, assert_raises, randomised
 from tests.support.packages import (
     CASES,
     D_FFN,
@@ -45,20 +47,34 @@ from tests.support.packages import (
     vectors,
 )
 
+VERSIONS = {"labml-nn": "0.5.1", "g-mlp-pytorch": "0.1.5", "timm": "1.0.31"}
 
-@all_cases
-@both_precisions
-def test_outputs_and_gradients_equal_those_of_the_package(case, dtype):
-    _, _, call, make_input, options = CASES[case]
-    theirs = make_random(case, dtype)
-    ours = weights.from_state(theirs.state_dict(), **options).eval()
-    x = make_input()
-    x = x.to(dtype) if x.is_floating_point() else x
-    outputs = [model(x.clone()) for model in (ours, call(theirs))]
-    assert_close(*outputs, TOLERANCE[dtype])
+
+@pytest.mark.parametrize("package", VERSIONS)
+def test_these_are_the_versions_compared_with(package):
+    try:
+        assert importlib.metadata.version(package) == VERSIONS[package]
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip(f"{package} is not installed")
+
+
+def assert_equal_passes(
+    calls: Sequence[Callable[[Tensor], Tensor]],
+    ours: nn.Module,
+    theirs: nn.Module,
+    x: Tensor,
+    **options: Any,
+) -> None:
+    """The calls have the same output, and the same gradients of all parameters and of `x`."""
+    tolerance = TOLERANCE[next(theirs.parameters()).dtype]
+    inputs = [x.clone().requires_grad_(x.is_floating_point()) for _ in calls]
+    outputs = [call(each) for call, each in zip(calls, inputs, strict=True)]
+    assert_close(*outputs, tolerance)
     direction = torch.randn_like(outputs[0])
     for y in outputs:
         (y * direction).sum().backward()
+    if x.is_floating_point():
+        assert_close(inputs[0].grad, inputs[1].grad, 4 * tolerance)
     # Gradients go through the same table, except that a scale is inverted by the chain rule.
     system = weights.recognise(theirs.state_dict())
     table = system.table(system.read_config(theirs.state_dict(), **options))
@@ -69,7 +85,53 @@ def test_outputs_and_gradients_equal_those_of_the_package(case, dtype):
     # all channels equally, which the norm removes.
     noise = 1e-3 * max(float(gradient.abs().max()) for gradient in others.values())
     for name, want in others.items():
-        assert_close(mine[name] * scales[name] ** 2, want, 4 * TOLERANCE[dtype], noise)
+        assert_close(mine[name] * scales[name] ** 2, want, 4 * tolerance, noise)
+
+
+@all_cases
+@both_precisions
+def test_outputs_and_gradients_equal_those_of_the_package(case, dtype):
+    _, _, call, make_input, options = CASES[case]
+    theirs = make_random(case, dtype)
+    ours = weights.from_state(theirs.state_dict(), **options).eval()
+    x = make_input()
+    x = x.to(dtype) if x.is_floating_point() else x
+    assert_equal_passes((ours, call(theirs)), ours, theirs, x, **options)
+
+
+@both_precisions
+@pytest.mark.parametrize("n", [N, 4])
+@pytest.mark.parametrize("case", ["labml block", "labml encoder"])
+def test_outputs_and_gradients_equal_those_of_labml_nn_under_any_mask(case, n, dtype):
+    theirs = make_random(case, dtype)
+    ours = weights.from_state(theirs.state_dict()).eval()
+    mask = torch.rand(n, n) < 0.5
+
+    def call(x: Tensor) -> Tensor:
+        return theirs(x=x.transpose(0, 1), mask=mask[:, :, None]).transpose(0, 1)
+
+    calls = (lambda x: ours(x, mask), call)
+    assert_equal_passes(calls, ours, theirs, vectors(n).to(dtype))
+
+
+@both_precisions
+def test_the_block_of_g_mlp_pytorch_is_ours_without_norm_and_residual(dtype):
+    theirs = make_random("gMLP without tokens", dtype)
+    ours = weights.from_state(theirs.state_dict()).eval()
+    block, layer = theirs.layers[0].fn.fn.fn, ours.layers[0]
+    assert type(block).__name__ == "gMLPBlock"
+    x = vectors().to(dtype)
+    assert_close(x + block(layer.norm(x)), layer(x), TOLERANCE[dtype])
+
+
+def test_the_comparison_detects_a_single_different_weight():
+    theirs = make_random("labml block", FLOAT64)
+    ours = weights.from_state(theirs.state_dict()).eval()
+    with torch.no_grad():
+        theirs.sgu.weight[1, 2] += 1e-9
+    calls = (ours, CASES["labml block"][2](theirs))
+    with pytest.raises(AssertionError):
+        assert_equal_passes(calls, ours, theirs, vectors().double())
 
 
 @all_cases
@@ -177,8 +239,8 @@ def test_any_missing_parameter_is_named(case):
     state = make_random(case).state_dict()
     for name in state:
         rest = {other: value for other, value in state.items() if other != name}
-        with pytest.raises(WeightsError, match=f"missing: .*{name}"):
-            weights.from_state(rest, **CASES[case][4])
+        load = functools.partial(weights.from_state, rest, **CASES[case][4])
+        assert_raises(load, WeightsError, "missing", name)
 
 
 def test_gmlp_vision_converted_to_timm_computes_the_same():
