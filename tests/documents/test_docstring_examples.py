@@ -21,7 +21,7 @@ CLASSES = [
 
 
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
-def test_the_example_of_a_class_uses_it_and_runs(cls):
+def test_each_class_has_an_example_that_uses_it_and_runs(cls):
     [example] = EXAMPLE.findall(inspect.getdoc(cls))
     assert f"{cls.__name__}(" in example
     names = {name: getattr(labml_gmlp, name) for name in labml_gmlp.__all__}

@@ -213,7 +213,7 @@ def test_every_file_at_the_top_of_experiments_is_a_command_and_no_file_below_imp
 # ## How large a folder may be, and one name for one thing
 
 
-def test_no_folder_has_more_modules_than_a_reader_can_survey():
+def test_no_folder_has_more_than_15_modules():
     counts = collections.Counter(path.parent for path in modules(REPOSITORY))
     # An example of a project in docs/examples is a script for each module, and no module itself.
     counts.pop(REPOSITORY / "docs" / "examples")

@@ -172,7 +172,7 @@ def test_every_token_reads_every_other():
     assert (np.asarray(layer(changed)) != layer(x)).any(axis=-1).all()
 
 
-def test_padding_equals_cutting_off_and_shorter_equals_the_corner():
+def test_padding_equals_cutting_it_off_and_a_shorter_sequence_uses_the_corner():
     layer = jitted(random_port(block(heads=2, attention=True)))
     x = np.random.default_rng(0).standard_normal(X)
     kept = np.arange(SEQ_LEN)[None] < np.array([[SEQ_LEN], [4]])

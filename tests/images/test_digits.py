@@ -1,4 +1,4 @@
-"""The digits experiment: files, order of order, models, loss."""
+"""The digits experiment: files, order of images, models, loss."""
 
 import gzip
 import hashlib

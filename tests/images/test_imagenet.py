@@ -413,7 +413,7 @@ def test_two_processes_report_an_error_once(n_classes, parts, tree_copy, tmp_pat
     assert_names(error, "data", *parts)
 
 
-def test_a_run_learns_to_tell_colours(tmp_path):
+def test_a_run_learns_to_distinguish_colours(tmp_path):
     for split in ("train", "val"):
         for k, colour in enumerate([(200, 40, 40), (40, 200, 40), (40, 40, 200)]):
             folder = tmp_path / split / str(k)

@@ -67,7 +67,7 @@ def partitions(n):
 @pytest.mark.parametrize("kind", KINDS)
 @properties
 @given(n=st.integers(1, N), data=st.data(), batch=st.integers(1, 3), seed=seeds)
-def test_chunks_of_any_sizes_give_what_one_pass_gives(kind, dtype, atol, n, data, batch, seed):
+def test_chunks_of_any_sizes_equal_one_pass(kind, dtype, atol, n, data, batch, seed):
     sizes = data.draw(partitions(n), label="sizes")
     torch.manual_seed(seed)
     model, tokens = model_of(kind, dtype), torch.randint(N_TOKENS, (batch, n))

@@ -98,7 +98,7 @@ def test_the_cache_changes_no_token(kind, prompts, options, slide, stop_tokens, 
     stop_tokens=st.sets(tokens, max_size=2),
     seed=seeds,
 )
-def test_a_prompt_gives_the_same_text_alone_and_in_a_batch(
+def test_a_prompt_has_the_same_continuation_alone_and_in_a_batch(
     kind, prompts, options, slide, stop_tokens, seed
 ):
     torch.manual_seed(seed)

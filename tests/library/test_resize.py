@@ -47,7 +47,7 @@ def matrix(projection):
 @every_projection
 @properties
 @given(new=st.integers(N + 1, 14), seed=seeds)
-def test_an_extended_projection_gives_what_it_gave_up_to_the_old_length(name, new, seed):
+def test_an_extended_projection_is_unchanged_up_to_the_old_length(name, new, seed):
     torch.manual_seed(seed)
     old = randomised(PROJECTIONS[name](N))
     z = random(2, N, C)
@@ -106,7 +106,7 @@ def test_an_extended_model_is_a_new_one_that_trains(name):
     torch.testing.assert_close(new(tokens[:, :N]), old(tokens[:, :N]), rtol=0, atol=1e-12)
 
 
-def test_what_was_frozen_stays_frozen():
+def test_frozen_parameters_stay_frozen():
     old = SpatialProjection(N).requires_grad_(False)
     assert not any(p.requires_grad for p in extend(old, 9).parameters())
 
@@ -235,7 +235,7 @@ def classifier(layer, image_size, patch_size=2):
 
 @pytest.mark.parametrize("layer", LAYERS)
 @pytest.mark.parametrize("new", [(8, 12), (4, 4), 16])
-def test_a_classifier_takes_another_image_size(layer, new):
+def test_a_classifier_can_be_resized_to_another_image_size(layer, new):
     torch.manual_seed(0)
     old = randomised(classifier(layer, (6, 8)))
     got = interpolate_image(old, new)

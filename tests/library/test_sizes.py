@@ -135,7 +135,7 @@ def test_the_flops_as_printed_are_twice_the_multiply_adds(size):
     assert 2 * size.n_multiply_adds / 1e9 == pytest.approx(size.printed_flops, rel=0.02)
 
 
-def test_multiply_adds_of_other_images():
+def test_the_multiply_adds_of_images_of_another_size_and_shape_equal_the_products_of_the_shapes():
     size = dataclasses.replace(sizes.GMLP_TI, n_layers=2)
     options = {"image_size": (24, 40), "patch_size": 8, "n_channels": 2, "n_classes": 10}
     want = by_hand(128, 768, 2, (24, 40), 8, 2, 10)
@@ -149,7 +149,7 @@ def test_the_multiply_adds_of_a_mixer_equal_the_products_of_the_shapes():
     assert multiply_adds(size.build(device="meta")) == want
 
 
-def test_counting_leaves_the_model_and_torchs_seed_alone():
+def test_counting_changes_neither_the_model_nor_torchs_random_state():
     torch.manual_seed(0)
     size = dataclasses.replace(sizes.GMLP_S, n_layers=2)
     model = size.build(image_size=32, n_classes=3, dtype=FLOAT64)

@@ -121,7 +121,7 @@ def test_every_pixel_reaches_every_logit(kind):
 
 
 @every_kind
-def test_an_image_gives_the_same_alone_and_in_a_batch(kind):
+def test_an_image_has_the_same_logits_alone_and_in_a_batch(kind):
     torch.manual_seed(0)
     classifier, images = randomised(classifier_of(kind)), images_for()
     alone = torch.cat([classifier(image[None]) for image in images])
@@ -133,13 +133,13 @@ def test_an_image_gives_the_same_alone_and_in_a_batch(kind):
     [(224, 16, 196), (28, 4, 49), (28, 7, 16), ((4096, 100), 4, 25600), (8, (2, 4), 8)],
     ids=str,
 )
-def test_a_number_stands_for_a_square(image_size, patch_size, n):
+def test_an_integer_size_means_a_square(image_size, patch_size, n):
     assert n_patches(image_size, patch_size) == n
 
 
 @every_kind
 @pytest.mark.parametrize("patch_size", [4, 7])
-def test_digits_of_28_by_28_grey_pixels_go_through(kind, patch_size):
+def test_a_classifier_accepts_digits_of_28_by_28_grey_pixels(kind, patch_size):
     classifier = classifier_of(kind, 10, image_size=28, patch_size=patch_size, n_channels=1)
     assert classifier.grid == (28 // patch_size,) * 2
     assert classifier(torch.randn(2, 1, 28, 28)).shape == (2, 10)

@@ -15,7 +15,7 @@ from experiments.study import SHOWN_ON_A_PAGE, STUDIES
 studies = pytest.mark.parametrize("study", [name for name in STUDIES if (RESULTS / name).is_dir()])
 
 
-def test_the_pages_hold_what_the_data_gives():
+def test_each_page_is_the_one_made_from_the_data():
     for path, content in report().items():
         # matplotlib may draw the same curve with other last digits on another machine.
         if path.suffix == ".md":
@@ -29,14 +29,14 @@ def test_each_page_belongs_to_a_study():
 
 
 @studies
-def test_the_runs_of_a_study_are_all_there_and_no_others(study):
+def test_the_recorded_runs_are_those_of_the_study(study):
     assert {run["folder"].name for run in load_runs(RESULTS / study)} == {
         run.name for run in STUDIES[study]
     }
 
 
 @studies
-def test_each_run_is_what_its_command_gives_today(study):
+def test_the_recorded_settings_are_those_of_the_command_today(study):
     commands = {run.name: run for run in STUDIES[study]}
     for run in load_runs(RESULTS / study):
         command = commands[run["folder"].name]

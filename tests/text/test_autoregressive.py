@@ -457,7 +457,7 @@ def test_a_run_without_the_package_labml_has_the_same_metrics(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a fork server")
-def test_no_labml_does_not_import_labml(finished, tmp_path):
+def test_with_no_labml_the_package_is_not_imported(finished, tmp_path):
     log = tmp_path / "log"
     process = launch(small(finished.corpus, tmp_path / "run"), log)
     process.join()

@@ -167,7 +167,7 @@ class OneProcess:
 
 @properties
 @given(n=st.integers(1, 60), at_once=st.integers(1, 4), world=st.integers(1, 5), seed=seeds)
-def test_processes_sum_to_the_whole_with_equally_many_forward_passes(n, at_once, world, seed):
+def test_all_processes_run_equally_often_and_their_sums_are_those_of_one(n, at_once, world, seed):
     torch.manual_seed(seed)
     model, tokens = random_model(), Tokens(torch.randint(N_TOKENS, (n + 1,)))
     processes, inputs = [OneProcess(rank, world) for rank in range(world)], []

@@ -410,16 +410,16 @@ def test_endless_and_deep_trees_are_refused(tmp_path):
     for _ in range(200):
         deep = {"w": deep}
     path.write_bytes(pickle.dumps(itself, protocol=4))
-    assert "at most 64 levels" in refusal(path)[0]
+    assert_names(refusal(path)[0], path, "at most", 64)
     path.write_bytes(pickle.dumps({"x": deep}, protocol=4))
-    assert "at most 64 levels" in refusal(path)[0]
+    assert_names(refusal(path)[0], path, "at most", 64)
     path.write_bytes(msgpack.packb(deep))
-    assert "at most 64 levels" in refusal(path)[0]
+    assert_names(refusal(path)[0], path, "at most", 64)
     path.write_bytes(b"\x81\xa1w" * 100_000)
     assert refusal(path)[0] is not None
     # Nested tuples, whose hash takes 2^60 steps.
     path.write_bytes(b"\x80\x02})" + b"q\x00h\x00\x86" * 60 + b"K\x01s.")
-    assert "a name must be a string" in refusal(path)[0]
+    assert_names(refusal(path)[0], path, "name", "string")
     # Nested dicts with each dict at two places: 2^60 entries.
     twice = {}
     for _ in range(60):
@@ -427,7 +427,7 @@ def test_endless_and_deep_trees_are_refused(tmp_path):
     program = pickle.dumps({"w": twice}, protocol=2)
     for content in (program, as_pt(program)):
         path.write_bytes(content)
-        assert f"at most {len(content) + 64} entries" in refusal(path)[0]
+        assert_names(refusal(path)[0], path, "at most", len(content) + 64)
 
 
 # ## Claimed sizes
@@ -605,7 +605,7 @@ def test_no_memory_is_allocated_for_a_claimed_size(tmp_path):
         f"msgpack, shape [{2**33}, 0]",
     ]
     (many,) = [line for line in lines if line.startswith("pdparams, one array by many names")]
-    assert "its tensors must have at most" in many
+    assert_names(many, "tensors", "at most")
 
 
 # ## Duplicate and hidden names

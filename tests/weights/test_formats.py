@@ -1,5 +1,6 @@
 """Files of weights, read and written here and by the packages that own the formats."""
 
+import functools
 import io
 import pickle
 import sys
@@ -459,9 +460,8 @@ def test_an_object_array_is_refused(tmp_path):
         pickle.dumps({"w": np.zeros(2, dtype=[("a", "f4")])}, protocol=4),
         pickle.dumps({"w": np.array(["text"])}, protocol=4),
     ):
-        with pytest.raises(WeightsError, match="must hold numbers, got"):
-            read(put(tmp_path, content))
+        assert_raises(functools.partial(read, put(tmp_path, content)), WeightsError, "numbers")
     buffer = io.BytesIO()
     np.savez(buffer, w=objects)
-    with pytest.raises(WeightsError, match="an array must hold numbers, got the type"):
-        read(put(tmp_path, buffer.getvalue()))
+    load = functools.partial(read, put(tmp_path, buffer.getvalue()))
+    assert_raises(load, WeightsError, "array", "numbers", "type")

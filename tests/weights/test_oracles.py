@@ -6,7 +6,7 @@ from the same numbers.
 """
 
 import contextlib
-import re
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -238,7 +238,7 @@ def filled(shapes: Shapes, dtype: torch.dtype = FLOAT64) -> dict[str, Tensor]:
 def loaded(case: Case, state: dict[str, Tensor]) -> Any:
     warned = contextlib.nullcontext()
     if case.warns:
-        warned = pytest.warns(UserWarning, match="mix no tokens")
+        warned = pytest.warns(UserWarning, match=r"\btokens\b")
     with warned:
         return weights.from_state(state, **case.options)
 
@@ -308,8 +308,8 @@ def test_missing_and_unexpected_names_are_listed_together(case):
     last = [name for name in state if name != "embed.weight"][-1]
     del state[last]
     state["unknown"] = torch.zeros(1)
-    with pytest.raises(WeightsError, match=f"missing: {re.escape(last)}; unexpected: unknown"):
-        weights.from_state(state, **case.options)
+    load = functools.partial(weights.from_state, state, **case.options)
+    assert_raises(load, WeightsError, "missing", last, "unexpected", "unknown")
 
 
 CUSTOM = ["jaketae, embedding", "mlp_mixer", "ESPnet", "ESPnet, linear"]
@@ -326,12 +326,12 @@ def test_a_converted_model_is_written_for_its_own_system(name):
 @pytest.mark.parametrize("name", CUSTOM)
 def test_a_custom_model_is_not_written_for_any_system(name):
     model = loaded(CASES[name], filled(CASES[name].shapes))
-    with pytest.raises(WeightsError, match="model must be built from layers of labml_gmlp"):
-        weights.to_state(model, CASES[name].system)
+    write = functools.partial(weights.to_state, model, CASES[name].system)
+    assert_raises(write, WeightsError, "model", "layers", "labml_gmlp")
 
 
 @pytest.mark.parametrize("wrapper", ["model.", "module.", "model.model."])
-def test_wrappers_are_told_from_the_names_of_jaketae(wrapper):
+def test_prefixes_of_wrappers_are_distinguished_from_the_names_of_jaketae(wrapper):
     case = CASES["jaketae, stack"]
     state = filled(case.shapes)
     wrapped = {wrapper + name: value for name, value in state.items()}
@@ -393,8 +393,8 @@ def test_the_norm_of_the_gate_has_the_epsilon_of_paddlevit_not_of_timm():
     state = filled(case.shapes)
     model = loaded(case, state)
     assert model.encoder.layers[0].sgu.norm.eps == 1e-6
-    with pytest.raises(WeightsError, match="sgu_norm_eps is 1e-06 here and 1e-05 there"):
-        weights.to_state(model, "timm gmlp")
+    write = functools.partial(weights.to_state, model, "timm gmlp")
+    assert_raises(write, WeightsError, "sgu_norm_eps", "1e-06", "1e-05")
     there = weights.to_state(model, "timm gmlp", approximate=True)
     assert weights.recognise(there).name == "timm gmlp"
 
@@ -402,8 +402,8 @@ def test_the_norm_of_the_gate_has_the_epsilon_of_paddlevit_not_of_timm():
 def test_a_language_model_is_not_written_for_jaketae():
     case = CASES["mlp-gpt-jax"]
     model = loaded(case, filled(case.shapes))
-    with pytest.raises(WeightsError, match="jaketae/g-mlp computes another function"):
-        weights.to_state(model, "jaketae/g-mlp")
+    write = functools.partial(weights.to_state, model, "jaketae/g-mlp")
+    assert_raises(write, WeightsError, "jaketae/g-mlp", "function")
 
 
 GATES = {
@@ -429,8 +429,8 @@ def test_the_gate_of_espnet_has_the_given_activation(name):
 
 
 def test_an_unknown_gate_activation_of_espnet_is_refused():
-    with pytest.raises(WeightsError, match=r"gate_activation must be one of \['identity', "):
-        weights.from_state(filled(espnet()), gate_activation="sigmoid")
+    load = functools.partial(weights.from_state, filled(espnet()), gate_activation="sigmoid")
+    assert_raises(load, WeightsError, "gate_activation", "'identity'", "'sigmoid'")
 
 
 def test_padding_in_espnet_equals_a_shorter_sequence():
@@ -443,8 +443,8 @@ def test_padding_in_espnet_equals_a_shorter_sequence():
 
 @pytest.mark.parametrize("name", ["mlp_mixer", "ESPnet"])
 def test_a_custom_system_refuses_unknown_options(name):
-    with pytest.raises(WeightsError, match="has no option causal"):
-        weights.from_state(filled(CASES[name].shapes), causal=True)
+    load = functools.partial(weights.from_state, filled(CASES[name].shapes), causal=True)
+    assert_raises(load, WeightsError, "option", "causal")
 
 
 # Parameter counts as published for these configurations.

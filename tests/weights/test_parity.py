@@ -229,8 +229,11 @@ def test_one_error_lists_all_faults():
         lambda: weights.from_state(state),
         WeightsError,
         "timm gmlp",
-        "missing: blocks.1.norm.weight, head.bias; unexpected: stem.norm.weight;",
-        "blocks.0.mlp_channels.fc2.weight must be [d h] = [6 12], got [6, 13]",
+        "missing: blocks.1.norm.weight, head.bias;",
+        "unexpected: stem.norm.weight;",
+        "blocks.0.mlp_channels.fc2.weight",
+        "[d h] = [6 12]",
+        "[6, 13]",
     )
 
 
@@ -250,8 +253,10 @@ def test_gmlp_vision_converted_to_timm_computes_the_same():
         lambda: weights.to_state(ours, "timm"),
         WeightsError,
         "timm gmlp",
-        "norm_eps is 1e-05 here and 1e-06 there",
-        "last_norm_eps is 1e-05 here and 1e-06 there",
+        "norm_eps",
+        "last_norm_eps",
+        "1e-05",
+        "1e-06",
         "approximate=True",
     )
     timm = timm_gmlp().eval()
@@ -372,9 +377,13 @@ def _from(case: str, **options: Any) -> nn.Module:
             lambda: weights.to_state(_from("gMLP"), "timm gmlp"),
             [
                 "timm gmlp",
-                "kind is 'language' here and 'vision' there",
-                "norm_eps is 1e-05 here and 1e-06 there",
-                "last_norm_eps is 1e-05 here and 1e-06 there",
+                "kind",
+                "'language'",
+                "'vision'",
+                "norm_eps",
+                "last_norm_eps",
+                "1e-05",
+                "1e-06",
             ],
         ),
         (lambda: weights.config_of(nn.Linear(2, 2)), ["model", "Linear"]),

@@ -287,7 +287,9 @@ def test_no_memory_is_allocated_for_sizes_that_the_weights_do_not_have(folder):
         lambda: from_pretrained(folder),
         WeightsError,
         folder / "model.safetensors",
-        f"embedding.weight must be [{2**45}, 4], got [11, 4]",
+        "embedding.weight",
+        f"[{2**45}, 4]",
+        "[11, 4]",
     )
 
 
@@ -297,7 +299,8 @@ def test_one_error_lists_all_names_that_differ(folder):
     assert_raises(
         lambda: from_pretrained(folder),
         WeightsError,
-        "missing: head.weight, head.bias; unexpected: 'encoder.layers.1.norm.bias'",
+        "missing: head.weight, head.bias;",
+        "unexpected: 'encoder.layers.1.norm.bias'",
     )
 
 
