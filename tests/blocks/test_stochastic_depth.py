@@ -43,10 +43,10 @@ def test_mean_and_variance_are_those_of_a_scaled_bernoulli_variable(survival):
     n = 100_000
     torch.manual_seed(0)
     out = StochasticDepth(survival)(torch.ones(n, 1, 1, dtype=FLOAT64))
-    # out = m / p with a Bernoulli m: mean 1, variance v = (1 - p) / p. The mean of n draws is off
-    # by sqrt(v / n), five times that at most. As m is 0 or 1, the variance is a function of the
-    # mean k of m, k (1 - k) / p^2, and off by its slope |1 - 2 p| / p^2 times what k is off by,
-    # sqrt(p (1 - p) / n); the square of that, over p^2, bounds what is left of second order.
+    # With a Bernoulli variable m, m / p has mean 1 and variance v = (1 - p) / p. The standard error
+    # of the mean of n draws is sqrt(v / n); allow five of them. As m is 0 or 1, the sample variance
+    # is k (1 - k) / p^2, where k is the mean of m with the standard error sqrt(p (1 - p) / n). Its
+    # error is at most |1 - 2 p| / p^2 times the error of k, plus the square of that error over p^2.
     variance = (1 - survival) / survival
     assert abs(out.mean() - 1) < 5 * (variance / n) ** 0.5
     off = 5 * (survival * (1 - survival) / n) ** 0.5

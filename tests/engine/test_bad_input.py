@@ -27,7 +27,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def refusal(folder: Path, capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    """The error of a refused command, which leaves `folder` as it was."""
+    """The error of a refused command, which must not change `folder`."""
     capsys.readouterr()
     before = files(folder)
     assert quick(*arguments) == 2
@@ -42,7 +42,7 @@ def refusal(folder: Path, capsys: pytest.CaptureFixture[str], *arguments: object
 
 
 def refused_training(tmp_path: Path, capsys: Any, *flags: str, **changes: object) -> str:
-    """The error of a small run with these flags, which is otherwise right."""
+    """The error of a small run with these flags; its other settings are valid."""
     corpus = text_file(tmp_path)
     return refusal(tmp_path, capsys, *small(corpus, tmp_path / "new", **changes), *flags)
 
@@ -86,7 +86,7 @@ def test_a_text_of_unknown_characters_only_is_refused(tmp_path, capsys):
     assert refused_training(tmp_path, capsys, corpus=path).startswith("corpus must ")
 
 
-def test_a_folder_is_no_corpus(tmp_path, capsys):
+def test_a_folder_is_not_a_corpus(tmp_path, capsys):
     message = refused_training(tmp_path, capsys, corpus=tmp_path)
     assert_names(message, "corpus", "folder", tmp_path)
 
@@ -121,7 +121,7 @@ def test_a_size_is_a_positive_integer(name, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("value", ["1e3", "many", "", "0x10", "nan"])
-def test_other_text_is_no_integer(value, tmp_path, capsys):
+def test_text_that_is_not_an_integer_is_refused(value, tmp_path, capsys):
     for name in ("seq_len", "warmup", "seed"):
         message = refused_training(tmp_path, capsys, **{name: value})
         assert_names(message, name, "an integer", repr(value))
@@ -268,7 +268,7 @@ def test_a_run_cannot_be_resumed_into_another_folder(finished, tmp_path, capsys)
 
 
 @pytest.mark.parametrize("arguments", [["--resume"], ["sample"]])
-def test_a_folder_that_is_no_run_can_be_neither_resumed_nor_sampled(arguments, tmp_path, capsys):
+def test_a_folder_that_is_not_a_run_can_be_neither_resumed_nor_sampled(arguments, tmp_path, capsys):
     (tmp_path / "file").touch()
     (tmp_path / "empty").mkdir()
     for name in ("nothing", "file", "empty"):

@@ -1,4 +1,4 @@
-"""A checkpoint holds what was saved, or it is refused."""
+"""A checkpoint is restored exactly, or it is refused."""
 
 import errno
 import hashlib
@@ -99,7 +99,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 # ## Saving and loading
 
 
-def test_loading_returns_what_was_saved(saved):
+def test_a_saved_state_is_loaded_unchanged(saved):
     loaded = load_checkpoint(saved)
     assert torch.equal(loaded["model"].pop("weight"), STATE["model"]["weight"])
     assert loaded == {**STATE, "model": {}}
@@ -190,14 +190,14 @@ def test_a_run_with_a_damaged_newest_checkpoint_resumes_from_the_previous_one(tm
     run = run_with(tmp_path, last="damaged", previous="intact")
     path = run / "previous.pt"
     assert find_checkpoint(run, checked) == (path, {"path": path})
-    assert_names(capsys.readouterr().err.rstrip("\n"), "last.pt is damaged", path)
+    assert_names(capsys.readouterr().err.rstrip("\n"), "last.pt", "damaged", path)
 
 
 def test_a_run_with_only_damaged_checkpoints_is_refused(tmp_path):
     run = run_with(tmp_path, last="damaged")
-    assert_raises(lambda: find_checkpoint(run, checked), CheckpointError, "last.pt is damaged")
+    assert_raises(lambda: find_checkpoint(run, checked), CheckpointError, "last.pt", "damaged")
     run_with(run, previous="damaged")
-    assert_raises(lambda: find_checkpoint(run, checked), CheckpointError, "last.pt is damaged")
+    assert_raises(lambda: find_checkpoint(run, checked), CheckpointError, "last.pt", "damaged")
 
 
 def test_a_checkpoint_that_cannot_be_read_is_refused(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""Which rows a process reads in a step."""
+"""The rows that a process reads in a step."""
 
 import itertools
 
@@ -40,7 +40,7 @@ def test_a_batch_is_split_equally_or_refused(world, accumulate, batch):
 
 @properties
 @given(world=few, accumulate=few, size=few, step=steps)
-def test_micro_batches_go_on_from_any_step(world, accumulate, size, step):
+def test_micro_batches_continue_from_any_step(world, accumulate, size, step):
     batch = world * accumulate * size
     for split in splits(world, accumulate):
         found = list(itertools.islice(micro_batches(step, batch, split), 2 * accumulate))
@@ -63,7 +63,7 @@ def test_epochs_and_seeds_differ_in_order():
 
 @properties
 @given(seed=st.integers(0, 99), epoch=steps, step=steps, row=steps)
-def test_no_row_draws_the_numbers_of_an_epoch(seed, epoch, step, row):
+def test_the_generator_of_a_row_is_not_that_of_an_epoch(seed, epoch, step, row):
     order = EpochOrder(40, 40, seed)
     permutation = [order.item(epoch, k) for k in range(40)]
     for key in ((epoch, 0), (step, row)):

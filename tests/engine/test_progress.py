@@ -45,7 +45,7 @@ def test_a_short_or_resumed_run_prints_each_step(monkeypatch):
     assert [line.split()[1] for line in lines[:-1]] == ["6/7", "7/7"]
 
 
-def test_all_processes_but_one_show_no_progress(monkeypatch, capsys):
+def test_only_process_0_shows_progress(monkeypatch, capsys):
     for stream in (io.StringIO(), Terminal()):
         monkeypatch.setattr(sys, "stderr", stream)
         with Progress(0, 5, visible=False) as progress:

@@ -309,7 +309,7 @@ def test_the_time_of_all_launches_is_added_up(reference):
 
 
 def refuses(run: Path, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """The error of a refused run, which stays as it was."""
+    """The error of a refused run, whose files must not change."""
     before = files(run)
     assert quick("--no-labml", f"--resume={run}", *arguments) == 2
     printed = capsys.readouterr()

@@ -41,7 +41,7 @@ CLASSES = [Settings, Training, Launch, Sample]
 class Example:
     # Where to write.
     place: str
-    # A share of 100 %,
+    # A fraction of 1,
     # in `units` of $x$.
     size: int = 3  # tokens
     # Lower limit.
@@ -103,8 +103,8 @@ def test_a_field_without_a_comment_is_an_error():
     )
 
 
-def test_help_is_the_comment_above_a_field_and_the_unit_the_comment_behind_it():
-    assert field_help(Example)["size"] == "A share of 100 %, in units of x."
+def test_help_is_the_comment_above_a_field_and_the_unit_is_the_comment_after_it():
+    assert field_help(Example)["size"] == "A fraction of 1, in units of x."
     assert field_units(Example) == {"size": "tokens"}
 
 
@@ -212,7 +212,7 @@ INTEGER, NUMBER, TEXT, BOOL = "an integer", "a number", "text", "true or false"
         ("kind", "c", "a or b"),
     ],
 )
-def test_text_that_is_no_value_of_its_flag_is_refused(name, text, rule):
+def test_text_that_is_not_a_value_of_its_flag_is_refused(name, text, rule):
     assert_raises(lambda: parsed(Example, ["x", f"--{name}={text}"]), ValueError, name, rule, text)
 
 
@@ -377,7 +377,7 @@ def test_settings_at_the_edge_of_their_range_are_accepted():
         (RuntimeError(), "RuntimeError"),
     ],
 )
-def test_what_checks_raise_becomes_one_line_for_the_user(error, message):
+def test_an_error_of_a_check_is_one_line_for_the_user(error, message):
     def check():
         with user_errors():
             raise error

@@ -104,7 +104,7 @@ def test_a_list_takes_precedence_over_folders(tmp_path):
         ("a.png -1", ["label", "non-negative integer", "'-1'", "line 1"]),
         ("a.png 1.0", ["label", "non-negative integer", "'1.0'", "line 1"]),
         ("a.png \u0663", ["label", "non-negative integer", "'\u0663'", "line 1"]),
-        # Python refuses to parse integers of so many digits.
+        # By default, Python parses no integer of more than 4,300 digits.
         ("a.png " + "9" * 5000, ["label", "non-negative integer", f"'{'9' * 20}'", "line 1"]),
         ("a.png 0\n\nb.png 2\n", ["labels", "consecutive", "no 1"]),
         (f"a.png {10**8}", ["labels", "consecutive", "no 0"]),

@@ -293,7 +293,7 @@ def config(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def finished(tree, config, tmp_path_factory) -> Path:
-    """A finished run with that file; what it printed is in `out` and `err` beside it."""
+    """A finished run with that file; its output is in `out` and `err` beside it."""
     run = tmp_path_factory.mktemp("finished") / "run"
     with pytest.MonkeyPatch.context() as patch:
         out, err = (open(run.parent / name, "w") for name in ("out", "err"))  # noqa: SIM115, PTH123
@@ -430,7 +430,7 @@ def test_a_run_learns_to_distinguish_colours(tmp_path):
 
 
 def failed(capsys: Any, *arguments: str) -> str:
-    """Runs the command, which must fail with one error; returns that."""
+    """Runs the command, which must fail with one error; returns the error."""
     assert main(list(arguments)) == 2
     error = capsys.readouterr().err.strip()
     assert error.startswith("error: ")

@@ -51,7 +51,7 @@ batch_first_or_not = pytest.mark.parametrize("batch_first", [False, True])
 
 
 def case_of(name: str) -> tuple[Tensor | None, Tensor | None]:
-    """A mask and a key padding mask as ours: padding before one text, after one, none in one."""
+    """Our mask and key padding mask: padding before one text, after one, and none in one."""
     mask, kept = None, None
     if name in ("a mask", "a mask each"):
         shape = (N, N) if name == "a mask" else (B, N, N)
@@ -92,7 +92,7 @@ def our_encoder(make_layer: Callable[[], nn.Module]) -> Any:
 
 
 def in_labml(ours: Any) -> Any:
-    """The layers of our encoder in labml_nn's, put in place of its copies."""
+    """The encoder of labml_nn with the layers of ours in place of its copies."""
     layers = [ForLabml(layer) for layer in ours.layers]
     encoder = labml_nn("transformers").Encoder(layers[0], N_LAYERS).double()
     encoder.layers = nn.ModuleList(layers)
@@ -131,7 +131,7 @@ def labml_encoder(make_layer: Callable[[], nn.Module]) -> Any:
 
 
 def from_labml(theirs: Any, causal: bool = False) -> Any:
-    """The layers of labml_nn's encoder in ours."""
+    """Our encoder with the layers of labml_nn's."""
     layers = iter(theirs.layers)
     ours = Encoder(lambda: FromLabml(next(layers), causal=causal), N_LAYERS, dtype=FLOAT64)
     ours.norm = theirs.norm

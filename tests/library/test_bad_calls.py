@@ -1,4 +1,4 @@
-"""Mistakes of a caller, and the error that names the argument and the value.
+"""Each bad call raises an error that names the argument and the value.
 
 Sizes and shapes of `LanguageModel`, `ImageClassifier` and `Cache` are tested in their own files.
 """

@@ -260,7 +260,7 @@ def loss_and_gradients(model: nn.Module, forward: Callable[[Tensor], Tensor], x:
 
 
 def compilations(model: nn.Module, inputs: list[Tensor], backend: str) -> int:
-    """How many compilations all sizes of input needed."""
+    """The number of compilations for all sizes of input."""
     torch._dynamo.reset()
     counter, counts = CompileCounterWithBackend(backend), set()
     compiled = torch.compile(model, backend=counter, fullgraph=True, dynamic=True)

@@ -16,7 +16,7 @@ from tests.support.small_runs import SMALL, experiment, flags, text_file
 
 @pytest.fixture
 def small_study(tmp_path, monkeypatch):
-    """Two runs of a second."""
+    """Two runs that take a second each."""
     corpus = text_file(tmp_path)
     given = flags(**SMALL, corpus=corpus, data=tmp_path, precision="float32")
     runs = [

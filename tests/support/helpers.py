@@ -26,7 +26,7 @@ seeds = st.integers(0, 2**32 - 1)
 
 MASKS = ["no mask", "one mask", "a mask each"]
 masks = st.sampled_from(MASKS)
-# Each mask and each of the four paths: without either, with one of the two, with both.
+# Each kind of mask, and each combination of a mask and padding.
 MASKS_AND_PADDING = [
     ("no mask", False),
     ("one mask", False),

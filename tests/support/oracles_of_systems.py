@@ -81,9 +81,9 @@ def as_tokens(image: Array) -> Array:
 
 
 def layers(p: Parameters, name: str) -> range:
-    """The indices i for which something begins with `name` and i."""
-    begun = {key[len(name) :].replace("/", ".").split(".")[0] for key in p if key.startswith(name)}
-    return range(len({index for index in begun if index.isdigit()}))
+    """The indices i for which a parameter's name begins with `name` and i."""
+    found = {key[len(name) :].replace("/", ".").split(".")[0] for key in p if key.startswith(name)}
+    return range(len({index for index in found if index.isdigit()}))
 
 
 def causal_attention(qkv: Array) -> Array:

@@ -26,7 +26,6 @@ from tests.support.helpers import (
     randomised,
     seeds,
 )
-from tests.support.labml_layers import labml_nn
 
 SMALL = LayerSizes(d_model=8, d_ffn=12, n_layers=2, seq_len=7, n_heads=2, d_attn=3, kernel=5)
 every_layer = pytest.mark.parametrize("layer", LAYERS)
@@ -138,18 +137,6 @@ def test_checkpointed_layers_have_the_same_gradients(layer):
         model(tokens).square().sum().backward()
         gradients.append([p.grad for p in model.parameters()])
     assert all(torch.equal(p, q) for p, q in zip(*gradients, strict=True))
-
-
-@every_layer
-@either_way
-def test_the_encoder_of_labml_nn_stacks_every_layer(layer, causal):
-    labml_nn("transformers")
-    ours, theirs = (
-        make_model(layer, SMALL, 5, causal=causal, seed=0, encoder=encoder)
-        for encoder in ("labml_gmlp", "labml_nn")
-    )
-    tokens = torch.randint(5, (2, 7))
-    torch.testing.assert_close(theirs(tokens), ours(tokens))
 
 
 # ## Sizes

@@ -141,7 +141,7 @@ def test_masks_differ_between_rows_steps_and_seeds_and_no_position_is_preferred(
         for _, targets in steps(task_of(small(corpus), seed=seed), 0, 100)
         for row in targets != IGNORE_INDEX
     ]
-    # 800 random choices of 4 out of 16 positions, of 1,820, contain about 650 different ones.
+    # Of the 1,820 choices of 4 out of 16 positions, 800 random ones contain about 650 different.
     assert len(set(masks)) > 550
     frequencies = np.mean(masks, axis=0)
     assert frequencies.min() > 0.18

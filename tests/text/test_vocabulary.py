@@ -1,4 +1,4 @@
-"""Three vocabularies: encoding, decoding, and what they refuse."""
+"""Three vocabularies: encoding, decoding and errors."""
 
 import itertools
 import json
