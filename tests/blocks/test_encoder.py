@@ -1,4 +1,3 @@
-import copy
 import functools
 import types
 
@@ -151,17 +150,6 @@ def test_the_last_norm_has_the_documented_names_device_and_dtype():
     assert {(p.device.type, p.dtype, p.shape) for p in own.values()} == {("meta", FLOAT64, (4,))}
     others = {key.removeprefix("layers.0.") for key in encoder.state_dict().keys() - own.keys()}
     assert others == gmlp().state_dict().keys()
-
-
-def test_a_deep_copy_is_equal_and_independent():
-    torch.manual_seed(0)
-    encoder, x = randomised(Encoder(mixed, 2)), random(B, N, D_MODEL)
-    y, duplicate = encoder(x), copy.deepcopy(encoder)
-    assert torch.equal(duplicate(x), y)
-    randomised(duplicate)
-    assert torch.equal(encoder(x), y)
-    duplicate.load_state_dict(encoder.state_dict(), strict=True)
-    assert torch.equal(duplicate(x), y)
 
 
 # Running

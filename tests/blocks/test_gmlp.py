@@ -278,16 +278,6 @@ def test_device_and_dtype_reach_every_parameter(name):
     assert y.dtype == torch.bfloat16
 
 
-def test_reset_parameters_initialises_a_layer_from_the_meta_device():
-    torch.manual_seed(0)
-    projection = SpatialProjection(SEQ_LEN, device="meta").to_empty(device="cpu")
-    nn.init.constant_(projection.weight, torch.nan)
-    nn.init.constant_(projection.bias, torch.nan)
-    projection.reset_parameters()
-    assert torch.equal(projection.bias, torch.ones(SEQ_LEN))
-    assert 0 < projection.weight.abs().max() < 1e-5
-
-
 def test_the_parameters_have_the_documented_names():
     assert {key: list(value.shape) for key, value in GMLPBlock(3, 10, 6).state_dict().items()} == {
         "norm.weight": [3],
@@ -301,28 +291,6 @@ def test_the_parameters_have_the_documented_names():
         "proj_out.weight": [3, 5],
         "proj_out.bias": [3],
     }
-
-
-@every_layer
-def test_a_state_dict_loads_into_another_layer(name):
-    torch.manual_seed(0)
-    build, width = LAYERS[name]
-    layer, other, x = randomised(build(SEQ_LEN)), build(SEQ_LEN).double(), random(B, 4, width)
-    assert not torch.equal(layer(x), other(x))
-    other.load_state_dict(layer.state_dict(), strict=True)
-    assert torch.equal(layer(x), other(x))
-
-
-@every_layer
-def test_a_deep_copy_is_equal_and_independent(name):
-    torch.manual_seed(0)
-    build, width = LAYERS[name]
-    layer, x = randomised(build(SEQ_LEN, causal=True)), random(B, 4, width)
-    y, duplicate = layer(x), copy.deepcopy(layer)
-    assert torch.equal(duplicate(x), y)
-    randomised(duplicate)
-    assert torch.equal(layer(x), y)
-    assert not torch.equal(duplicate(x), y)
 
 
 @every_layer

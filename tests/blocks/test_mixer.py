@@ -115,16 +115,6 @@ def test_device_and_dtype_reach_every_parameter():
     assert y.dtype == torch.bfloat16
 
 
-def test_a_deep_copy_is_equal_and_independent():
-    torch.manual_seed(0)
-    block, x = block_of(), random(B, SEQ_LEN, D_MODEL)
-    y, duplicate = block(x), copy.deepcopy(block)
-    assert torch.equal(duplicate(x), y)
-    randomised(duplicate)
-    assert torch.equal(block(x), y)
-    assert not torch.equal(duplicate(x), y)
-
-
 def test_every_parameter_has_a_gradient_and_nothing_changes_in_place():
     torch.manual_seed(0)
     block, x = block_of(), random(B, SEQ_LEN, D_MODEL)

@@ -249,17 +249,6 @@ def test_device_and_dtype_reach_every_parameter():
     assert y.dtype == torch.bfloat16
 
 
-def test_a_deep_copy_is_equal_and_independent():
-    torch.manual_seed(0)
-    layer, x = layer_of(causal=True), random(B, N, D_MODEL)
-    y, duplicate = layer(x), copy.deepcopy(layer)
-    assert torch.equal(duplicate(x), y)
-    randomised(duplicate)
-    assert torch.equal(layer(x), y)
-    duplicate.load_state_dict(layer.state_dict(), strict=True)
-    assert torch.equal(duplicate(x), y)
-
-
 def test_every_parameter_has_a_gradient_and_nothing_changes_in_place():
     torch.manual_seed(0)
     layer, x = layer_of(), random(B, N, D_MODEL)

@@ -199,7 +199,7 @@ def test_a_shift_by_whole_windows_shifts_the_output(w, n, windows, causal, n_hea
     torch.manual_seed(seed)
     projection = randomised(WindowedProjection(w, causal=causal, n_heads=n_heads))
     z, shift = random(B, n, C), windows * w
-    # Earlier tokens come first, then one window of zeros, which stands for the start of a sequence.
+    # Earlier tokens come first, then one window of zeros, which is the start of a sequence.
     earlier = random(B, shift, C)
     earlier[:, -w:] = 0
     got = projection(torch.cat([earlier, z], dim=1))[:, shift:]

@@ -60,7 +60,7 @@ class Model:
     lengths: tuple[int, ...] = (1, 3, 5, SEQ_LEN)
     # Whether the constructor draws parameters in the order of `modules()`.
     draws_in_order: bool = True
-    # An exported program takes multiples of this length, from two on.
+    # An exported program takes multiples of this length; the smallest is twice it.
     window: int = 1
 
 
@@ -456,6 +456,7 @@ def test_a_deep_copy_and_a_pickle_are_equal_and_independent(name):
         for p in copied.parameters():
             nn.init.zeros_(p)
         assert torch.equal(model(x), y)
+        assert not torch.equal(copied(x), y)
 
 
 @every_model

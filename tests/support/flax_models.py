@@ -14,7 +14,7 @@ import labml_gmlp
 from labml_gmlp import flax
 from tests.support.helpers import FLOAT64, kept_tokens, random_mask, randomised
 
-# No two sizes are equal, so that no axis can stand in for another.
+# No two sizes are equal, so swapping two axes fails.
 B, D, E, SEQ_LEN, N_TOKENS = 2, 4, 12, 7, 11
 Z, X = (B, SEQ_LEN, E // 2), (B, SEQ_LEN, D)
 SHORT_Z, SHORT_X = (B, 4, E // 2), (B, 4, D)

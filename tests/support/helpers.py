@@ -107,7 +107,7 @@ def assert_names(message: str, *parts: object) -> None:
 def assert_the_past_cannot_see_the_future(
     layer: Callable[[Tensor], Tensor], x: Tensor, changed: Tensor, t: int
 ) -> None:
-    """`changed` differs from `x` at all positions from t on, and at no others."""
+    """`changed` differs from `x` at positions t, t + 1, ... and at no others."""
     before, after = layer(x), layer(changed)
     assert torch.equal(before[:, :t], after[:, :t])
     assert not torch.equal(before[:, t:], after[:, t:])
