@@ -60,7 +60,7 @@ class Model:
     lengths: tuple[int, ...] = (1, 3, 5, SEQ_LEN)
     # Whether the constructor draws parameters in the order of `modules()`.
     draws_in_order: bool = True
-    # An exported program takes multiples of this length; the smallest is twice it.
+    # If not 1, an exported program takes multiples of this length, at least twice.
     window: int = 1
 
 
