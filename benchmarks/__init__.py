@@ -2,6 +2,6 @@ r"""Commands that measure speed, memory and the effect of resizing.
 
 # Benchmarks
 
-Each command alternates between the things that it compares, within one process, and reports ratios:
-the speed of a machine drifts over time, a ratio drifts less.
+Commands that compare speeds alternate between the implementations, within one process, and report
+ratios, because the speed of a machine drifts over time and a ratio drifts less.
 """

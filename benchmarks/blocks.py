@@ -16,7 +16,7 @@ g-mlp-pytorch its `gMLP` without embedding, that of timm a sequence of its block
 causal mask.
 
 The peak is the speed of a large float32 matrix product on the same threads. The matrix products of
-a step, forward once and backward twice, are $3 (3 n d e / 2 + n^2 e / 2)$ multiply-adds for each
+a step, one forward and two backward, take $3 (3 n d e / 2 + n^2 e / 2)$ multiply-adds for each
 sequence and layer, with $e$ = `d_ffn`.
 """
 

@@ -12,8 +12,8 @@ tokens, so that drifts of the machine's speed affect both at the same position.
 
 Each token needs at least one read of all weights, of one row of each $W$ and of the cache. The last
 columns compare the speed with this bound: the bytes per token divided by the time per token, as a
-fraction of the memory bandwidth. Bandwidth is measured in the same turns by matrix-vector products,
-once over as many bytes as the weights have and once over 1 GiB, which exceeds the CPU caches.
+fraction of the memory bandwidth. The bandwidth is measured in the same turns by matrix-vector
+products, over as many bytes as each token reads and over 1 GiB, which exceeds the CPU caches.
 """
 
 import argparse
@@ -61,7 +61,7 @@ def theirs(seq_len: int) -> Any:
 
 
 def bytes_read(model: LanguageModel, n: int) -> float:
-    """Bytes read for a token at least, on average over positions 0 to n - 1."""
+    """The least number of bytes read for a token, averaged over positions 0 to n - 1."""
     small = ("embedding", "projection")
     weights = sum(
         p.numel() for name, p in model.named_parameters() if not any(s in name for s in small)

@@ -7,9 +7,9 @@ python -m experiments.autoregressive --corpus tiny_shakespeare --run runs/short
 python -m benchmarks.resize runs/short
 ```
 
-Evaluates the best checkpoint of a run on the whole validation split, with windows of half, once,
-twice and four times the length in training. For longer windows `extend` continues $W$ along its
-diagonals. `interpolate`, which stretches $W$, is not meant for text and is shown for comparison.
+Evaluates the best checkpoint of a run on the whole validation split, with windows of 0.5, 1, 2 and
+4 times the length in training. For longer windows `extend` continues $W$ along its diagonals.
+`interpolate`, which stretches $W$, is not meant for text and is shown for comparison.
 """
 
 import argparse

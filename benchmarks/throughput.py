@@ -6,8 +6,8 @@ r"""Measures tokens per second of the autoregressive experiment against labml-nn
 python -m benchmarks.throughput
 ```
 
-The autoregressive experiment at the sizes of labml-nn's: 6 layers, 256 characters, $d$ = 512, $e$ =
-2048, batches of 32. It alternates between labml-nn's language model in a plain float32 loop with
+The sizes are those of labml-nn's experiment: 6 layers, 256 characters, $d$ = 512, $e$ = 2048,
+batches of 32. The rounds alternate between labml-nn's language model in a plain float32 loop with
 torch's default AdamW, and our experiment as `python -m experiments.autoregressive` runs it, with
 log and progress, in float32 and in bfloat16. A ratio compares times of the same round.
 """

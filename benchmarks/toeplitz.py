@@ -9,8 +9,8 @@ python -m benchmarks.toeplitz --sizes 256 512 768 1024 1536 2048 --channels 256 
 ```
 
 Compares forward and backward passes of three layers: `ToeplitzProjection` with the FFT, the same
-with its matrix written out, and `SpatialProjection`, whose matrix is free. The default of
-`fft_from` was chosen with the last command.
+with a materialised matrix, and `SpatialProjection`, whose matrix is free. The default of `fft_from`
+was chosen with the last command.
 
 Times are medians over rounds in which the layers alternate, and ratios compare times of the same
 round. Memory is the growth of the peak of a separate process, from before the layer is built until
@@ -189,7 +189,9 @@ def chart(points: list[dict[str, Any]], title: str) -> bytes:
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Time and weigh Toeplitz and free projections.")
+    parser = argparse.ArgumentParser(
+        description="Measure time and memory of Toeplitz and free projections."
+    )
     add = parser.add_argument
     add("--sizes", type=int, nargs="+", default=SIZES, metavar="N", help="numbers of tokens")
     add("--channels", type=int, default=64, help="number of channels (default: 64)")

@@ -1,4 +1,4 @@
-r"""Commands that train, compare and report models, on an engine that they share.
+r"""Commands that train, compare and report models, on a common engine.
 
 # Experiments
 
@@ -12,12 +12,12 @@ Each file in this folder is a command, `python -m experiments.NAME`:
 | [digits](digits.py) | classifies the digits of scikit-learn, or MNIST |
 | [imagenet](imagenet.py) | trains on ImageNet, or any folder of images, by the paper's recipe |
 | [flax_autoregressive](flax_autoregressive.py) | trains the Flax modules on text |
-| [study](study.py) | runs all experiments behind a page of results |
+| [study](study.py) | runs the experiments behind a page of results |
 | [report](report.py) | rewrites the tables and figures of those pages |
 
 To add an experiment, first read [engine/experiment.py](engine/experiment.py). It defines
 `Experiment` and `Task`, which are all that the engine knows of an experiment.
-[alignment.py](alignment.py) is the shortest example.
+[alignment.py](alignment.py) is the simplest example, because it needs no data.
 
 | folder | content |
 |---|---|

@@ -32,7 +32,7 @@ from experiments.engine.experiment import Batch, Experiment, Task, Training
 from experiments.engine.launch import Launch
 from experiments.engine.order import BatchSplit, micro_batches, row_generator
 from experiments.engine.settings.errors import check_positive
-from experiments.engine.settings.types import from_dict
+from experiments.engine.settings.types import check_choices, from_dict
 from experiments.engine.validation import sum_over_rows
 from experiments.models.language import layer_sizes, make_model
 from experiments.reporting.pictures import Curve
@@ -57,8 +57,8 @@ class AlignmentSettings:
     settings = AlignmentSettings(layer="amlp", d_ffn=240, n_layers=3)
     ```
 
-    Raises `ValueError` for a size below 1, and for spans that are longer than a row allows or than
-    there are symbols.
+    Raises `ValueError` for an unknown layer, a size below 1, and spans longer than `seq_len` or the
+    number of symbols allows.
     """
 
     # Layer to stack; other defaults depend on it.
@@ -85,6 +85,7 @@ class AlignmentSettings:
     rows: int = 2_000  # rows
 
     def __post_init__(self) -> None:
+        check_choices(self)
         sizes = ("d_model", "d_ffn", "n_layers", "n_heads", "d_attn", "seq_len", "symbols", "rows")
         check_positive(self, (*sizes, "shortest"))
         most = min(self.symbols, (self.seq_len - 1) // 2)
@@ -169,7 +170,7 @@ def random_baseline(settings: AlignmentSettings) -> float:
 def training_batches(
     settings: AlignmentSettings, training: Training, step: int, split: BatchSplit
 ) -> Iterator[Batch]:
-    r"""Yields the micro-batches of one process, from a step on, without end.
+    r"""Yields the micro-batches of one process, without end.
 
     ## Training batches
 

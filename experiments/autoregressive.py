@@ -3,7 +3,7 @@ r"""Trains a language model that predicts the next character, and samples text f
 # Autoregressive language model
 
 The paper trains masked language models only. This experiment asks whether gMLP also works
-autoregressively. It compares gMLP and its variants with a Transformer of the same size, on the same
+autoregressively. It compares several forms of gMLP with a Transformer of the same size, on the same
 data in the same order.
 
 ```
@@ -31,7 +31,7 @@ from experiments.engine.launch import Launch
 from experiments.engine.run_folder import read_record
 from experiments.engine.settings.errors import check_positive, user_errors
 from experiments.engine.settings.flags import Parser, add_flags, given_values
-from experiments.engine.settings.types import from_dict
+from experiments.engine.settings.types import check_choices, from_dict
 from experiments.engine.state import State, best_weights, load_run_checkpoint
 from experiments.models.language import LayerName, layer_sizes, make_model
 from experiments.reporting.pictures import NATS_PER_CHARACTER
@@ -57,8 +57,9 @@ class AutoregressiveSettings:
     Two runs with the same settings, the same text and the same number of threads on the same CPU
     have the same losses, bit for bit.
 
-    Raises `ValueError` for a size below 1, `dropout` outside $[0, 1)$, an unknown vocabulary,
-    `n_tokens` out of range, and for bpe if the package tokenizers is not installed.
+    Raises `ValueError` for an unknown vocabulary, layer or encoder, a size below 1, `dropout`
+    outside $[0, 1)$, `n_tokens` out of range, and for bpe if the package tokenizers is not
+    installed.
     """
 
     # Text: python, tiny_shakespeare or the path of a UTF-8 file.
@@ -67,8 +68,8 @@ class AutoregressiveSettings:
     vocabulary: Literal["characters", "bytes", "bpe"] = "characters"
     # Size of the vocabulary, for bpe only.
     n_tokens: int = 1024  # tokens
-    # Layer to stack. Other defaults depend on it; linear, additive and multiplicative use those of
-    # gmlp.
+    # Layer to stack; other defaults depend on it. For linear, additive and multiplicative they are
+    # those of gmlp.
     layer: LayerName = "gmlp"
     # Package whose encoder stacks the layers.
     encoder: Literal["labml_gmlp", "labml_nn"] = "labml_gmlp"
@@ -90,6 +91,7 @@ class AutoregressiveSettings:
     seq_len: int = 64  # tokens
 
     def __post_init__(self) -> None:
+        check_choices(self)
         sizes = ("d_model", "d_ffn", "n_layers", "n_heads", "d_attn", "kernel", "seq_len")
         check_positive(self, ("n_tokens", *sizes))
         check_vocabulary(self.vocabulary, self.n_tokens)
@@ -121,7 +123,7 @@ class SampleSettings:
     top_k: int | None = None
     # Seed of the sample.
     seed: int = 0
-    # Device: cpu or cuda; by default cuda if available.
+    # Device, cpu or cuda; by default the GPU if there is one.
     device: str | None = None
 
     def __post_init__(self) -> None:
@@ -160,10 +162,9 @@ def build(
     for a batch of $B$ windows of $n$ tokens. Each token is predicted from those before it in its
     window.
 
-    Raises `ValueError` for `encoder="labml_nn"` with the strategy fsdp, and the errors of
-    [`load_corpus`](text/corpus.py) and [`make_model`](models/language.py): for a text that is
-    missing, unreadable, not UTF-8 or too short for `seq_len`, and for sizes that do not fit
-    together.
+    Raises `ValueError` for a text that [`load_corpus`](text/corpus.py) refuses, for sizes that
+    [`make_model`](models/language.py) refuses, and for `encoder="labml_nn"` if labml_nn cannot be
+    imported, with the strategy fsdp or with `checkpoint_layers`.
     """
     if settings.encoder != "labml_gmlp" and launch.strategy == "fsdp":
         # FSDP shards the layers of our encoder only.
@@ -211,7 +212,10 @@ def build(
 def load_best_model(
     checkpoint: dict[str, Any],
 ) -> tuple[AutoregressiveSettings, Vocabulary, LanguageModel]:
-    """Returns the settings, the vocabulary, and the model with the best weights."""
+    """Returns the settings, the vocabulary, and the model with the best weights.
+
+    Raises `ValueError` if the checkpoint's settings or vocabulary are not valid.
+    """
     identity = checkpoint["identity"]
     settings, training = from_dict((AutoregressiveSettings, Training), identity["settings"])
     vocabulary = restore_vocabulary(identity["data"]["vocabulary"])
@@ -230,7 +234,7 @@ def load_best_model(
 def stream_sample(
     checkpoint: dict[str, Any], sample: SampleSettings, device: torch.device
 ) -> Iterator[str]:
-    r"""Yields the prompt, and then each sampled token as soon as it is known.
+    r"""Yields the prompt, and then the text of each token as soon as it is sampled.
 
     ## Sampling
 
@@ -238,8 +242,8 @@ def stream_sample(
     * `sample` are the prompt and the sampling parameters
     * `device` runs the model
 
-    Raises `ValueError` for a prompt with unknown characters, a negative or not finite
-    `temperature`, and `top_k` below 1.
+    Raises `ValueError` for a checkpoint that `load_best_model` refuses, a prompt with unknown
+    characters, a negative or non-finite `temperature`, and `top_k` below 1.
     """
     settings, vocabulary, model = load_best_model(checkpoint)
     prompt = sample.prompt or vocabulary.default_prompt
@@ -298,7 +302,7 @@ def sample_command(arguments: Sequence[str]) -> None:
 
     * `arguments` are those after `sample`
 
-    Raises `UserError` for a folder that is not a run, and for bad settings.
+    Raises `UserError` for a run, settings, a prompt or a device that cannot be used.
     """
     parser = Parser(
         f"{EXPERIMENT.program} sample",

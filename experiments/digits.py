@@ -1,9 +1,9 @@
-r"""Classify images of digits with gMLP and with MLP-Mixer.
+r"""Trains a classifier of digits, with the blocks of gMLP or of MLP-Mixer.
 
 # Digit classification
 
-gMLP was first tried on images, and so was MLP-Mixer, published the same month. Both learn matrices
-that mix patches across positions. Here both are trained at the same size on the same images.
+gMLP was first tried on images, as was MLP-Mixer, published in the same month. Both learn matrices
+that mix patches across positions. Here both have the same size and train on the same images.
 
 ```
 python -m experiments.digits
@@ -27,6 +27,7 @@ from experiments.engine.experiment import Batch, Experiment, Task, Training
 from experiments.engine.launch import Launch
 from experiments.engine.order import BatchSplit, EpochOrder, micro_batches, row_generator
 from experiments.engine.settings.errors import check_positive
+from experiments.engine.settings.types import check_choices
 from experiments.engine.validation import sum_over_rows
 from experiments.images.digits import N_CLASSES, DigitImages, load_digit_images
 from experiments.reporting.pictures import Curve
@@ -44,6 +45,9 @@ class DigitsSettings:
     settings = DigitsSettings(layer="mixer", n_layers=3)
     model = make_classifier(settings, (28, 28), seed=0)
     ```
+
+    Raises `ValueError` for an unknown layer, a size below 1, a negative `shift`, and `smoothing`
+    outside $[0, 1)$.
     """
 
     # Images: digits (scikit-learn's 1,797), mnist, t10k (the 10,000 test images of MNIST), or the
@@ -51,19 +55,19 @@ class DigitsSettings:
     images: str = "digits"
     # Path of the IDX file of labels, if images is a path.
     labels: str | None = None
-    # Number of training images, the rest are held out; by default four fifths, and MNIST's own
+    # Number of training images; the rest are held out. By default four fifths; mnist has its own
     # split.
     train: int | None = None
-    # Layer to stack; the other defaults follow it.
+    # Layer to stack; other defaults depend on it.
     layer: Literal["gmlp", "mixer"] = "gmlp"
-    # Width of the model.
+    # Width of the residual stream.
     d_model: int = 64  # channels
-    # Width of the hidden layer in each block.
+    # Width inside a layer.
     d_ffn: int = 256  # channels
     # Width of the hidden layer across tokens, for mixer only.
     d_tokens: int = 32
-    # Number of blocks.
-    n_layers: int = 4
+    # Depth of the model.
+    n_layers: int = 4  # layers
     # Side of a patch in pixels; by default 4, or 2 for images smaller than 16 x 16.
     patch_size: int | None = None
     # Largest random shift of a training image, in each direction.
@@ -72,6 +76,7 @@ class DigitsSettings:
     smoothing: float = 0.1
 
     def __post_init__(self) -> None:
+        check_choices(self)
         check_positive(self, ("d_model", "d_ffn", "d_tokens", "n_layers"))
         for name in ("train", "patch_size"):
             if getattr(self, name) is not None:

@@ -1,4 +1,4 @@
-r"""Train gMLP to classify ImageNet, or any folder of images.
+r"""Trains gMLP to classify ImageNet, or any folder of images.
 
 # ImageNet classification
 
@@ -49,8 +49,8 @@ def build(settings: ImageNetSettings, training: Training, launch: Launch, fabric
 
     ## The task
 
-    Raises `ValueError` or `OSError` for images, weights or sizes that cannot be used, and
-    `ValueError` for micro-batches of one image, which has no partner to be mixed with.
+    Raises `ValueError` or `OSError` for images, sizes, pretrained weights or a teacher that cannot
+    be used, and `ValueError` for mixing with micro-batches of one image.
     """
     n_parts = fabric.world_size * launch.accumulate
     mixed = settings.mixing > 0 and (settings.mixup > 0 or settings.cutmix > 0)
@@ -123,12 +123,12 @@ def make_teacher(settings: ImageNetSettings, n_classes: int, fabric: Fabric) -> 
 
     ## The teacher
 
-    It sees the same augmented and mixed images as the student, with its own normalisation.
+    It gets the same augmented and mixed images as the student, with its own normalisation.
 
     Returns a function from pixels, with values from 0 to 1, to logits.
 
-    Raises `ValueError` for a teacher of another image size or another number of classes, and what
-    `load_pretrained` raises.
+    Raises `ValueError` for a teacher that is not a classifier of square RGB images or has another
+    image size or number of classes, and `WeightsError` or `OSError` if it cannot be read.
     """
     if settings.teacher is None:
         return None
@@ -159,8 +159,8 @@ def make_loss(
 
     ## The loss
 
-    The device does all of this. Random numbers come from the generator that the training loop seeds
-    at each step.
+    All of this runs on the device. Random numbers come from torch's global generator, which the
+    training loop seeds at each step.
 
     Returns a function from the model and a micro-batch to the mean loss of its images.
     """

@@ -33,6 +33,7 @@ from experiments.engine.experiment import Batch, Experiment, Task, Training
 from experiments.engine.launch import Launch
 from experiments.engine.order import BatchSplit, micro_batches, row_generator
 from experiments.engine.settings.errors import check_positive
+from experiments.engine.settings.types import check_choices
 from experiments.engine.validation import sum_over_rows
 from experiments.models.language import layer_sizes, make_model
 from experiments.reporting.pictures import Curve
@@ -52,8 +53,8 @@ VALIDATION_SEED = 2**31
 def count_masked(n: int, fraction: float) -> int:
     """The number of masked positions in a sequence of `n`, at least 1.
 
-    It is the same for all sequences, as in BERT's code. So the mean over sequences and the mean
-    over micro-batches both weight all masked characters equally.
+    It is the same for all sequences, as in BERT's code, so the mean over micro-batches weights all
+    masked characters equally.
     """
     return max(1, round(n * fraction))
 
@@ -68,8 +69,8 @@ class MaskedSettings:
     settings = MaskedSettings(corpus="tiny_shakespeare", layer="toeplitz", d_ffn=592)
     ```
 
-    Raises `ValueError` for a size below 1, `dropout` outside $[0, 1)$, `chosen` outside $(0, 1]$,
-    and `maskings` so large that a character would be masked twice.
+    Raises `ValueError` for an unknown layer, a size below 1, `dropout` outside $[0, 1)$, `chosen`
+    outside $(0, 1]$, and `maskings` so large that a character would be masked twice.
     """
 
     # Text: python, tiny_shakespeare or the path of a UTF-8 file.
@@ -96,6 +97,7 @@ class MaskedSettings:
     maskings: int = 2
 
     def __post_init__(self) -> None:
+        check_choices(self)
         sizes = ("d_model", "d_ffn", "n_layers", "n_heads", "seq_len", "maskings")
         check_positive(self, sizes)
         if not 0 < self.chosen <= 1:
@@ -113,9 +115,9 @@ class MaskedSettings:
 #
 # All models have about 0.7 million parameters. Without a split, `proj_out` has twice as many
 # inputs, so three quarters of `d_ffn` give equal parameter counts at equal depth; with equal
-# `d_ffn` these models would have 28 % more. (The paper's counts, 92 million from memory and 102
-# million, fit two thirds.) A Toeplitz $W$ has 255 parameters instead of 16,384. With equal `d_ffn`
-# the model would have 14 % fewer, so its layers are wider.
+# `d_ffn` these models would have 28 % more. (The paper's 92 million parameters, from memory, and
+# 102 million fit two thirds of `d_ffn`.) A Toeplitz $W$ has 255 parameters instead of 16,384. With
+# equal `d_ffn` the model would have 14 % fewer, so its layers are wider.
 DEFAULTS: dict[str, tuple[MaskedSettings, Training]] = {
     "gmlp": (MaskedSettings(), Training()),
     "linear": (MaskedSettings(layer="linear", d_ffn=384), Training()),
@@ -142,9 +144,9 @@ def mask_tokens(
 
     * `tokens` is one sequence, `[n]`
     * `masked` are the positions to mask
-    * `n_known` is the size of the vocabulary, and the token `[MASK]`. Random tokens are sampled
-      from all known characters, including the correct one, but not from token 0, the unknown one
-    * `random` decides what each masked position becomes
+    * `n_known` is the size of the vocabulary; the next token, `n_known` itself, is `[MASK]`. Random
+      tokens are any known character, including the correct one, but not token 0, the unknown one
+    * `random` is the generator
 
     Returns inputs and targets, `[n]` each. Targets are `IGNORE_INDEX` at all other positions.
     """
@@ -161,7 +163,7 @@ def mask_tokens(
 def training_batches(
     corpus: Corpus, settings: MaskedSettings, training: Training, step: int, split: BatchSplit
 ) -> Iterator[Batch]:
-    r"""Yields the micro-batches of one process, from a step on, without end.
+    r"""Yields the micro-batches of one process, without end.
 
     ## Training batches
 
@@ -298,8 +300,8 @@ def build(settings: MaskedSettings, training: Training, launch: Launch, fabric: 
 
     ## The task
 
-    Raises `ValueError` for a text that is missing, unreadable, not UTF-8 or too short for
-    `seq_len`, and for sizes that [`make_model`](models/language.py) refuses.
+    Raises `ValueError` for a text that [`load_corpus`](text/corpus.py) refuses or whose validation
+    split is shorter than `seq_len`, and for sizes that [`make_model`](models/language.py) refuses.
     """
     corpus = load_corpus(settings.corpus, settings.seq_len, launch.data)
     rows = validation_rows(corpus, settings)

@@ -56,14 +56,14 @@ ERROR = Measure("error", "wrong, %", 2, 100)
 PageContent = tuple[dict[str, str], dict[str, bytes]]
 
 
-# ## Parts of a page
+# ## Tables and figures
 def comparison(
     groups: dict[str, list[RunRecord]],
     measure: Measure,
     curve: Curve,
     **columns: Callable[[RunRecord], float],
 ) -> PageContent:
-    """The results, their ranking, their provenance, and the validation loss of seed 0."""
+    """The tables of results, ranking and provenance, and the figure of seed 0's validation loss."""
     runs = [run for group in groups.values() for run in group]
     marks = {
         "results": results_table(groups, measure, columns),

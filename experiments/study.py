@@ -7,8 +7,8 @@ python -m experiments.study tiny_shakespeare
 python -m experiments.study --list
 ```
 
-The command starts the runs of a study that are missing, resumes those that were interrupted, copies
-what they found to `results/`, and then [rewrites the pages](report.py).
+The command starts the missing runs of a study, resumes those that were interrupted, copies their
+records to `results/`, and then [rewrites the pages](report.py).
 """
 
 import argparse
@@ -49,7 +49,7 @@ Defaults = Mapping[str, tuple[Any, Training]]
 class StudyRun:
     r"""One run of a study.
 
-    ## Run
+    ## Run of a study
 
     * `name` is the name of its folder
     * `module` is the experiment
@@ -68,11 +68,11 @@ class StudyRun:
         return [*start, *self.flags, "--run", str(folder)]
 
 
-# A run for each variant and seed. `variants` are the flags by name.
-def _runs(module: str, variants: dict[str, str], seeds: Sequence[int] = SEEDS) -> list[StudyRun]:
+# A run for each seed and each entry of `flags`, whose key names it.
+def _runs(module: str, flags: dict[str, str], seeds: Sequence[int] = SEEDS) -> list[StudyRun]:
     return [
-        StudyRun(f"{name}-{seed}", module, (*shlex.split(flags), "--seed", str(seed)))
-        for name, flags in variants.items()
+        StudyRun(f"{name}-{seed}", module, (*shlex.split(line), "--seed", str(seed)))
+        for name, line in flags.items()
         for seed in seeds
     ]
 
@@ -83,25 +83,26 @@ def _layers(flags: str, layers: Iterable[str]) -> dict[str, str]:
 
 # Half and twice the default peak rate of each layer.
 def _rates(module: str, flags: str, defaults: Defaults) -> list[StudyRun]:
-    variants = {
+    by_name = {
         f"{layer}-{rate:g}": f"{flags} --layer {layer} --lr {rate:g}"
         for layer, (_, training) in defaults.items()
         for rate in (training.lr / 2, 2 * training.lr)
     }
-    return _runs(module, variants, seeds=(0,))
+    return _runs(module, by_name, seeds=(0,))
 
 
 # ## Depth scaling
 #
-# A Transformer layer has about half as many parameters again as a gMLP block, so fewer layers give
-# the same size. The default depth is part of the experiment's own study.
+# A Transformer layer has about 1.75 times the parameters of a gMLP block in the autoregressive
+# models and 1.46 times in the masked ones, so fewer layers give the same size. The runs at the
+# default depth belong to the studies `tiny_shakespeare` and `masked`.
 DEPTHS: dict[str, dict[str, tuple[int, ...]]] = {
     "autoregressive": {"gmlp": (2, 4, 7, 14), "transformer": (1, 2, 4, 8)},
     "masked": {"gmlp": (2, 3, 6, 12), "transformer": (1, 2, 4)},
 }
 
 
-def depth_variants(experiment: Experiment) -> dict[str, str]:
+def other_depths(experiment: Experiment) -> dict[str, str]:
     """The flags of each depth in `DEPTHS` except the default depth, by name."""
     return {
         f"{layer}-{depth}": f"{TEXT} --layer {layer} --n-layers {depth}"
@@ -121,7 +122,7 @@ def deepest_at_half_the_rate(experiment: Experiment) -> dict[str, str]:
 
 
 def masked_transformers_at_twice_the_rate() -> dict[str, str]:
-    """The flags by name. Transformers with fewer than four layers learn faster at that rate."""
+    """The flags of each masked Transformer in `DEPTHS` at twice its default peak rate, by name."""
     return {
         f"transformer-{depth}": f"{TEXT} --layer transformer --n-layers {depth} --lr 0.002"
         for depth in DEPTHS["masked"]["transformer"]
@@ -144,16 +145,16 @@ STUDIES: dict[str, list[StudyRun]] = {
     ),
     "rates": _rates("autoregressive", TEXT, autoregressive.DEFAULTS),
     "masked": _runs("masked", _layers(TEXT, masked.DEFAULTS)),
-    # Only the gates of the paper's ablation, whose order is in question.
+    # Only the gates of the paper's ablation, whose ranking is in question.
     "masked_rates": _rates("masked", TEXT, {gate: masked.DEFAULTS[gate] for gate in GATES}),
     "alignment": _runs("alignment", _layers("", alignment.DEFAULTS)),
     "digits": _runs("digits", _layers("", digits.DEFAULTS)),
     "mnist": _runs("digits", _layers("--images t10k", digits.DEFAULTS)),
-    "scaling": _runs("autoregressive", depth_variants(autoregressive.EXPERIMENT)),
+    "scaling": _runs("autoregressive", other_depths(autoregressive.EXPERIMENT)),
     "scaling_rates": _runs(
         "autoregressive", deepest_at_half_the_rate(autoregressive.EXPERIMENT), seeds=(0,)
     ),
-    "masked_scaling": _runs("masked", depth_variants(masked.EXPERIMENT)),
+    "masked_scaling": _runs("masked", other_depths(masked.EXPERIMENT)),
     "masked_scaling_rates": _runs("masked", masked_transformers_at_twice_the_rate()),
 }
 
@@ -165,9 +166,10 @@ def run_study(name: str, folder: Path, jobs: int) -> None:
 
     * `name` is a key of `STUDIES`
     * `folder` receives a folder for each run
-    * `jobs` is the number of runs at a time; they share the processor's threads equally
+    * `jobs` is the number of runs at a time; the processor's threads are divided among them
 
-    Raises `UserError` for the first run that fails, with the last line of its output.
+    Raises `UserError` for the first run that fails, with the last line of its output, and `OSError`
+    if a file cannot be written.
     """
     missing = [run for run in STUDIES[name] if not (folder / run.name / "result.json").exists()]
     threads = max(1, (os.cpu_count() or 1) // jobs)
@@ -220,7 +222,7 @@ def _list() -> Iterator[str]:
 
 
 def command(arguments: Sequence[str]) -> None:
-    """The command. Raises `UserError` for a run that fails."""
+    """Runs the command line. Raises `UserError` for a run that fails."""
     parser = argparse.ArgumentParser(
         prog="python -m experiments.study", description="Do the runs behind the pages of results."
     )

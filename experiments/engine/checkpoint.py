@@ -38,7 +38,7 @@ def save_checkpoint(path: Path, state: dict[str, Any], keep: Path | None = None)
 
     * `path` is replaced when the new file is complete
     * `state` holds tensors, numbers, strings, and lists and dicts of them
-    * `keep` is where the old checkpoint stays, if given
+    * `keep` is where to keep the old checkpoint; by default it is replaced
 
     Raises `OSError` if the file cannot be written; the old file is then unchanged.
     """
@@ -89,7 +89,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     cannot run code.
 
     Raises `CheckpointError` if the file is missing, cannot be read, is cut short or altered, or
-    holds anything but data.
+    holds objects other than tensors, numbers, strings, lists and dicts.
     """
     try:
         size, expected, found = _digests(path)
@@ -156,6 +156,8 @@ def restore_previous(run: Path) -> None:
 
     Otherwise the next save would move the damaged file over the intact one, and a kill at that
     moment would leave no usable checkpoint.
+
+    Raises `OSError` if a file cannot be read or written.
     """
     with (run / PREVIOUS).open("rb") as intact, atomic_writer(run / LAST) as file:
         shutil.copyfileobj(intact, file)

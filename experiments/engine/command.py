@@ -2,7 +2,8 @@ r"""The command line of an experiment: settings, processes, a new or resumed run
 
 # The command
 
-An error of the user is found before the run's folder is created, and exits with status 2.
+Settings and data are checked before the run's folder is created. An error of the user exits with
+status 2.
 """
 
 import argparse
@@ -51,12 +52,12 @@ from experiments.engine.tracking import tracking
 
 
 def run(experiment: Experiment, arguments: Sequence[str] | None = None) -> int:
-    r"""Runs a command of an experiment and returns the exit status.
+    r"""Trains, or runs a further command of an experiment, and returns the exit status.
 
         status = run(EXPERIMENT, ["--steps", "100"])
 
-    * `arguments` may start with the name of a further command; otherwise they train. By default
-      they are those of this process
+    * `arguments` are flags, perhaps after the name of a further command; by default those of this
+      process
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments and arguments[0] in experiment.commands:
@@ -82,8 +83,9 @@ def train_command(experiment: Experiment, arguments: Sequence[str]) -> None:
 
     ## Training from the command line
 
-    Raises `UserError` if the settings, the data or the run's folder cannot be used, and as
-    [train](loop.py#train) does.
+    Raises `UserError` if the settings, the data or the run's folder cannot be used, if a loss or an
+    evaluation is not finite, or if another process has died; and `OSError` if a file cannot be
+    written.
     """
     with report_once(), user_errors():
         settings, training, launch = read_flags(experiment, arguments)
@@ -167,7 +169,7 @@ def prepare_run(
     task = rank_zero_first(fabric, lambda: experiment.build(settings, training, launch, fabric))
     compiled: Any = torch.compile(task.model) if launch.compile else task.model
     model = fabric.setup_module(compiled)
-    # The strategy fsdp has sharded the weights just now; the optimizer must hold the shards.
+    # With the strategy fsdp, the weights are sharded by now; the optimizer must hold the shards.
     optimizer = make_optimizer(
         task.model,
         lr=training.lr,
@@ -192,7 +194,7 @@ def prepare_run(
                 "environment": environment(fabric.device, typed),
             }
             make_folder(folder, record)
-        # A run that was killed before its first checkpoint starts again.
+        # A run that was killed before its first checkpoint starts from step 0.
         if found is None:
             return None
         if found[0].name == PREVIOUS:

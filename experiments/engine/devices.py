@@ -2,7 +2,7 @@ r"""Devices, precision and processes, through Lightning Fabric.
 
 # Devices
 
-One process on a CPU or many on many GPUs: the loop is the same.
+The training loop is the same for one process on a CPU and for many on many GPUs.
 [Lightning Fabric](https://lightning.ai/docs/fabric) starts the processes, moves tensors and
 averages gradients.
 """
@@ -34,7 +34,7 @@ STRATEGIES = ("ddp", "fsdp")
 def has_bf16(device: torch.device) -> bool:
     r"""True if the device multiplies bfloat16 matrices in hardware, and correctly.
 
-    The product of a small pair must be right to the 8 bits of a bfloat16. Elsewhere bfloat16 is
+    A small product must be accurate to the 8 bits of bfloat16. On other hardware bfloat16 is
     emulated, and slower than float32.
     """
     if device.type == "cuda":
@@ -55,7 +55,7 @@ def has_bf16(device: torch.device) -> bool:
 def pick_device(name: str | None) -> torch.device:
     r"""The device of that name; by default the GPU if there is one.
 
-    Raises `ValueError` if torch does not know it or it is not there.
+    Raises `ValueError` if torch does not know the device or cannot use it.
     """
     if name is None:
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -87,8 +87,8 @@ def make_fabric(device: torch.device, devices: int, strategy: str, precision: Pr
     r"""Fabric for one or several processes; `fabric.launch()` starts them.
 
     * `device` is a CPU or a GPU
-    * `devices` is the number of processes on this machine. torchrun has started them already, on
-      one or many machines, so its numbers replace this one
+    * `devices` is the number of processes on this machine; torchrun, which starts them itself on
+      one or many machines, overrides it
     * `strategy` is `ddp`, which replicates the model in each process, or `fsdp`, which
       [shards](sharding.py) it
     * `precision` is `float32` or `bf16`
@@ -137,7 +137,7 @@ def exit_process(status: int) -> NoReturn:
 
 
 def check_compiler(device: torch.device) -> None:
-    """Raises `ValueError` if `torch.compile` has no C++ compiler for a CPU."""
+    """Raises `ValueError` for a CPU without the C++ compiler that `torch.compile` needs."""
     if device.type == "cpu" and not any(map(shutil.which, ("c++", "g++", "clang++"))):
         raise ValueError("compile must be False without a C++ compiler, got True")
 
@@ -172,7 +172,10 @@ def on_rank_zero(fabric: Fabric, work: Callable[[], T]) -> T:
 
 
 def rank_zero_first(fabric: Fabric, work: Callable[[], T]) -> T:
-    """Runs a function in process 0 first, so the others find on disk what it has prepared."""
+    """Runs a function in process 0 first, so the others find its files on disk.
+
+    Raises the error of `work`; if process 0 fails, the others raise `SystemExit(2)`.
+    """
     done: list[T] = []
     on_rank_zero(fabric, lambda: done.append(work()))
     return done[0] if done else work()

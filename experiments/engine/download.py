@@ -14,10 +14,10 @@ from labml_gmlp.storage import atomic_writer
 def download(url: str, sha256: str, path: Path, name: str = "corpus") -> Path:
     r"""Downloads a file unless it exists, verifies its checksum, and returns its path.
 
-    * `url` is where to download it
+    * `url` is its address
     * `sha256` is its checksum, in hexadecimal
-    * `path` is where to keep it
-    * `name` is the setting that asks for it, named in errors
+    * `path` is where to save it
+    * `name` is the setting to name in error messages
 
     Raises `ValueError` if the download fails or the checksum differs, and `OSError` if the file
     cannot be written; a failed download leaves no file.

@@ -2,7 +2,7 @@ r"""The contract between an experiment and the engine: read this before adding a
 
 # The contract
 
-An experiment is one module with an `EXPERIMENT` and two lines that run it:
+An experiment is one module that ends with these lines:
 
 ```python
 EXPERIMENT = Experiment(name="autoregressive", build=build, finish=finish, ...)
@@ -14,15 +14,14 @@ if __name__ == "__main__":
 
 The [command](command.py) then calls it in this order:
 
-1. `defaults[variant]` and the flags give the settings, one `Training` and one
-   [Launch](launch.py#Launch).
-2. `build` returns a `Task`, in each process; process 0 goes first and may download data.
+1. `defaults` and the flags give the settings, a `Training` and a [Launch](launch.py#Launch).
+2. `build` returns a `Task` in each process. Process 0 goes first and may download data.
 3. `Task.batches` is called once, with the first step and the
    [BatchSplit](order.py#BatchSplit) of this process.
 4. For each micro-batch, [train](loop.py#train) calls `Task.loss`, with torch's generator seeded
    from the step.
-5. Every `evaluate_every` steps, all processes call `Task.evaluate`. The checkpoint with the lowest
-   `Task.monitor` is kept.
+5. Every `evaluate_every` steps and after the last, all processes call `Task.evaluate`. The
+   checkpoint with the lowest `Task.monitor` is kept.
 6. `finish` writes the report, in process 0.
 """
 
@@ -40,7 +39,7 @@ from experiments.engine.order import BatchSplit
 from experiments.engine.settings.errors import check_positive
 from experiments.engine.state import State
 
-# The tensors of one micro-batch; the first axis of each counts the rows.
+# The tensors of one micro-batch; the first axis of each indexes its rows.
 Batch = tuple[Tensor, ...]
 
 
@@ -72,7 +71,7 @@ class Training:
     eps: float = 1e-8
     # Largest norm of the gradient; a larger gradient is scaled down to it.
     clip: float = 1.0
-    # Decay of an average of the weights that is evaluated too; 0 for no average.
+    # Decay of the moving average of the weights, which is then evaluated too; 0 for no average.
     ema: float = 0.0
     # Interval between evaluations.
     evaluate_every: int = 500  # steps
@@ -80,7 +79,7 @@ class Training:
     save_every: int = 250  # steps
     # Interval between lines of metrics.jsonl.
     log_every: int = 10  # steps
-    # Seed of the initial weights, the data order and everything drawn in training.
+    # Seed of the initial weights, the data order and all random numbers in training.
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -107,15 +106,15 @@ class Task:
         task = EXPERIMENT.build(settings, training, launch, fabric)
         batch = next(task.batches(0, BatchSplit()))
 
-    * `model` is the model to train
+    * `model` is the model to train; the strategy fsdp shards its `encoder.layers`
     * `data` identifies the data, as JSON; a run resumes with equal `data` only
     * `about` describes the data in a few words
     * `batches` takes the first step and a split, and yields the micro-batches of one process
-      without end; a row must depend on its step alone, so [micro_batches](order.py#micro_batches)
-      is the loop to use
+      without end. A row must depend on the seed, its step and its number only: loop over
+      [micro_batches](order.py#micro_batches)
     * `loss` takes the model and a micro-batch, and returns the mean over its rows
-    * `evaluate` takes the model and Fabric, and returns values by name
-    * `monitor` names the value to minimise
+    * `evaluate` takes the model and Fabric, and returns metrics by name
+    * `monitor` names the metric to minimise
     * `describe` formats an evaluation in one line
     """
 
@@ -138,14 +137,14 @@ class Experiment:
 
     * `name` is the name of its module
     * `about` is the first sentence of `--help`
-    * `variant` names the setting that selects the defaults of all others
-    * `defaults` holds, for each variant, its settings and its `Training`; the first variant is
-      the default
-    * `label` names a run from its settings
-    * `build` makes the task; it raises `ValueError` or `OSError` for unusable settings or data
+    * `variant` names the setting that selects the defaults of all others, such as `layer`
+    * `defaults` holds the settings and the `Training` of each of its values, the default first
+    * `label` makes the name of a run's folder from its settings
+    * `build` makes the task and applies `checkpoint_layers`, `data` and `workers` of the launch; it
+      raises `ValueError` or `OSError` for settings or data that cannot be used
     * `finish` takes the run's folder, the content of its `settings.json`, its final state and
       Fabric; it writes the report and prints the result
-    * `commands` are further commands by name
+    * `commands` are further commands by name, called with the arguments after the name
     """
 
     name: str

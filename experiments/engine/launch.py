@@ -16,10 +16,10 @@ KEPT_ON_RESUME = ("devices", "strategy", "precision", "accumulate", "compile", "
 
 @dataclass(frozen=True, kw_only=True)
 class Launch:
-    r"""How and where a run executes; `--resume` may change it.
+    r"""How and where a run executes; a resumed run may change it.
 
-    It changes losses by rounding only. Dropout and augmentation are the exception: each process
-    and each micro-batch draws its own random numbers.
+    It changes losses by rounding only, except with dropout or augmentation on the device: each
+    process and each micro-batch draws its own random numbers.
 
         >>> Launch(devices=2, accumulate=4).strategy
         'ddp'
@@ -38,7 +38,7 @@ class Launch:
     device: str | None = None
     # Number of processes, one per GPU; torchrun sets it itself.
     devices: int = 1
-    # Data parallelism: ddp replicates the model in each process, fsdp shards it over them.
+    # Data parallelism: ddp replicates the model in each process, fsdp shards it over processes.
     strategy: Literal["ddp", "fsdp"] = "ddp"
     # Precision of the computation; auto is bf16 where the hardware multiplies it, else float32.
     precision: Literal["auto", "float32", "bf16"] = "auto"
@@ -50,9 +50,9 @@ class Launch:
     checkpoint_layers: bool = False
     # Processes that decode images, for each process that trains.
     workers: int = 2
-    # Folder of data sets.
+    # Folder of the data, and of downloads.
     data: Path = Path("data")
-    # Record the run with labml too.
+    # Also record the run with labml.
     labml: bool = True
 
     def __post_init__(self) -> None:

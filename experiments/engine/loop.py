@@ -2,8 +2,8 @@ r"""The training loop of all experiments.
 
 # Training loop
 
-An experiment gives its model, data, loss and evaluation as a [Task](experiment.py#Task). The rest
-is here.
+An experiment provides its model, data, loss and evaluation as a [Task](experiment.py#Task). The
+rest is here.
 """
 
 import contextlib
@@ -53,8 +53,9 @@ def train(
     * `folder` is the run's folder
     * `track` gets the values that `metrics.jsonl` gets
 
-    Raises `UserError` if a logged loss or an evaluation is not finite, before anything of it is
-    saved, or if another process has died; and `OSError` if a file cannot be written.
+    Raises `UserError` if another process has died, or if an evaluation, or the loss of a step that
+    is logged or saved, is not finite; that step is then neither logged nor saved. Raises `OSError`
+    if a file cannot be written.
     """
     split = BatchSplit(fabric.global_rank, fabric.world_size, accumulate)
     batches = task.batches(state.step, split)
@@ -124,21 +125,21 @@ def train(
 
 
 def step_seed(seed: int, step: int, rank: int) -> int:
-    """A different seed for each run, step and process, below $2^{63}$."""
+    """The seed of a step in a process, below $2^{63}$; `seed` is that of the run."""
     return (seed * 1_000_003 + step) * 4_099 + rank
 
 
 def clip_gradient(model: nn.Module, max_norm: float) -> Tensor:
-    """Scales the gradient of all weights down to `max_norm`. Returns its norm before."""
-    # Of sharded weights, each process knows a part of the norm.
+    """Clips the norm of the gradient of all weights, and returns the norm before clipping."""
+    # With sharded weights, each process has only its part of the norm.
     return full_tensor(nn.utils.clip_grad_norm_(model.parameters(), max_norm))
 
 
 def evaluate(task: Task, state: State, model: nn.Module, fabric: Fabric) -> dict[str, float]:
     r"""Evaluates the model.
 
-    If the run averages its weights, the average is what counts. The weights themselves are
-    evaluated too, under names that start with `last_`.
+    If the run averages its weights, the metrics are those of the average. Those of the last weights
+    have names that start with `last_`.
     """
     if state.average is None:
         return task.evaluate(model, fabric)

@@ -21,9 +21,8 @@ def make_optimizer(
 
     ## Weight decay
 
-    Norms and biases do not decay, because they do not rest at zero: decaying $b$ would close the
-    gate, which starts at one. Embeddings and the spatial $W$ do not decay either; both are our
-    choice.
+    Norms and biases do not decay: decaying $b$ would close the gate, which starts at one.
+    Embeddings and the spatial $W$ do not decay either; both are our choice.
 
     * `lr` is the peak learning rate
     * `betas`, `weight_decay` and `eps` are those of AdamW

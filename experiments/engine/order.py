@@ -2,8 +2,8 @@ r"""Which rows each process reads in each step, and the random generators behind
 
 # Data order
 
-Everything here depends on the seed and the step alone. A resumed run therefore needs no saved
-position, and any number of processes reads the same rows in a step.
+The order depends on the seed and the step alone. A resumed run therefore needs no saved position,
+and any number of processes reads the same rows in a step.
 """
 
 import itertools
@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 class BatchSplit:
     r"""Splits the rows of a step over processes and micro-batches.
 
-    The batch of a step is one list of rows, whatever the number of processes. It is cut into
-    `accumulate` micro-batches, which are read one after another, and each micro-batch into one part
-    per process. The gradient of a step is therefore the same sum, in another order.
+    The batch of a step is one list of rows, whatever the number of processes. It is split into
+    `accumulate` consecutive micro-batches, and each micro-batch into one part per process. Only the
+    order in which the gradient is summed depends on the split.
 
         >>> BatchSplit(rank=1, world=2, accumulate=2).rows(8)
         [range(2, 4), range(6, 8)]
@@ -37,8 +37,8 @@ class BatchSplit:
     def rows(self, batch: int) -> list[range]:
         r"""The rows of each micro-batch that this process reads, from a batch of `batch` rows.
 
-        Raises `ValueError` if the parts would differ in size: the mean over processes would then
-        not be the mean over rows.
+        Raises `ValueError` if the parts would differ in size: the mean over parts would then not be
+        the mean over rows.
         """
         parts = self.world * self.accumulate
         if batch % parts:
@@ -62,7 +62,7 @@ def micro_batches(step: int, batch: int, split: BatchSplit) -> Iterator[tuple[in
     * `step` is the first step to read
     * `batch` is the number of rows in a step, over all processes
 
-    Raises `ValueError` as [rows](#BatchSplit.rows) does.
+    Raises `ValueError` if `batch` cannot be [split](#BatchSplit.rows) into equal parts.
     """
     parts = split.rows(batch)
     for number in itertools.count(step):
@@ -82,6 +82,7 @@ class EpochOrder:
 
     * `n` is the number of items
     * `batch` is the number of rows in a step, over all processes
+    * `seed` determines the order
     """
 
     def __init__(self, n: int, batch: int, seed: int) -> None:
@@ -94,11 +95,11 @@ class EpochOrder:
         return int(self._permutation(epoch)[position])
 
     def _draw(self, epoch: int) -> NDArray[np.int64]:
-        # numpy pads a short key with zeros. `row_generator` has two numbers after the seed, so it
-        # has a zero where this key ends in 1: the streams never coincide.
+        # numpy pads short keys with zeros, so the key of `row_generator` ends in 0 and this one in
+        # 1: the two never coincide.
         return np.random.default_rng((self.seed, epoch, 0, 1)).permutation(self.n)
 
 
 def row_generator(seed: int, step: int, row: int) -> np.random.Generator:
-    """The random generator of one row of a step; it leaves every global generator alone."""
+    """The random generator of one row of a step; it does not advance a global generator."""
     return np.random.default_rng((seed, step, row))

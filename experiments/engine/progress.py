@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from torch import Tensor
 from tqdm import tqdm
 
-# Plain lines in a whole run.
+# Number of plain lines in a run.
 N_LINES = 20
 # Interval at which the bar updates the loss.
 LOSS_EVERY = 10  # steps

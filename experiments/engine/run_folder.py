@@ -32,7 +32,7 @@ RECORD = ("settings", "data", "launch", "environment")
 
 
 def new_folder(launch: Launch, label: str) -> Path:
-    """The path of a new run's folder, not created yet. Raises `ValueError` if it exists."""
+    """The path of a new run's folder, which is not created. Raises `ValueError` if it exists."""
     folder = launch.run or Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-{label}"
     if folder.exists():
         raise ValueError(
@@ -83,9 +83,9 @@ def make_folder(folder: Path, record: dict[str, Any]) -> None:
 def check_space(folder: Path, model: nn.Module, averaged: bool) -> None:
     r"""Checks that the disk has room for the checkpoints.
 
-    A checkpoint holds each parameter, AdamW's two averages of it, and perhaps an average of the
-    weights. Up to four checkpoints exist at a time: three that stay and a new one. A resumed run
-    has some of them already.
+    A checkpoint holds the weights, AdamW's two averages, and perhaps an average of the weights. Up
+    to four checkpoints exist at a time: three that stay and a new one. A resumed run has some of
+    them already.
 
     * `averaged` says whether the run averages its weights
 
@@ -110,7 +110,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 class Metrics:
-    r"""Writer of `metrics.jsonl`, the record from which curves and pages are made.
+    r"""Writer of `metrics.jsonl`, from which curves and pages are made.
 
     Each line is flushed at once, so after a kill all lines except perhaps the last are complete.
 
@@ -142,12 +142,12 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
     if not path.exists():
         return []
     lines = path.read_text(encoding="utf-8").split("\n")
-    # Text after the last line break is a line that was never completed.
+    # Text after the last line break is an incomplete line.
     return [json.loads(line) for line in lines[:-1]]
 
 
 def environment(device: torch.device, command: str) -> dict[str, Any]:
-    r"""Date, command, commit, versions and hardware: what it takes to repeat a run.
+    r"""The date, command, commit, versions and hardware of a run.
 
     * `device` is the device of the model
     * `command` is the command line

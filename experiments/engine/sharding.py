@@ -3,8 +3,7 @@ r"""Weights that are sharded over processes: the only file that knows `DTensor`.
 # Sharding
 
 With the strategy `fsdp`, each process holds a shard of every weight, gradient and optimizer
-average. torch represents them as `DTensor`. For ordinary tensors, each function here returns its
-argument, or does nothing.
+average. torch represents them as `DTensor`. The functions here return ordinary tensors unchanged.
 """
 
 from typing import Any
@@ -45,7 +44,7 @@ def local_shard(value: Tensor) -> Tensor:
 
 
 def shard_like(value: Any, weight: Tensor) -> Any:
-    """Shards a full tensor as a `weight` of its shape is sharded; other values are unchanged."""
+    """Shards a full tensor like `weight` if their shapes are equal; returns other values as is."""
     if isinstance(weight, DTensor) and isinstance(value, Tensor) and value.shape == weight.shape:
         return distribute_tensor(value.to(weight.device), weight.device_mesh, weight.placements)
     return value

@@ -1,4 +1,4 @@
-r"""The state of a run: saved to and restored from checkpoints, whole or sharded.
+r"""The state of a run, saved to and restored from checkpoints.
 
 # State of a run
 """
@@ -32,18 +32,19 @@ from experiments.engine.sharding import (
 
 @dataclass
 class State:
-    r"""Everything the next step depends on.
+    r"""Everything that the next step depends on.
 
-    The order of the data and all random numbers follow from the step, so they need no state.
+    The order of the data and all random numbers depend on the seed and the step, so they need no
+    state.
 
         state = State({"settings": settings}, model, optimizer)
         state.save(folder / "last.pt", fabric)
 
-    * `identity` must be equal for a checkpoint to belong to this run: settings and data
-    * `model` and `optimizer` change with each step
+    * `identity` has the settings and the data; a checkpoint of this run must have the same
+    * `model` and `optimizer` are not Fabric's wrappers
     * `step` is the number of steps done
     * `seconds` is the time they took, over all launches
-    * `best` is the evaluation with the lowest monitored value so far, with its step
+    * `best` is the evaluation with the lowest monitored metric so far, with its step
     * `average` holds the moving average of each weight by name, if the run has one
     """
 
@@ -125,7 +126,7 @@ class State:
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """Within this context, the weights of the model are their averages."""
+        """Context in which the weights of the model are replaced by their averages."""
         assert self.average is not None
         free_gathered_weights(self.model)
         weights = [local_shard(p.detach()) for p in self.model.parameters()]

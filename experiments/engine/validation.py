@@ -9,7 +9,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-# Rows in one forward pass. It affects memory, and sums by rounding only.
+# Rows in one forward pass. They change the memory used, and the sums by rounding only.
 VALIDATION_BATCH = 128
 
 
@@ -25,8 +25,8 @@ def sum_over_rows(
 
     Each process measures its own rows, and all of them get the sums.
 
-    * `model` is in evaluation mode meanwhile, and in training mode afterwards
-    * `rows` are tensors on the CPU whose first axis counts the rows
+    * `model` is set to evaluation mode, and to training mode afterwards
+    * `rows` are tensors on the CPU whose first axis indexes the rows
     * `measure` takes the model and a batch on the device, and returns $k$ values for each row,
       `[B, k]`
     * `batch` is the number of rows in a forward pass, $B$; the last one may have fewer
@@ -49,9 +49,9 @@ def sum_over_rows(
 def rows_of_process(n: int, rank: int, world: int) -> tuple[Tensor, Tensor]:
     r"""The rows that a process evaluates, and which of them count.
 
-    Each row counts in one process. Where `n` is not a multiple of `world`, some processes evaluate
-    an extra row that does not count: sharded weights are gathered in each forward pass, so all
-    processes must run equally many.
+    Each row counts in one process. If `n` is not a multiple of `world`, some processes evaluate an
+    extra row that does not count, because all must run equally many forward passes: each pass
+    gathers the sharded weights from all processes.
 
     Returns the indices of the rows and whether they count, `[ceil(n / world)]` each.
     """

@@ -5,7 +5,7 @@ r"""Image data: files, decoding, augmentation, mixing, distillation and validati
 The [ImageNet experiment](../imagenet.py) uses these modules, in this order:
 
 * [settings.py](settings.py): the settings of a run, and the paper's three sizes
-* [folders.py](folders.py): find the image files and their classes
+* [folders.py](folders.py): image files and their classes
 * [decode.py](decode.py): decode and crop one file
 * [reading.py](reading.py): decode in worker processes, in a random order
 * [augment.py](augment.py), [policies.py](policies.py): augment a batch on the device
@@ -13,7 +13,7 @@ The [ImageNet experiment](../imagenet.py) uses these modules, in this order:
 * [distillation.py](distillation.py): learn from a teacher
 * [classifier.py](classifier.py): build, load and save the model
 * [validation.py](validation.py): top-1 and top-5 accuracy
-* [validate_command.py](validate_command.py): validate a trained model from the command line
+* [validate_command.py](validate_command.py): the command that validates a trained model
 
 The [digits experiment](../digits.py) reads its images from [digits.py](digits.py).
 """

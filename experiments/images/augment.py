@@ -1,4 +1,4 @@
-r"""Augment a batch of images on the device.
+r"""Augmentation of a batch of images on the device.
 
 # Augmentation
 
@@ -36,7 +36,7 @@ class Augmentation(NamedTuple):
     * `policy` is `rand` for RandAugment, `auto` for AutoAugment, or `none`
     * `n_operations` and `magnitude` are those of RandAugment
     * `jitter` is the maximum relative change of brightness, contrast and saturation, 0 for none
-    * `erasing` is the probability of random erasing, and `fill` what replaces the erased pixels
+    * `erasing` is the probability of random erasing, and `fill` is `noise` or `mean`
     """
 
     flip: float = 0.5
@@ -66,7 +66,7 @@ class Normalisation(NamedTuple):
     std: tuple[float, ...] = (0.5, 0.5, 0.5)
 
     def __call__(self, images: Tensor) -> Tensor:
-        """* `images` are `torch.uint8` or floats from 0 to 1, `[B, 3, height, width]`"""
+        """Normalises `torch.uint8` or floats from 0 to 1, `[B, 3, height, width]`."""
         if images.dtype == torch.uint8:
             images = images.float() / 255
         mean, std = (images.new_tensor(values)[:, None, None] for values in self)
@@ -91,7 +91,7 @@ def augment(images: Tensor, augmentation: Augmentation, normalise: Normalisation
     if augmentation.jitter:
         x = color_jitter(x, augmentation.jitter)
     x = normalise(x)
-    # After normalisation, where the mean pixel is 0 and the noise has the images' scale.
+    # Erase after normalisation, so that the mean pixel is 0 and the noise has the images' scale.
     if augmentation.erasing:
         x = random_erasing(x, augmentation.erasing, augmentation.fill)
     return x

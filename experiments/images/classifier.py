@@ -1,8 +1,8 @@
-r"""Build, load and save the image classifier of a run.
+r"""The image classifier of a run: built, loaded and saved.
 
 # The classifier
 
-gMLP-Ti, S or B of the paper, with any of their sizes changed, or a pretrained model.
+The model is the paper's gMLP-Ti, S or B, perhaps with other sizes, or a pretrained model.
 """
 
 import dataclasses
@@ -30,8 +30,9 @@ def make_classifier(
     * `n_classes` is the number of classes of the data
     * `seed` determines the initial weights
 
-    Raises `ValueError` if the patch does not divide the image, and what `load_pretrained` and
-    `fine_tune` raise.
+    Raises `ValueError` if the patch does not divide the image, or if the pretrained model is not a
+    classifier of square RGB images of `image_size` or cannot have this `survival`. Raises
+    `WeightsError` or `OSError` if its weights cannot be read.
     """
     torch.manual_seed(seed)
     if settings.pretrained is None:
@@ -69,7 +70,7 @@ class Pretrained:
     * `model` is in evaluation mode
     * `image_size` is the side of its images in pixels
     * `normalisation` is that of its training images
-    * `crop` and `interpolation` are the arguments of `centre_crop` it was validated with
+    * `crop` and `interpolation` are the arguments of `centre_crop` in its validation
     """
 
     model: ImageClassifier
@@ -153,7 +154,7 @@ def save_classifier(
     `load_pretrained` and `preprocessing_from` read it back. The preprocessing is stored under
     timm's names.
 
-    * `normalisation` and `crop` are those the run was validated with
+    * `normalisation` and `crop` are those of the validation
 
     Raises `OSError` if `folder` cannot be written, and `WeightsError` as `save_pretrained` does.
     """

@@ -1,16 +1,15 @@
-r"""Decode image files and crop them to one size, with Pillow.
+r"""Decoding and cropping of image files, with Pillow.
 
 # Decoding and cropping
 
-[Worker processes](reading.py) open, decode, crop and resize each file, and return 8-bit pixels.
-Those are a quarter of the size of floats, and so cheaper to send. Everything else happens
-[on the device](augment.py), for a whole batch at once.
+[Worker processes](reading.py) open, decode, crop and resize each file, and return 8-bit pixels,
+which are a quarter of the size of floats. Everything else happens [on the device](augment.py), for
+a whole batch at once.
 
-The crop box is drawn before decoding because decoding takes most of the time, and a JPEG decoder
-can scale each side down to a half, a quarter or an eighth while it decodes, which is much cheaper
-than decoding all pixels. We use it as long as the decoded crop is at least as large as the output.
-At ImageNet's usual 500 x 375 pixels it rarely applies; for larger photographs it saves most of the
-time.
+Decoding takes most of the time. A JPEG decoder can scale each side down to a half, a quarter or an
+eighth while it decodes, which is much faster. The crop box is therefore drawn first, and the image
+scaled down as long as the decoded crop is at least as large as the output. At ImageNet's usual
+500 x 375 pixels this rarely applies; for larger photographs it saves most of the time.
 """
 
 import math
@@ -52,7 +51,7 @@ def decode_image(image: Image.Image, min_size: tuple[int, int] | None = None) ->
     * `min_size` is the (width, height) below which the JPEG decoder must not scale down; `None`
       decodes all pixels
 
-    Raises whatever Pillow raises for a damaged file, which can be almost any exception.
+    Raises any exception of Pillow for a damaged file.
     """
     if min_size is not None:
         image.draft(image.mode, min_size)
@@ -127,6 +126,8 @@ def random_resized_crop(
     r"""Decodes a random crop of a file and resizes it.
 
     Returns `[3, size, size]`, with bicubic interpolation and antialiasing.
+
+    Raises any exception of Pillow for a damaged file.
     """
     with open_image(path) as file:
         full_size = file.size
@@ -156,6 +157,8 @@ def centre_crop(path: Path, size: int, crop: float, interpolation: str) -> Tenso
     * `interpolation` is a key of `INTERPOLATIONS`
 
     Returns `[3, size, size]`.
+
+    Raises any exception of Pillow for a damaged file.
     """
     with open_image(path) as file:
         image = decode_image(file)

@@ -1,4 +1,4 @@
-r"""Load images of digits from scikit-learn, MNIST or any pair of IDX files.
+r"""Images of digits from scikit-learn, MNIST or any pair of IDX files.
 
 # Images of digits
 """
@@ -81,13 +81,13 @@ def load_digit_images(
 
     Raises `ValueError` if
 
-    * a file is missing or damaged, or a downloaded one has another checksum
+    * a file is missing or damaged, a download fails or has another checksum
     * `labels` is given with a data set's name, or missing with a path
     * `n_train` is given with `mnist`, or leaves no image to train on or to hold out
     * the labels differ in number from the images, or one is above 9
     * scikit-learn is needed and not installed
 
-    Raises `OSError` if a download fails or cannot be written.
+    Raises `OSError` if a download cannot be written.
     """
     if images in DATASETS and labels is not None:
         raise ValueError(f"labels must be left out with images={images!r}, got {labels!r}")
@@ -144,11 +144,11 @@ def _scikit_learn() -> tuple[Bytes, Bytes]:
     return pixels, found.target.astype(np.uint8)
 
 
-def _mnist(part: str, data: Path) -> tuple[Bytes, Bytes]:
+def _mnist(split: str, data: Path) -> tuple[Bytes, Bytes]:
     """Images of 28 x 28 pixels: the 60,000 of `train`, or the 10,000 of `t10k`."""
 
     def read(kind: str, n_axes: int) -> Bytes:
-        name = f"{part}-{kind}-idx{n_axes}-ubyte.gz"
+        name = f"{split}-{kind}-idx{n_axes}-ubyte.gz"
         path = download(MNIST_URL + name, MNIST_SHA256[name], data / name, "images")
         return read_idx(path, n_axes, "images")
 

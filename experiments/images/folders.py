@@ -1,4 +1,4 @@
-r"""Find image files and their classes, in class folders or in a list.
+r"""Image files and their classes, found in class folders or in a list.
 
 # Image files
 
@@ -83,6 +83,8 @@ def find_images(data: Path, split: Split, classes: Sequence[str] | None = None) 
     * a class is not in `classes`, or has no image when `classes` is `None`
     * a line of the list has no path or no valid label (the message names the line)
     * `classes` is `None` and the labels of the list skip a number
+
+    Raises `OSError` if a folder or the list cannot be read.
     """
     if not data.is_dir():
         raise ValueError(f"data must be a folder of images, got {data}; set --data")

@@ -7,7 +7,7 @@ Mixup (Zhang, Cisse, Dauphin and Lopez-Paz, 2018, [arXiv
 [arXiv 1905.04899](https://arxiv.org/abs/1905.04899)) combine two images and ask for both classes.
 The paper uses both, with label smoothing (appendix A.1, as reported).
 
-One mask $m$ describes both: the weight of the image at each pixel. The rest is its partner's.
+One mask $m$ describes both: the weight of the image at each pixel. Its partner has weight $1 - m$.
 
 $$x' = m \odot x + (1 - m) \odot \tilde{x}, \qquad
   t' = \bar{m} \, t + (1 - \bar{m}) \, \tilde{t}, \qquad \bar{m} = \mathrm{mean}(m)$$
@@ -50,8 +50,8 @@ def mixing_masks(n: int, height: int, width: int, mixing: MixupCutmix) -> Tensor
       \end{cases}$$
 
     Each image draws its own $\lambda$ and its own choice between the two. Drawing once per batch,
-    as other implementations do, has the same mean and a noisier gradient. (Our choice. The paper
-    does not say.)
+    as other implementations do, has the same mean and a noisier gradient. This is our choice; the
+    paper does not say.
 
     * `n`, `height` and `width` are the number of images and their size in pixels
 
@@ -84,9 +84,9 @@ def cutmix_boxes(lam: Tensor, centre: Tensor, height: int, width: int) -> Tensor
 
     ## CutMix boxes
 
-    Each side of the box is $\sqrt{1 - \lambda}$ of the image's, and its centre is anywhere in the
-    image. The box is clipped at the edges, so its area is at most $1 - \lambda$. The labels use the
-    area that was actually replaced, because $\bar{m}$ is measured on the mask.
+    Each side of the box is $\sqrt{1 - \lambda}$ times that of the image, and its centre is anywhere
+    in the image. The box is clipped at the edges, so its area is at most $1 - \lambda$. The targets
+    use the area that was replaced, because $\bar{m}$ is the mean of the mask.
 
     * `lam` is $\lambda$, `[n]`
     * `centre` is the vertical and the horizontal centre, from 0 to 1, `[n, 2]`

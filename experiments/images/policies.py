@@ -7,9 +7,9 @@ and AutoAugment (Cubuk, Zoph, Mane, Vasudevan and Le, 2018, [arXiv
 1805.09501](https://arxiv.org/abs/1805.09501)) apply a few random operations to each image. The
 paper uses AutoAugment (appendix A.1, as reported).
 
-The operations are Kornia's and run on the device. Kornia's own policies draw once per batch, so
-that a step might invert all of its images; here each image draws its own operations, and the
-images that drew the same one are processed together.
+The operations are Kornia's and run on the device. Kornia's own policies draw once per batch, so a
+step might invert all of its images. Here each image draws its own operations, and images with the
+same operation are processed together.
 
 Implementations differ in how a level sets the strength of an operation. RandAugment uses the
 levels that timm calls "increasing", as most recipes of this family do, and AutoAugment those that

@@ -1,4 +1,4 @@
-r"""Read and decode images in worker processes, for training and validation.
+r"""Reading of images in worker processes, for training and validation.
 
 # Reading images
 
@@ -25,10 +25,9 @@ from experiments.engine.settings.errors import UserError
 from experiments.images.decode import CropRange, centre_crop, random_resized_crop
 from experiments.images.folders import ImageFiles
 
-# How many images in a row may be damaged before training stops.
+# Training stops after this many damaged images, one after another.
 MAX_TRIES = 20
-# A worker imports the main module of the command. The fork server imports these once, before it
-# forks.
+# Workers need these modules. The fork server imports them once, before it forks.
 PRELOADED = [
     "experiments.engine.command",
     "experiments.reporting.run_page",
@@ -45,7 +44,7 @@ class Position(NamedTuple):
 
 
 class DecodedImage(NamedTuple):
-    """One decoded image, `[3, size, size]`, its label, and the damaged files tried before it."""
+    """An image, `[3, size, size]` or `None`, its label, and the damaged files tried before it."""
 
     pixels: Tensor | None
     label: int
@@ -207,6 +206,7 @@ class TrainingOrder:
 
     * `n` is the number of images
     * `batch` is the number of images per step, over all processes
+    * `seed` determines the order
     * `step` is the first step; iteration never ends
     * `split` selects the rows of this process
     """
@@ -238,7 +238,8 @@ def training_batches(
     ## Training batches
 
     * `workers` is the number of worker processes; 0 decodes in this one
-    * the others are the arguments of `TrainingDataset`, `TrainingOrder` and `DamagedFiles`
+    * `damaged` collects the damaged files
+    * the others are the arguments of `TrainingDataset` and `TrainingOrder`
 
     Yields images `[B, 3, size, size]` in `torch.uint8` and labels `[B]`.
 

@@ -11,6 +11,7 @@ from typing import Literal
 
 from experiments.engine.experiment import Training
 from experiments.engine.settings.errors import check_positive
+from experiments.engine.settings.types import check_choices
 from experiments.images.augment import Augmentation, Fill, Normalisation, Policy
 from experiments.images.distillation import Distillation
 from experiments.images.mixing import MixupCutmix
@@ -29,21 +30,24 @@ class ImageNetSettings:
     settings = ImageNetSettings(size="s", d_model=256, d_ffn=1536, survival=0.95)
     print(settings.augmentation, settings.normalisation, settings.mixup_cutmix)
     ```
+
+    Raises `ValueError` for an unknown choice, a size below 1, a value out of range, a teacher
+    without distillation, and distillation without a teacher.
     """
 
-    # Size of the paper; the other defaults follow it.
+    # Model size of the paper; other defaults depend on it.
     size: Literal["ti", "s", "b"] = "ti"
-    # Width of the model.
+    # Width of the residual stream.
     d_model: int = 128  # channels
-    # Width of the hidden layer in each block.
+    # Width inside a layer.
     d_ffn: int = 768  # channels
-    # Number of blocks.
-    n_layers: int = 30
+    # Depth of the model.
+    n_layers: int = 30  # layers
     # Side of a patch.
     patch: int = 16  # pixels
     # Side of an image.
     image_size: int = 224  # pixels
-    # Survival probability of the last block in stochastic depth; earlier blocks survive more often.
+    # Survival probability of the last layer in stochastic depth; earlier layers survive more often.
     survival: float = 1.0
     # Folder or hub name of a pretrained model to start from; it also determines the sizes.
     pretrained: str | None = None
@@ -67,7 +71,7 @@ class ImageNetSettings:
     jitter: float = 0.0
     # Probability of random erasing.
     erasing: float = 0.0
-    # What replaces erased pixels.
+    # Fill of the erased pixels: noise, or the mean pixel.
     erasing_fill: Fill = "noise"
     # Alpha of mixup's beta distribution; 0 disables mixup.
     mixup: float = 0.8
@@ -91,6 +95,7 @@ class ImageNetSettings:
     validation_batch: int = 256
 
     def __post_init__(self) -> None:
+        check_choices(self)
         sizes = ("d_model", "d_ffn", "n_layers", "patch", "image_size", "validation_batch")
         check_positive(self, (*sizes, "rand_layers", "temperature"))
         for name in ("flip", "erasing", "switch", "mixing", "distil_share", "mean", "jitter"):

@@ -1,4 +1,4 @@
-r"""The `validate` sub-command of the ImageNet experiment.
+r"""The `validate` command of the ImageNet experiment.
 
 # Validating a trained model
 
@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from torch import nn
 
@@ -21,7 +22,7 @@ from experiments.engine.experiment import Training
 from experiments.engine.run_folder import read_record
 from experiments.engine.settings.errors import check_positive, report_once, user_errors
 from experiments.engine.settings.flags import Parser, add_flags, given_values
-from experiments.engine.settings.types import from_dict
+from experiments.engine.settings.types import check_choices, from_dict
 from experiments.engine.state import best_weights, load_run_checkpoint
 from experiments.images.classifier import Pretrained, load_pretrained, make_classifier
 from experiments.images.decode import INTERPOLATION
@@ -36,7 +37,11 @@ COMMAND = "python -m experiments.imagenet validate"
 
 @dataclass(frozen=True, kw_only=True)
 class ValidateSettings:
-    """The model, the images and the devices of a validation."""
+    """The model, the images and the devices of a validation.
+
+    Raises `ValueError` for an unknown precision, a count or `crop` out of range, and unless exactly
+    one of `pretrained` and `run` is given.
+    """
 
     # Folder or hub name of a pretrained model.
     pretrained: str | None = None
@@ -48,16 +53,17 @@ class ValidateSettings:
     crop: float | None = None
     # Images that each process validates at once.
     batch: int = 256
-    # Worker processes that decode images, per process.
+    # Processes that decode images, for each process that validates.
     workers: int = 2
     # Device, cpu or cuda; by default the GPU if there is one.
     device: str | None = None
-    # Number of processes; on GPUs, one per GPU.
+    # Number of processes, one per GPU; torchrun sets it itself.
     devices: int = 1
-    # Precision, float32, bf16 or auto; auto is bf16 if the hardware supports it.
-    precision: str = "auto"
+    # Precision of the computation; auto is bf16 where the hardware multiplies it, else float32.
+    precision: Literal["auto", "float32", "bf16"] = "auto"
 
     def __post_init__(self) -> None:
+        check_choices(self)
         check_positive(self, ("batch", "devices"))
         if self.workers < 0:
             raise ValueError(f"workers must be at least 0, got {self.workers}")
@@ -84,7 +90,7 @@ def validate_command(arguments: Sequence[str]) -> None:
         precision = pick_precision(settings.precision, device)
         fabric = make_fabric(device, settings.devices, "ddp", precision)
     fabric.launch()
-    # Rank zero first, so that it reports a problem before the other processes end.
+    # Process 0 goes first, so that it reports an error before the other processes end.
     pretrained, images = rank_zero_first(fabric, lambda: load_model_and_images(settings))
     with user_errors():
         model: nn.Module = fabric.setup_module(pretrained.model.float().eval())
@@ -128,7 +134,8 @@ def load_model_and_images(settings: ValidateSettings) -> tuple[Pretrained, Image
 def load_run(run: Path) -> Pretrained:
     r"""Loads the best weights of a run.
 
-    Raises `ValueError` or `OSError` if the folder has no valid settings or best checkpoint.
+    Raises `ValueError` or `OSError` if the folder has no valid settings or best checkpoint, or if
+    `make_classifier` refuses the settings.
     """
     record = read_record(run)
     settings, training = from_dict((ImageNetSettings, Training), record["settings"])
@@ -140,10 +147,10 @@ def load_run(run: Path) -> Pretrained:
 def find_validation_images(data: Path, n_classes: int) -> ImageFiles:
     r"""Lists the images of the validation split for a model of `n_classes` classes.
 
-    Labels in a list are taken as the model's class numbers. Class folders must number `n_classes`,
-    as their names do not tell which classes of the model they are.
+    Labels in a list are the model's class numbers. There must be `n_classes` class folders, because
+    their names do not say which classes of the model they are.
 
-    Raises `ValueError` for another number of class folders, and for what `find_images` rejects.
+    Raises `ValueError` for another number of class folders and for data that `find_images` refuses.
     """
     if (data / "val_list.txt").is_file():
         return find_images(data, "val", [str(label) for label in range(n_classes)])

@@ -1,4 +1,4 @@
-r"""Measure the top-1 and top-5 accuracy of a classifier.
+r"""The top-1 and top-5 accuracy of a classifier.
 
 # Validation
 
@@ -19,7 +19,7 @@ from experiments.images.augment import Normalisation
 
 
 def in_top_k(logits: Tensor, labels: Tensor, k: int) -> Tensor:
-    r"""Tells for each image whether its label is among the `k` largest logits.
+    r"""Whether the label of each image is among its `k` largest logits.
 
     ## Top-k accuracy
 

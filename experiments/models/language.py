@@ -2,7 +2,8 @@ r"""The language models compared: one builder per layer, and the encoders that s
 
 # Language models compared
 
-All models have the same embedding and the same head; they differ in the layer and in its sizes.
+All models have the same token embedding and head. They differ in the layer and its sizes; only the
+Transformer also has position embeddings.
 """
 
 import dataclasses
@@ -76,7 +77,7 @@ class LayerSizes:
 
 
 def layer_sizes(settings: Any) -> LayerSizes:
-    """Takes the sizes from the settings of an experiment, and defaults for those it lacks."""
+    """The sizes in the settings of an experiment, with defaults for those that are missing."""
     names = [field.name for field in dataclasses.fields(LayerSizes)]
     return LayerSizes(
         **{name: getattr(settings, name) for name in names if hasattr(settings, name)}
@@ -145,13 +146,13 @@ def _without_split(
 
 
 def transformer(sizes: LayerSizes, causal: bool) -> nn.Module:
-    """The baseline."""
+    """The Transformer layer, the baseline."""
     return TransformerLayer(
         sizes.d_model, sizes.n_heads, sizes.d_ffn, causal=causal, dropout=sizes.make_dropout()
     )
 
 
-# The layers by name. A test asserts that both have the same names.
+# The names of the layers and their builders. A test asserts that both have the same names.
 LayerName = Literal[
     "gmlp",
     "amlp",

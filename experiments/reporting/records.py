@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "results"
 EVALUATIONS, METRICS = "evaluations.jsonl", "metrics.jsonl"
 
+# The name of each layer on a page, in the order of the tables.
 NAMES = {
     "gmlp": "gMLP",
     "amlp": "aMLP",

@@ -24,7 +24,7 @@ from labml_gmlp import SpatialProjection
 from labml_gmlp.storage import atomic_write
 
 LOSS_CURVE, SPATIAL_MATRICES = "loss.svg", "spatial.png"
-# The matrices as numbers, to redraw the figure from.
+# The matrices as numbers, from which the figure can be redrawn.
 SPATIAL_NUMBERS = "spatial.npz"
 # White space that is allowed in a code block.
 LINES = "\n\t"
@@ -101,7 +101,7 @@ def matrices(
     ## Spatial matrices
 
     * `folder` receives the figure and the matrices
-    * `model` tells which weights are spatial matrices
+    * `model` identifies the weights that are spatial matrices
     * `checkpoint` holds the best weights
     * `causal` leaves out the upper triangle, which a causal model does not use
 

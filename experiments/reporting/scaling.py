@@ -3,7 +3,7 @@ r"""Perplexity over model size: the points, the fitted power law, the table and 
 # Depth scaling
 
 The paper asks whether gMLP improves with size as a Transformer does, for masked language models of
-growing depth (from memory). The study asks the same of small
+growing depth (from memory). This study asks the same for small
 [autoregressive](../autoregressive.py) and [masked](../masked.py) models. Depth is the only setting
 that changes, and every depth is trained at the learning rate of the default depth. The deepest
 autoregressive models were also tried at half that rate, and the masked Transformers at twice.

@@ -19,13 +19,13 @@ from experiments.text.utf8 import N_BYTES, check_utf8, decode_stream
 # Tokens never cross a line break or this limit, so a text can be encoded in pieces and get the same
 # tokens wherever it is cut.
 MAX_LINE = 4096  # characters
-# Training reads the beginning of the training split only: it shows which pairs are frequent, and
-# the table of all words of a long text would fill the memory.
+# BPE is trained on the beginning of the training split only. This is enough to rank the pairs; a
+# table of all words of a long text would fill the memory.
 MAX_TRAINING = 2**28  # characters
 
 
 class BytePairVocabulary:
-    r"""Byte-level BPE in the words of GPT-2.
+    r"""Byte-level BPE, on words split as in GPT-2.
 
     ## Byte pairs as tokens
 
@@ -35,8 +35,8 @@ class BytePairVocabulary:
     ```
 
     Tokens 0 to 255 are the bytes. Each further token is the most frequent pair of adjacent tokens
-    at the time it was added. Frequent words become single tokens, and any text can be encoded. The
-    text is first split into words, with the space before them, by GPT-2's pattern.
+    at the time it was added. Frequent words become single tokens, and any text can be encoded.
+    GPT-2's pattern first splits the text into words, each with the space before it.
 
     Training and encoding need the package `tokenizers`; decoding does not.
 

@@ -40,7 +40,7 @@ class Corpus:
     * `train` and `validation` are tokens. `validation` starts with the last token of `train`, which
       is context only: all tokens of the validation split are predicted, including the first
     * `validation_characters` is the number of characters in the validation split. The loss is
-      divided by it, so that vocabularies can be compared
+      divided by this number, so that vocabularies can be compared
     """
 
     name: str
@@ -62,8 +62,8 @@ def load_corpus(
     can be compared. We take the end instead of random passages, because the text around a random
     passage often contains the same names and phrases.
 
-    The split is at the same character for each vocabulary. All of them train on the same text and
-    predict the same text, and their losses per character can be compared.
+    The split is at the same character for each vocabulary, so losses per character can be compared
+    between vocabularies.
 
     * `name` is `python`, `tiny_shakespeare` or the path of a UTF-8 text
     * `seq_len` is the context length in tokens
@@ -73,7 +73,8 @@ def load_corpus(
 
     Raises `ValueError` for a text that is missing, empty, unreadable, not UTF-8, too short, or
     changed while it is encoded; for an unknown vocabulary or `n_tokens` out of range; if bpe lacks
-    the package tokenizers; for a download with a wrong checksum; and if `data` is not writable.
+    the package tokenizers; for a download that fails or has a wrong checksum; and if `data` is not
+    writable.
     """
     check_vocabulary(vocabulary, n_tokens)
     try:

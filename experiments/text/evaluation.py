@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from experiments.text.tokens import Tokens
 
-# Windows in one forward pass. It changes the memory used, not the sum.
+# Windows in one forward pass. They change the memory used, and the sum by rounding only.
 WINDOWS_AT_ONCE = 128
 
 
@@ -48,8 +48,8 @@ def evaluate(
     batches = _batches(n, seq_len)
     # A sum over a long text exceeds the 7 digits of float32.
     total = torch.zeros((), dtype=torch.float64, device=fabric.device)
-    # Each forward pass of a sharded model gathers its parameters from all processes, so all must
-    # run equally many. A process without a batch repeats the last one and ignores its loss.
+    # All processes must run equally many forward passes, because each pass gathers the sharded
+    # weights from all of them. A process without a batch repeats the last one, ignoring its loss.
     for first in range(0, len(batches), fabric.world_size):
         own = first + fabric.global_rank
         x, y = _windows(tokens, *batches[min(own, len(batches) - 1)], seq_len)
@@ -84,7 +84,7 @@ def _windows(tokens: Tokens, start: int, stop: int, seq_len: int) -> tuple[Tenso
 
 
 def next_token_loss(model: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
-    r"""The mean of $-\ln p$ over all tokens of a micro-batch, in nats.
+    r"""The mean loss over all tokens of a micro-batch, in nats.
 
     * `batch` has inputs and targets, `[B, n]` each
     """

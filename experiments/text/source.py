@@ -94,7 +94,7 @@ def find_source(name: str, data: Path) -> TextSource:
     * `data` is the folder of downloads
 
     Raises `ValueError` for a text that is missing, empty, unreadable or not a regular file, and for
-    a download with a wrong checksum. Raises `OSError` if a download fails.
+    a download that fails or has a wrong checksum. Raises `OSError` if it cannot be written.
     """
     if name == "python":
         content = standard_library().encode()

@@ -34,7 +34,7 @@ class Vocabulary(Protocol):
     ```
 
     * `name` is one of `VOCABULARIES`
-    * `default_prompt` is one known token of text, from which sampling starts without a prompt
+    * `default_prompt` is the text of one known token, the start of a sample without a prompt
     """
 
     name: str

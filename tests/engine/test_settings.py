@@ -12,9 +12,11 @@ from typing import Any, Literal, get_args, get_type_hints
 import pytest
 import torch
 
+from experiments.alignment import AlignmentSettings
 from experiments.autoregressive import DEFAULTS, EXPERIMENT
 from experiments.autoregressive import AutoregressiveSettings as Settings
 from experiments.autoregressive import SampleSettings as Sample
+from experiments.digits import DigitsSettings
 from experiments.engine import experiment as contract
 from experiments.engine import launch, order
 from experiments.engine.command import read_flags
@@ -30,11 +32,24 @@ from experiments.engine.settings.flags import (
     field_units,
     given_values,
 )
-from experiments.engine.settings.types import check_choices, from_dict, to_dict
+from experiments.engine.settings.types import check_choices, field_types, from_dict, to_dict
+from experiments.images.settings import ImageNetSettings
+from experiments.images.validate_command import ValidateSettings
+from experiments.masked import MaskedSettings
 from tests.support.helpers import assert_names, assert_raises
 from tests.support.small_runs import experiment
 
 CLASSES = [Settings, Training, Launch, Sample]
+# The settings with a `Literal` field, and the arguments that they need.
+WITH_CHOICES: dict[type, dict[str, Any]] = {
+    Settings: {},
+    MaskedSettings: {},
+    AlignmentSettings: {},
+    DigitsSettings: {},
+    ImageNetSettings: {},
+    Launch: {},
+    ValidateSettings: {"run": Path("runs/a")},
+}
 
 
 @dataclass(frozen=True)
@@ -264,8 +279,27 @@ def test_only_the_choices_of_a_literal_are_accepted():
     check_choices(Example("x"))
 
 
+@pytest.mark.parametrize(
+    ("cls", "name"),
+    [
+        (cls, name)
+        for cls in WITH_CHOICES
+        for name, field in field_types(cls).items()
+        if field.choices
+    ],
+)
+def test_an_unknown_choice_is_refused_when_settings_are_built(cls, name):
+    needed = WITH_CHOICES[cls]
+    cls(**needed)
+    choices = field_types(cls)[name].choices
+    assert_raises(
+        lambda: cls(**needed, **{name: "unknown"}), ValueError, name, *choices, "'unknown'"
+    )
+
+
 def test_the_choices_are_the_names_of_the_tables():
     hints = get_type_hints(Launch)
+    assert get_type_hints(ValidateSettings)["precision"] == hints["precision"]
     assert get_args(hints["precision"]) == ("auto", *PRECISIONS)
     assert get_args(hints["strategy"]) == STRATEGIES
     assert set(KEPT_ON_RESUME) <= hints.keys()

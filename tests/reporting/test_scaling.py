@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from experiments import autoregressive, masked
 from experiments.models.language import layer_sizes, make_model
 from experiments.reporting.scaling import Point, exponent, points, scaling_figure, scaling_table
-from experiments.study import DEPTHS, TEXT, depth_variants
+from experiments.study import DEPTHS, TEXT, other_depths
 from tests.support.helpers import assert_raises, properties
 
 LAYERS = ("gmlp", "transformer")
@@ -46,7 +46,7 @@ def test_every_depth_but_the_default_is_a_variant(experiment):
     every = [f"{layer}-{n}" for layer, line in DEPTHS[experiment.name].items() for n in line]
     default = [f"{layer}-{experiment.defaults[layer][0].n_layers}" for layer in LAYERS]
     assert set(default) < set(every)
-    found = depth_variants(experiment)
+    found = other_depths(experiment)
     assert list(found) == [name for name in every if name not in default]
     for name, flags in found.items():
         words = shlex.split(flags.removeprefix(TEXT))

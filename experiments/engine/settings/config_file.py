@@ -1,8 +1,8 @@
-r"""Settings in a YAML file, which may build on other files.
+r"""Settings in a YAML file, which may extend other files.
 
 # Configuration files
 
-A file holds the names of flags and their values, and may start from others:
+A file maps the names of flags to values, and may extend other files:
 
 ```yaml
 base: paper.yml
@@ -29,19 +29,19 @@ NOTHING = "tag:yaml.org,2002:null"
 
 
 def read_config(path: Path, *classes: type) -> dict[str, Any]:
-    r"""The settings that a configuration file and its bases give, by name.
+    r"""The settings of a configuration file and its bases, by name.
 
         values = read_config(Path("experiments/configs/gmlp_ti.yml"), Settings, Training, Launch)
 
     * `path` is the file; its bases are relative to it
     * `classes` are the dataclasses whose fields may be set
 
-    Raises `ValueError`, with the file and the line, if the file is missing, is not UTF-8, is not
-    YAML or nests values; if a name is unknown or given twice; if a value has the wrong type; or if
-    a file is its own base.
+    Raises `ValueError`, with the file and if possible the line, if a file is missing, is not UTF-8,
+    is not YAML, is not a mapping or nests values; if a name is unknown or set twice; if a value has
+    the wrong type or is not one of the choices; or if the bases form a cycle.
     """
     fields = {name: field for cls in classes for name, field in field_types(cls).items()}
-    # A file builds on others with `base`.
+    # A file extends others with `base`, not with `config`.
     fields.pop("config", None)
     return _read(path, fields, ())
 
@@ -111,13 +111,13 @@ def _bases(node: yaml.Node, where: str) -> list[str]:
 
 
 def _plain(node: yaml.Node) -> Any:
-    """The value of a scalar; for anything else, the name of its kind."""
+    """The value of a scalar, or "a mapping" or "a list"."""
     if not isinstance(node, yaml.ScalarNode):
         return "a mapping" if isinstance(node, yaml.MappingNode) else "a list"
     try:
         return yaml.SafeLoader("").construct_object(node)
     except yaml.YAMLError:
-        # The tag of a Python object, which is never built.
+        # The tag names a Python object, which is never built.
         return node.tag
 
 

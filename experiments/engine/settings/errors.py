@@ -2,8 +2,9 @@ r"""Checks of settings, and how a mistake of the user becomes one line and exit 
 
 # Errors
 
-Library code raises `ValueError`, `TypeError` or `OSError`. Before training starts, these are the
-user's mistakes and become a `UserError`; after that they are ours and keep their traceback.
+Library code raises `ValueError`, `TypeError` or `OSError`. Before training starts, these are
+mistakes of the user and become a `UserError`. Later, a `ValueError` or `TypeError` is a bug and
+keeps its traceback.
 """
 
 import io
@@ -49,7 +50,7 @@ def is_first_process() -> bool:
 
 @contextmanager
 def report_once() -> Iterator[None]:
-    """Lets rank 0 raise a `UserError` that all processes meet; the others exit with status 2."""
+    """Raises a `UserError` of all processes in rank 0 only; the others exit with status 2."""
     try:
         yield
     except UserError:
@@ -61,10 +62,10 @@ def report_once() -> Iterator[None]:
 def run_command(command: Callable[[Sequence[str]], None], arguments: Sequence[str]) -> int:
     r"""Runs a command and prints an error of the user as one line on standard error.
 
-    Returns the exit status: 0, 2 for an error of the user or a full disk, 130 for Ctrl-C, 141 if
-    the reader of the output has closed it.
+    Returns the exit status: 0, 2 for an error of the user or a full disk, 130 for Ctrl-C, and 141
+    for a closed pipe.
     """
-    # Text may hold characters that the terminal cannot show; that must not end the run.
+    # A character that the terminal cannot show must not end the run.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
     try:
@@ -73,7 +74,7 @@ def run_command(command: Callable[[Sequence[str]], None], arguments: Sequence[st
         print(f"error: {e}", file=sys.stderr)
         return 2
     except BrokenPipeError:
-        # The reader, such as `head`, is done. Without this, Python complains when it exits.
+        # The reader, such as `head`, has exited. Without this, Python prints an error at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except OSError as e:
@@ -82,7 +83,7 @@ def run_command(command: Callable[[Sequence[str]], None], arguments: Sequence[st
         return 2
     except KeyboardInterrupt as e:
         if is_first_process():
-            # A run that has started passes its folder.
+            # A run that has started passes its folder in the exception.
             run = e.args[0] if e.args else "RUN"
             print(f"stopped; --resume {run} continues from the last checkpoint", file=sys.stderr)
         return 130

@@ -52,11 +52,13 @@ def add_flags(parser: argparse.ArgumentParser, cls: type, defaults: Any = None) 
     r"""Adds a flag to a parser for each field of a dataclass.
 
     The parser collects text; [given_values](#given_values) parses it. Flags that are not given are
-    absent from the namespace, so a value that was asked for differs from a default.
+    absent from the namespace, so they cannot be confused with a given default.
 
     * `parser` gets the flags
     * `cls` is the dataclass; a field without a default becomes a positional argument
     * `defaults` is an instance whose values the help shows; by default those of the class
+
+    Raises `KeyError` for a field without a comment above it.
     """
     texts, units, kinds = field_help(cls), field_units(cls), field_types(cls)
     title = cls.__name__.removesuffix("Settings") or cls.__name__
@@ -84,7 +86,7 @@ def add_flags(parser: argparse.ArgumentParser, cls: type, defaults: Any = None) 
 def given_values(cls: type, namespace: argparse.Namespace) -> dict[str, Any]:
     r"""The fields of a dataclass that were given on the command line, with their values.
 
-    Raises `ValueError` for text that is not a value of the field's type.
+    Raises `ValueError` for text that is not a value of the field's type or not one of its choices.
     """
     return {
         name: parse_text(name, value, field) if isinstance(value, str) else value
@@ -96,7 +98,7 @@ def given_values(cls: type, namespace: argparse.Namespace) -> dict[str, Any]:
 def field_help(cls: type) -> dict[str, str]:
     r"""The help text of each field of a dataclass: the comment above it, as plain text.
 
-    Raises `KeyError` for a field without a comment.
+    Raises `KeyError` for a field without a comment above it.
     """
     found = {name: text for name, (text, _) in _field_comments(cls).items() if text}
     return {field.name: found[field.name] for field in dataclasses.fields(cls)}

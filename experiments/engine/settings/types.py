@@ -3,9 +3,9 @@ r"""Type rules of settings, the same for the command line, YAML files and `setti
 # Types of settings
 
 A setting is a field of a dataclass, and its annotation is the rule: `bool`, `int`, `float`, `str`,
-`Path`, a `Literal` of names, or one of these `| None`. The command line hands over text, which is
-parsed. YAML and JSON hand over values, which must have the type already; only an integer is taken
-for a `float` and text for a `Path`.
+`Path`, a `Literal` of names, or one of these `| None`. Text from the command line is parsed. Values
+from YAML and JSON must have the type already, except that an integer is accepted as a `float` and
+text as a `Path`.
 """
 
 import dataclasses
@@ -89,7 +89,7 @@ def check_value(name: str, value: Any, field: FieldType) -> Any:
 
 
 def check_values(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Some of the fields of a dataclass, by name, each checked with `check_value`."""
+    """Some fields of a dataclass by name, checked. Raises `ValueError` as `check_value` does."""
     fields = field_types(cls)
     return {name: check_value(name, value, fields[name]) for name, value in values.items()}
 
