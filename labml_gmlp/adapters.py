@@ -3,8 +3,8 @@ r"""Adapters between our layers and those of labml_nn and torch.
 # Adapters
 
 Use our layers in the encoders of labml_nn and torch, and their layers in ours. Each package has its
-own order of axes and its own meaning of *true* in a mask. A mask passed on without inversion raises
-no error; it lets each position read exactly what it must not.
+own order of axes and its own meaning of *true* in a mask. A torch mask passed on without inversion
+raises no error; each position then reads exactly those that it must not.
 
 | | here | labml_nn | torch.nn |
 | --- | --- | --- | --- |
@@ -36,7 +36,7 @@ encoder = labml_nn.transformers.Encoder(layers[0], n_layers)
 encoder.layers = nn.ModuleList(layers)
 ```
 
-This file imports torch alone, not the other packages.
+This file imports only torch and the standard library.
 """
 
 from typing import Any
@@ -69,7 +69,7 @@ class ForLabml(nn.Module):
         self.layer = layer
 
     def forward(self, *, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        r"""Apply the layer to a sequence-first batch.
+        r"""Applies the layer to a sequence-first batch.
 
         * `x` is `[n, B, d]`
         * `mask` is boolean, true where position $i$ may read position $j$: `[n, n, 1]`, or
@@ -85,8 +85,8 @@ class ForLabml(nn.Module):
         own_mask, key_padding_mask = None, None
         if mask is not None:
             _check_mask("mask", mask, (n, n, 1), (n, n, batch), (1, n, 1), (1, n, batch))
-            # Positions that nobody may read are padding. Our layers mask it without a matrix for
-            # each sequence.
+            # One row for all positions is padding. Our layers mask it without a matrix for each
+            # sequence.
             if mask.shape[0] == 1:
                 key_padding_mask = mask[0].T.expand(batch, n)  # [B, n]
             else:
@@ -131,7 +131,7 @@ class ForTorch(nn.Module):
         src_key_padding_mask: Tensor | None = None,
         is_causal: bool = False,
     ) -> Tensor:
-        r"""Apply the layer, called as torch calls its own.
+        r"""Applies the layer, called as torch calls its own.
 
         * `src` is `[n, B, d]`, or `[B, n, d]` with `batch_first`
         * `src_mask` is `[n, n]` or `[B, n, n]`: boolean, true where position $i$ must not read
@@ -148,9 +148,9 @@ class ForTorch(nn.Module):
         """
         order = "[B, n, d={}]" if self.batch_first else "[n, B, d={}]"
         _check_input("src", src, self.size, order)
-        # torch refuses this too: a hint is no mask.
+        # torch rejects this too: the hint does not replace the mask.
         if is_causal and src_mask is None:
-            raise ValueError("src_mask must be given beside is_causal=True, which is only a hint")
+            raise ValueError("src_mask must be given with is_causal=True, which is only a hint")
         x = src if self.batch_first else src.transpose(0, 1)  # [B, n, d]
         batch, n, _ = x.shape
         mask = _inverted("src_mask", src_mask, (n, n), (batch, n, n))
@@ -166,8 +166,8 @@ class FromLabml(nn.Module):
 
     It wraps layers such as `labml_nn.transformers.TransformerLayer` and
     `labml_nn.transformers.gmlp.GMLPBlock`, or a whole labml_nn `Encoder`, for our language model.
-    The attention of labml_nn 0.5.1 calls `labml.tracker.debug`, which labml 0.5 removed; replace it
-    with a function that does nothing.
+    The attention of labml_nn 0.5.1 calls `labml.tracker.debug`, which labml 0.5 removed; define
+    it as a function that does nothing.
 
     * `layer` is called as `layer(x=x, mask=mask)`, sequence first
     * `causal` hides later positions; layers of labml_nn have no such setting
@@ -195,7 +195,7 @@ class FromLabml(nn.Module):
         key_padding_mask: Tensor | None = None,
         cache: Any = None,
     ) -> Tensor:
-        r"""Apply the layer to a batch-first batch.
+        r"""Applies the layer to a batch-first batch.
 
         * `x` is `[B, n, d]`
         * `mask` is boolean, `[n, n]` or `[B, n, n]`, true where position $i$ may read position $j$.
@@ -262,7 +262,7 @@ class FromTorch(nn.Module):
         key_padding_mask: Tensor | None = None,
         cache: Any = None,
     ) -> Tensor:
-        r"""Apply the layer to a batch-first batch.
+        r"""Applies the layer to a batch-first batch.
 
         * `x` is `[B, n, d]`
         * `mask` is boolean, `[n, n]` or `[B, n, n]`, true where position $i$ may read position $j$.

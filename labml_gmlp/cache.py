@@ -1,11 +1,10 @@
-r"""Generation cache: what the layers of a causal model keep of earlier positions.
+r"""Generation cache: the activations of earlier positions in a causal model.
 
 # Generation cache
 
-A causal model can generate text without reading all of it again for each token. Earlier positions
-do not depend on later ones, so their activations can be stored: the normalised $Z_2$ of each gMLP
-block, the keys and values of attention. A new token then costs one row of $W$ instead of the whole
-matrix.
+In a causal model, earlier positions do not depend on later ones, so their activations can be stored
+while text is generated: the normalised $Z_2$ of each gMLP block, the keys and values of attention.
+A new token then costs one row of $W$ instead of the whole matrix.
 
 The paper has no causal model; the cache is our addition.
 """
@@ -46,7 +45,7 @@ class Cache:
         self._ends: dict[nn.Module, int] = {}
 
     def extend(self, layer: nn.Module, new: Tensor) -> Tensor:
-        r"""Append the activations of new positions and return those of all positions.
+        r"""Appends the activations of new positions and returns those of all positions.
 
         * `layer` is the calling layer; each layer has its own buffer
         * `new` holds the activations of the new positions, `[B, m, c]`
@@ -56,7 +55,7 @@ class Cache:
 
         Raises `ValueError` if there are more than `n` positions; if batch size, width, dtype or
         device differ from the previous step; and if `layer` missed a step, or called twice in one.
-        A layer used at two places of a model calls twice, and would mix up their activations.
+        A layer used at two places in a model would call twice and mix up its activations.
         """
         start = self.position
         stop = start + new.shape[1]
@@ -92,15 +91,15 @@ class Cache:
         return grown
 
     def advance(self, m: int) -> None:
-        r"""Move `position` on by `m`; the encoder calls this after its last layer."""
+        r"""Increases `position` by `m`; the encoder calls this after its last layer."""
         self.position += m
 
     def clear(self) -> None:
-        r"""Start a new text, of any batch size. Buffers that still fit are used again."""
+        r"""Starts a new text, of any batch size. Buffers that still fit are used again."""
         self.position = 0
         self._ends.clear()
 
 
-# What must not change from step to step.
+# The properties that must not change from step to step.
 def _layout(t: Tensor) -> tuple[object, ...]:
     return (t.shape[0], *t.shape[2:], t.dtype, t.device)

@@ -2,9 +2,9 @@ r"""Text generation with a causal language model, one token at a time.
 
 # Generation
 
-Each token is drawn from the [filtered probabilities](sampling.py) that the model gives it. The
-plain way reads the whole text again for each token; `use_cache=False` does exactly that. With a
-[cache](cache.py) the model reads each token once and generates the same text.
+Each token is drawn from the model's [filtered probabilities](sampling.py). With `use_cache=False`
+the model reads the whole text again for each token. With a [cache](cache.py) it reads each token
+once and generates the same text.
 
 The paper has no causal model; generation is our addition.
 """
@@ -37,7 +37,7 @@ def generate_batch(
     slide: int | None = None,
     use_cache: bool = True,
 ) -> Iterator[tuple[int, int]]:
-    r"""Generate one text for each prompt, all in one batch.
+    r"""Generates one text for each prompt, all in one batch.
 
     ## Several texts at once
 
@@ -158,7 +158,7 @@ def generate(
     slide: int | None = None,
     use_cache: bool = True,
 ) -> Iterator[int]:
-    r"""Generate one text from one prompt.
+    r"""Generates one text from one prompt.
 
     ## One text
 
@@ -194,7 +194,7 @@ def generate(
 
 
 class _SlidingWindow:
-    r"""The part of the text that the model sees, and the cache of what it has read.
+    r"""The part of the text that the model sees, and the cache of the tokens it has read.
 
     ## Sliding window
     """
@@ -215,7 +215,7 @@ class _SlidingWindow:
         self.start = 0
 
     def window_start(self, n: int) -> int:
-        r"""Index of the first token that the model sees of a text of `n` tokens.
+        r"""Returns the index of the first token that the model sees of a text of `n` tokens.
 
         $$\mathrm{start}(n) = s \left\lceil \frac{\max(0, n - n_{\max})}{s} \right\rceil$$
 
@@ -227,7 +227,7 @@ class _SlidingWindow:
         return math.ceil((n - self.seq_len) / self.slide) * self.slide
 
     def read(self, texts: list[list[int]], n: int) -> Tensor:
-        r"""Read the tokens up to `n` that the cache does not hold yet.
+        r"""Reads the tokens up to `n` that the cache does not hold yet.
 
         * `texts` have at least $n$ tokens each, and start with the texts of the previous call
 

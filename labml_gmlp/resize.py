@@ -1,4 +1,4 @@
-r"""Resize a trained model to another sequence length or image size.
+r"""Resizes a trained model to another sequence length or image size.
 
 # Resizing
 
@@ -33,7 +33,7 @@ Change = Callable[[Tensor], Tensor]
 
 
 def extend(model: nn.Module, seq_len: int) -> nn.Module:
-    r"""Return a copy of a model that accepts longer sequences.
+    r"""Returns a copy of a model that accepts longer sequences.
 
     ## Longer texts
 
@@ -101,7 +101,7 @@ def extend(model: nn.Module, seq_len: int) -> nn.Module:
 
 
 def interpolate(model: nn.Module, seq_len: int) -> nn.Module:
-    r"""Return a copy of a model for the same sequences at another resolution.
+    r"""Returns a copy of a model for the same sequences at another resolution.
 
     ## Finer or coarser sequences
 
@@ -124,7 +124,7 @@ def interpolate(model: nn.Module, seq_len: int) -> nn.Module:
 
 
 def interpolate_image(model: ImageClassifier, image_size: int | tuple[int, int]) -> ImageClassifier:
-    r"""Return a copy of an image classifier for another image size.
+    r"""Returns a copy of an image classifier for another image size.
 
     ## Another image size
 
@@ -172,7 +172,7 @@ def interpolate_image(model: ImageClassifier, image_size: int | tuple[int, int])
 
 
 def resample(values: Tensor, old: Grid, new: Grid) -> Tensor:
-    r"""Resample values from one grid to another by bilinear interpolation.
+    r"""Resamples values from one grid to another by bilinear interpolation.
 
     ### Resampling a grid
 

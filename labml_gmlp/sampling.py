@@ -22,7 +22,7 @@ def distribution(
     top_p: float | None = None,
     repetition_penalty: float = 1.0,
 ) -> Tensor:
-    r"""Probabilities of the next token, after all sampling filters.
+    r"""Returns the probabilities of the next token, after all sampling filters.
 
     ## Distribution of the next token
 
@@ -34,8 +34,8 @@ def distribution(
     $$a_v = \begin{cases} \ell_v / \theta & \ell_v > 0 \\ \theta \, \ell_v & \ell_v \le 0
       \end{cases}$$
 
-    CTRL (Keskar et al., 2019) divides every logit, which would raise a negative one. Later
-    implementations multiply those, and so do we.
+    CTRL (Keskar et al., 2019) divides every logit, which would raise a negative one. Like later
+    implementations, we multiply negative ones.
 
     A temperature $\tau$ below 1 sharpens the distribution, above 1 it flattens it:
 
@@ -52,8 +52,8 @@ def distribution(
     * `top_p` is $q$; `None` disables the filter
     * `repetition_penalty` is $\theta$; 1 disables it
 
-    Returns $p$, `[n_tokens]`, in float64 on the CPU. In float32 small probabilities would round to
-    0. Because of both, a seed draws the same tokens on every device.
+    Returns $p$, `[n_tokens]`, in float64 on the CPU. Float32 would round small probabilities to 0,
+    and a seed would draw other numbers on another device.
 
     Raises `ValueError` if the maximum of `logits` is not finite, `temperature` is negative or not
     finite, `top_k` is not a positive integer, `top_p` is outside (0, 1], or `repetition_penalty` is
@@ -94,7 +94,7 @@ def distribution(
 def check_filters(
     temperature: float, top_k: int | None, top_p: float | None, repetition_penalty: float
 ) -> None:
-    r"""Raise `ValueError` for filter options that `distribution` does not accept."""
+    r"""Raises `ValueError` for filter options that `distribution` does not accept."""
     if not 0 <= temperature < math.inf:
         raise ValueError(f"temperature must be finite and at least 0, got {temperature}")
     if top_k is not None and (type(top_k) is not int or top_k < 1):

@@ -1,9 +1,9 @@
-r"""Atomic file writes.
+r"""Atomic file writes: a reader finds the old content or the new, never a part.
 
 # Atomic file writes
 
 Weights, checkpoints and reports may be opened, or the process killed, while they are being written.
-The functions here leave either the old file or the new one, never part of one.
+The functions here are safe in both cases.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 
 def atomic_write(path: Path, content: bytes) -> None:
-    """Write `content` to `path` with `atomic_writer`. Raises `OSError` if writing fails."""
+    """Writes `content` to `path` with `atomic_writer`. Raises `OSError` if writing fails."""
     with atomic_writer(path) as file:
         file.write(content)
 
@@ -25,13 +25,13 @@ def atomic_write(path: Path, content: bytes) -> None:
 def atomic_writer(
     path: Path, keep: Path | None = None, *, shared: bool = False
 ) -> Iterator[BinaryIO]:
-    r"""Open a temporary file that replaces `path` when the `with` block ends.
+    r"""Opens a temporary file that replaces `path` when the `with` block ends.
 
     ## Replacing a file
 
-    The temporary file lies beside `path`. It is flushed to disk and then renamed, so a reader finds
-    either the old content or the new. If the block raises, `path` is unchanged and the temporary
-    file is removed.
+    The temporary file is in the same folder. It is flushed to disk and then renamed, so a reader
+    finds either the old content or the new. If the block raises, `path` is unchanged and the
+    temporary file is removed.
 
     * `path` is the file to write
     * `keep` is a second path, which receives the old content of `path`

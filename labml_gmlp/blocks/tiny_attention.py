@@ -99,8 +99,7 @@ class TinyAttention(nn.Module):
         * `key_padding_mask` is boolean, `[B, n]`, true for a real token
         * `cache` holds earlier keys and values; `x` then holds only the new positions
 
-        A position that may read nothing gets $o$, or zeros without a bias, as it gets $b$ from Eq.
-        2.
+        A position that may read nothing gets $o$, or zeros without a bias; Eq. 2 gives it $b$.
 
         Raises `ValueError` if `x` or a mask has the wrong shape, or if `cache` is used with a mask
         or without `causal`; `TypeError` if a mask is not boolean.

@@ -2,10 +2,10 @@ r"""Spatial projections with a Toeplitz matrix, computed directly or with the FF
 
 # Toeplitz projections
 
-The spatial projection of gMLP gives each pair of positions its own weight. Trained on masked
-language, its matrix has nearly constant diagonals (paper, as reported): a weight depends on the
-distance of the two tokens and hardly on their positions. Such a matrix is called *Toeplitz*, and
-the paper uses it for its language experiments:
+The spatial projection of gMLP gives each pair of positions its own weight. In masked language
+models its diagonals become nearly constant (paper, as reported): a weight depends on the distance
+of the two tokens and hardly on their positions. Such a matrix is called *Toeplitz*, and the paper
+uses it for its language experiments:
 
 $$W_{ij} = w_{i-j}$$
 
@@ -206,8 +206,8 @@ class ToeplitzProjection(nn.Module):
     def product(self, z: Tensor, start: int, mask: Tensor | None, by_rows: bool) -> Tensor:
         r"""Returns $WZ$ from row `start` on.
 
-        A mask needs the rows of $W$, because it changes single entries, which a spectrum does not
-        show. A cache needs few rows, and outputs that later tokens leave unchanged.
+        A mask changes single entries of $W$, which the FFT never has. With a cache, few rows are
+        needed, and later tokens must not change them in the last bits.
         """
         n = z.shape[-2]
         # Keep the offsets $-(n-1)$ to $n-1$, and offset 0 if there are no tokens. Causal weights

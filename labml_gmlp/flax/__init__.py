@@ -1,17 +1,17 @@
-r"""The models in Flax NNX.
+r"""The Flax port: gMLP and aMLP for text and images in Flax NNX.
 
 # Flax port
 
 The same models in [Flax NNX](https://flax.readthedocs.io), file for file and, where JAX allows it,
-line for line. It needs the extra `flax`: run `pip install ".[flax]"` in this folder. Importing
+line for line. It needs the extra `flax`: run `pip install ".[flax]"` in the repository. Importing
 `labml_gmlp` alone does not import JAX.
 
 * [gmlp.py](gmlp.py): the gMLP block
 * [toeplitz.py](toeplitz.py): the Toeplitz projection, for language
 * [tiny_attention.py](tiny_attention.py): the tiny attention of aMLP
 * [encoder.py](encoder.py): a stack of layers
-* [language.py](language.py): language model
-* [vision.py](vision.py): image classifier
+* [language.py](language.py): the language model
+* [vision.py](vision.py): the image classifier
 * [weights.py](weights.py): conversion of weights from and to torch
 
 The port has no generation cache. Each file except `weights.py` can be copied alone.

@@ -109,13 +109,13 @@ def _takes_index(make_layer: Callable[..., Any]) -> bool:
     ]
     if len(needed) > 1 or any(p.kind is p.KEYWORD_ONLY for p in needed):
         raise TypeError(
-            f"make_layer must need no argument, or the index alone, "
-            f"got one that needs {[p.name for p in needed]}; wrap it: lambda: Layer(...)"
+            f"make_layer must require no argument or only the index, "
+            f"got {[p.name for p in needed]}; wrap it: lambda: Layer(...)"
         )
     return bool(needed)
 
 
-# `lambda: layer` would return the same object at each call: $L$ layers that share their weights.
+# A typical mistake is `lambda: layer`: all layers are then one object and share their weights.
 def _common_size(layers: list[nnx.Module]) -> int:
     for i, layer in enumerate(layers):
         if not isinstance(layer, nnx.Module) or not isinstance(getattr(layer, "size", None), int):
@@ -125,9 +125,9 @@ def _common_size(layers: list[nnx.Module]) -> int:
             )
         if any(layer is earlier for earlier in layers[:i]):
             raise ValueError(
-                f"make_layer must build a new layer at each call, got the same one for layer {i}"
+                f"make_layer must build a new layer at each call, got the same object for layer {i}"
             )
     sizes = sorted({int(layer.size) for layer in layers})  # type: ignore[attr-defined]
     if len(sizes) > 1:
-        raise ValueError(f"all layers must have one size, got {sizes}")
+        raise ValueError(f"all layers must have the same size, got {sizes}")
     return sizes[0]

@@ -34,8 +34,8 @@ from jax import Array
 from jax.typing import DTypeLike
 
 
-# `jax.nn.gelu` uses the tanh approximation by default.
 def exact_gelu(x: Array) -> Array:
+    """Returns the exact GELU; `jax.nn.gelu` uses the tanh approximation by default."""
     return jax.nn.gelu(x, approximate=False)
 
 

@@ -1,10 +1,10 @@
-r"""Language model in Flax: token embedding, encoder and output head.
+r"""A language model in Flax: token embedding, encoder and head.
 
 # The language model in Flax
 
-The layers of the encoder decide which model this is. With `causal=True` layers the logits at
-position $i$ depend on tokens up to $i$ only, which makes an autoregressive model. Without, it is a
-masked language model as in the paper.
+The layers of the encoder decide which model it is. With causal layers it predicts the *next* token:
+the logits at position $i$ depend on the tokens up to $i$. Otherwise it is a *masked* language model
+as in the paper, which predicts hidden tokens from both sides.
 
 This is the port of [the torch language model](../models/language.py), without its generation cache.
 """
@@ -16,17 +16,17 @@ from jax.typing import DTypeLike
 
 
 class LanguageModel(nnx.Module):
-    r"""Token embedding, encoder and a linear head that shares the embedding matrix.
+    r"""Maps tokens to logits with an embedding, an encoder and a head, tied or untied.
 
     ## Language model
 
     $$\mathrm{logits} = \mathrm{Encoder}(E_{t}) \, E^\top$$
 
-    for tokens $t$. Embedding and head share (tie) the matrix $E$, and the paper's parameter counts
-    agree with that.
+    for tokens $t$ and an embedding matrix $E$, which is also the head (tied). The paper's parameter
+    counts imply a tied head.
 
-    gMLP needs no position embedding (paper, section 2), since row $i$ of $W$ belongs to position
-    $i$. Attention does; `n_positions` adds learned position embeddings, $E_t + P$.
+    As in the paper (section 2), gMLP has no position embedding: row $i$ of $W$ belongs to position
+    $i$. Attention alone needs one; `n_positions` adds learned positions, $E_t + P$.
 
     ```python
     rngs = nnx.Rngs(0)
@@ -35,8 +35,8 @@ class LanguageModel(nnx.Module):
     ```
 
     * `n_tokens` is the size of the vocabulary
-    * `encoder` maps `[B, n, d]` to `[B, n, d]` and has an attribute `size`, its width $d$
-    * `n_positions` is the number of position embeddings; `None` means none
+    * `encoder` maps `[B, n, d]` to `[B, n, d]` and has its width $d$ as `size`
+    * `n_positions` is the number of learned positions; `None` means no position embedding
     * `tied=False` gives the head its own matrix and bias
 
     Raises `ValueError` if `n_tokens` or `n_positions` is not a positive integer.

@@ -103,8 +103,7 @@ class TinyAttention(nnx.Module):
         * `mask` is boolean, `[n, n]` or `[B, n, n]`, true where position $i$ may read position $j$
         * `key_padding_mask` is boolean, `[B, n]`, true for a real token
 
-        A position that may read nothing gets $o$, or zeros without a bias, as it gets $b$ from Eq.
-        2.
+        A position that may read nothing gets $o$, or zeros without a bias; Eq. 2 gives it $b$.
 
         Raises `ValueError` if `x` or a mask has the wrong shape; `TypeError` if a mask is not
         boolean.

@@ -1,25 +1,26 @@
-r"""The Toeplitz projection in Flax: a spatial projection that depends on the distance alone.
+r"""A spatial projection with a Toeplitz matrix in Flax, computed directly or with the FFT.
 
 # The Toeplitz projection in Flax
 
-A spatial projection trained on masked language ends up with nearly constant diagonals (paper, as
-reported): the weight between two tokens depends on their distance, hardly on their positions. Such
-a matrix is called *Toeplitz*, and the paper uses this form in its language experiments:
+The spatial projection of gMLP gives each pair of positions its own weight. In masked language
+models its diagonals become nearly constant (paper, as reported): a weight depends on the distance
+of the two tokens and hardly on their positions. Such a matrix is called *Toeplitz*, and the paper
+uses it for its language experiments:
 
 $$W_{ij} = w_{i-j}$$
 
-The product $WZ$ is then a convolution of $Z$ with $w$ along the sequence. Unlike the kernel of an
-ordinary convolution, $w$ spans the whole sequence and is shared by all channels.
+The product is then a convolution whose kernel spans the whole sequence and is shared by all
+channels.
 
-| | numbers in $W$ | reads |
+| | parameters in $W$ | reads |
 | --- | --- | --- |
-| `SpatialProjection`, for comparison | $n^2$ | both sides, or the past |
-| `ToeplitzProjection` | $2n - 1$ | both sides |
+| `SpatialProjection`, for comparison | $n^2$ | all tokens, or the past |
+| `ToeplitzProjection` | $2n - 1$ | all tokens |
 | the same, `causal` | $n$ | the past |
 
-The FFT reduces the product from $O(n^2)$ operations to $O(n \log n)$, and the memory from $O(n^2)$
-to $O(n)$, since $W$ is never formed. The paper does not mention it; the FFT and the causal form are
-our additions.
+The FFT reduces the product from $O(n^2)$ to $O(n \log n)$ operations and the memory from $O(n^2)$
+to $O(n)$, because $W$ is never materialised. The FFT and the causal form are ours; the paper
+mentions neither.
 
 This is the port of [the torch Toeplitz projection](../blocks/toeplitz.py), without its generation
 cache and without the decayed form.
@@ -38,20 +39,17 @@ FFT_FROM = 1024
 
 
 def dense_product(w: Array, z: Array, mask: Array | None = None) -> Array:
-    r"""Multiply by the Toeplitz matrix, written out.
+    r"""Returns the product of the materialised $W$ and $Z$, `[B, h, n, c / h]`.
 
     ## Dense product
 
     $$f_{ic} = \sum_{j=1}^{n} w_{i-j} Z_{jc}$$
 
-    This forms $W$ and multiplies by it. It is the only way to apply a mask, and faster for short
-    sequences.
+    A mask needs single entries of $W$, and for short sequences this is faster than the FFT.
 
-    * `w` holds $w_{-(n-1)}$ to $w_{n-1}$ in this order, `[2n - 1]`, or `[h, 2n - 1]` with heads
+    * `w` holds $w_{-(n-1)}$ to $w_{n-1}$ in this order, `[2n - 1]`, or `[h, 2n - 1]`
     * `z` is $Z$, `[B, h, n, c / h]`
     * `mask` is boolean, `[n, n]` or `[B, n, n]`
-
-    Returns $f$, `[B, h, n, c / h]`.
     """
     n = z.shape[-2]
     # Entry $(i, j)$ of $W$ is $w_{i-j}$.
@@ -64,23 +62,21 @@ def dense_product(w: Array, z: Array, mask: Array | None = None) -> Array:
 
 
 def fft_product(w: Array, z: Array) -> Array:
-    r"""Multiply by the Toeplitz matrix with the FFT.
+    r"""Returns the same product as `dense_product`, up to rounding, `[B, h, n, c / h]`.
 
-    ## FFT product
+    ## Product by FFT
 
     $$f = \mathcal{F}^{-1}\left(\mathcal{F}(w) \odot \mathcal{F}(Z)\right)$$
 
-    By the convolution theorem, the spectrum of a convolution is the product of the spectra. The
-    discrete transform assumes periodic signals, so both are zero-padded until the periods do not
-    overlap in the result.
+    The spectrum of a convolution is the product of the spectra. The FFT treats signals as periodic,
+    so both are padded with zeros until no period overlaps the result.
 
-    Every frequency contributes to every position, so rounding errors scale with the largest input
-    *anywhere*, including the future. In a causal layer, later tokens can change the last bits of
-    earlier outputs. `dense_product` has no such leak: it multiplies the future by exact zeros.
+    Rounding errors are the price. Each entry of a spectrum affects every position, so the error of
+    an output scales with the size of *all* inputs, including future ones. In a causal layer, later
+    tokens can therefore change the last bits of earlier outputs. `dense_product` multiplies the
+    future by zero and is exact here.
 
     * `w` and `z` are those of `dense_product`
-
-    Returns $f$, `[B, h, n, c / h]`, equal to that of `dense_product` up to rounding.
     """
     # The FFT rejects empty input; return an empty product that still carries a gradient.
     if z.size == 0:
@@ -107,18 +103,18 @@ def _fast_length(least: int) -> int:
 
 
 class ToeplitzProjection(nnx.Module):
-    r"""A spatial projection whose weights depend on the distance of two tokens alone.
+    r"""A spatial projection whose weights depend only on the distance of two tokens.
 
     ## Toeplitz projection
 
     $$f_{w,b}(Z)_{ic} = \sum_{j=1}^{n} w_{i-j} Z_{jc} + b_i$$
 
-    Replaces `SpatialProjection` in a gMLP block. The paper uses this form for language without loss
-    of quality, and a free $W$ for images (as reported).
+    It replaces `SpatialProjection` in a gMLP block. The paper uses it for language, without loss of
+    quality, and a free $W$ for images (as reported).
 
-    `weight` holds $w$ in the order of the distance $i - j$: from $w_{-(n-1)}$, with which the first
-    token reads the last, over $w_0$ in the middle, to $w_{n-1}$, with which the last token reads
-    the first. With `causal` it starts at $w_0$. Shorter sequences use the distances around $w_0$.
+    `weight` holds $w$ ordered by the offset $i - j$, from $w_{-(n-1)}$ (the first token reads the
+    last) over $w_0$ to $w_{n-1}$ (the last token reads the first). With `causal` it starts at
+    $w_0$. A shorter sequence uses the offsets around $w_0$.
 
     ```python
     rngs = nnx.Rngs(0)
@@ -195,8 +191,8 @@ class ToeplitzProjection(nnx.Module):
     def product(self, z: Array, mask: Array | None) -> Array:
         r"""Returns $WZ$, without the FFT if there is a mask."""
         n = z.shape[-2]
-        # $n$ tokens have distances from $-(n-1)$ to $n-1$. Causal weights have no negative
-        # distances; zeros stand for them, since no row reads a later token.
+        # Keep the offsets $-(n-1)$ to $n-1$, and offset 0 if there are no tokens. Causal weights
+        # have no negative offsets: pad them with zeros, so that no row reads a later token.
         reach = max(n, 1) - 1
         middle = 0 if self.causal else self.seq_len - 1
         w = self.weight[..., max(middle - reach, 0) : middle + reach + 1]

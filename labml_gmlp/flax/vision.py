@@ -1,9 +1,9 @@
-r"""Image classifier in Flax: patch embedding, encoder, mean pooling and a linear head.
+r"""An image classifier in Flax: patch embedding, encoder, mean over patches and a linear head.
 
 # The image classifier in Flax
 
-Each patch becomes one token, and the encoder may have layers of any kind. The paper takes the patch
-embedding and the pooling from the Vision Transformer (caption of figure 1).
+Each patch of the image becomes a token, and the encoder may have layers of any kind. The paper
+takes this input and output from the Vision Transformer (caption of figure 1).
 
 This is the port of [the torch image classifier](../models/vision.py). As in torch, images have
 their channels first; Flax's own layers have them last.
@@ -16,35 +16,34 @@ from jax.typing import DTypeLike
 
 
 def n_patches(image_size: int | tuple[int, int], patch_size: int | tuple[int, int]) -> int:
-    r"""The number of patches in an image, which is the `seq_len` of the encoder.
+    r"""Returns $n$, the number of patches of one image; an encoder needs it as its `seq_len`.
 
     ## Number of patches
 
-    * `image_size` and `patch_size` are in pixels, an integer for a square or (height, width)
+    * `image_size` and `patch_size` are pixels, one integer for a square or (height, width)
 
-    Returns $n$, the number of patches of one image.
-
-    Raises `ValueError` if a size is not a positive integer or a pair of them, or if `patch_size`
-    does not divide `image_size`.
+    Raises `ValueError` if a size is not a positive integer or two of them, or if `patch_size` does
+    not divide `image_size`.
     """
     height, width = _grid(image_size, patch_size)
     return height * width
 
 
 class ImageClassifier(nnx.Module):
-    r"""Patch embedding, encoder, mean over all positions and a linear head.
+    r"""Maps images to class logits.
 
     ## Image classifier
 
     $$X_i = P \, \mathrm{patch}_i + p, \qquad
       \mathrm{logits} = H \, \frac{1}{n} \sum_{i=1}^{n} \mathrm{Encoder}(X)_i + h$$
 
-    The image is cut into $n$ patches of equal size without overlap, numbered row by row. The matrix
-    $P$ maps the pixels of each patch to $d$ channels. There is no position embedding: the
-    token-mixing matrices of gMLP and Mixer know the positions, but attention would not.
+    The image is split into $n$ equal patches without overlap, ordered row by row.
+    $\mathrm{patch}_i$ holds the pixels of one patch, and $P$ maps them to $d$ channels. There is no
+    position embedding: the token-mixing matrices of gMLP know positions, but a Transformer would
+    not.
 
-    The final norm of the encoder is applied to each token, before the mean. This is our choice, as
-    in timm and g-mlp-pytorch.
+    The encoder's final norm comes before the mean, on each token. This is our choice, and that of
+    timm and g-mlp-pytorch.
 
     ```python
     rngs, n = nnx.Rngs(0), n_patches(image_size=32, patch_size=4)
@@ -53,16 +52,16 @@ class ImageClassifier(nnx.Module):
     logits = model(jnp.ones((8, 3, 32, 32)))  # [8, 10]
     ```
 
-    * `encoder` maps `[B, n, d]` to `[B, n, d]` and has an attribute `size`, its width $d$; its
-      layers need a `seq_len` of `n_patches(image_size, patch_size)`
+    * `encoder` maps `[B, n, d]` to `[B, n, d]` and has its width $d$ as `size`; it is built for
+      `n_patches(image_size, patch_size)` tokens
     * `n_classes` is the number of logits
-    * `image_size` and `patch_size` are in pixels, an integer for a square or (height, width)
-    * `n_channels` is 3 for RGB, 1 for grey
+    * `image_size` and `patch_size` are pixels, one integer for a square or (height, width)
+    * `n_channels` is 3 for colour images, 1 for grey ones
 
-    The attribute `grid` holds the number of patches as (rows, columns), `n_patches` their product.
+    The attribute `grid` is the number of patches as (rows, columns), `n_patches` their product.
 
-    Raises `ValueError` if `n_classes` or `n_channels` is not a positive integer, if a size is not a
-    positive integer or a pair of them, or if `patch_size` does not divide `image_size`.
+    Raises `ValueError` if `n_classes`, `n_channels` or a size is not a positive integer (or two of
+    them, for the sizes), or if `patch_size` does not divide `image_size`.
     """
 
     def __init__(
@@ -110,7 +109,7 @@ class ImageClassifier(nnx.Module):
         Raises `ValueError` if `images` has another shape.
         """
         height, width = self.image_size
-        # JAX would silently cut off pixels that no patch covers.
+        # The convolution would silently drop pixels that no patch covers.
         if images.ndim != 4 or images.shape[1:] != (self.n_channels, height, width):
             wanted = f"[B, n_channels={self.n_channels}, {height}, {width}]"
             raise ValueError(f"images must be {wanted}, got {list(images.shape)}")
@@ -131,7 +130,7 @@ def _pair(name: str, value: int | tuple[int, int]) -> tuple[int, int]:
         height, width = value
         if type(height) is int and type(width) is int and height >= 1 and width >= 1:
             return height, width
-    raise ValueError(f"{name} must be a positive integer or (height, width) of such, got {value!r}")
+    raise ValueError(f"{name} must be a positive integer or (height, width), got {value!r}")
 
 
 def _grid(image_size: int | tuple[int, int], patch_size: int | tuple[int, int]) -> tuple[int, int]:

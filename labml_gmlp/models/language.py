@@ -70,7 +70,7 @@ class LanguageModel(nn.Module):
         r"""Draws the embeddings and the head from $N(0, 0.02^2)$, as BERT does.
 
         torch draws embeddings from $N(0, 1)$. With a tied head, logits would start as large as
-        $\sqrt{d}$ and the loss far above that of guessing. The encoder is not reset.
+        $\sqrt{d}$ and the loss far above that of a uniform guess. The encoder is not reset.
         """
         for matrix in (self.embedding, self.positions, self.head):
             if matrix is not None:
@@ -93,7 +93,7 @@ class LanguageModel(nn.Module):
           new ones
 
         Raises `ValueError` if `tokens` does not have two axes, or if there are more than
-        `n_positions`.
+        `n_positions`; the encoder checks the masks, the cache and `seq_len`.
         """
         if tokens.dim() != 2:
             raise ValueError(f"tokens must be [B, n], got {list(tokens.shape)}")

@@ -34,6 +34,11 @@ class VisionSize:
 
     ## gMLP for images
 
+    ```python
+    classifier = GMLP_TI.build(n_classes=10, image_size=64)
+    logits = classifier(torch.randn(8, 3, 64, 64))  # [8, 10]
+    ```
+
     * `n_layers`, `d_model` and `d_ffn` are those of `Encoder` and `GMLPBlock`
     * `survival` is the survival probability of the last block, see [stochastic
       depth](../blocks/stochastic_depth.py)
@@ -139,6 +144,11 @@ class LanguageSize:
     reproduces the printed parameter counts of all five models; with a full $W$, gMLP-base would
     have 142.6 million.
 
+    ```python
+    model = GMLP_BASE.build(causal=True)
+    logits = model(torch.randint(32_000, (8, 100)))  # [8, 100, 32000]
+    ```
+
     * `n_layers`, `d_model` and `d_ffn` are those of `Encoder` and `GMLPBlock`
     * `d_attn` is the width of aMLP's tiny attention; `None` means gMLP
     * `n_parameters` is that of `build()`, `printed_parameters` (millions) that of the paper's table
@@ -229,6 +239,11 @@ class MixerSize:
 
     The models are named by size and patch. The table is quoted from memory; the counts agree with
     it.
+
+    ```python
+    classifier = MIXER_S_32.build(n_classes=10)
+    logits = classifier(torch.randn(8, 3, 224, 224))  # [8, 10]
+    ```
 
     * `n_layers`, `d_model`, `d_tokens` and `d_channels` are those of `Encoder` and `MixerBlock`
     * `patch_size` is the side of a patch in pixels

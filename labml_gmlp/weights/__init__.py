@@ -12,7 +12,7 @@ function, and a model of ours can be written for another implementation:
 
 A [system](translate/system.py) is one implementation. It has a [table](translate/table.py) of
 parameter names, read in both directions, and a list of facts that the weights do not record, such
-as the constants of the norms, in the keys of a [configuration](translate/config.py):
+as the epsilons of the norms, in the keys of a [configuration](translate/config.py):
 
 * [labml-nn](systems/labml_nn.py): its language model, its encoder, its block
 * [g-mlp-pytorch](systems/g_mlp_pytorch.py): `gMLP` and `gMLPVision`
@@ -92,7 +92,7 @@ __all__ = [
     "unwrapped",
 ]
 
-# `DataParallel`, `torch.compile`, and common names of an attribute that holds a model.
+# Prefixes of `DataParallel`, of `torch.compile`, and of attributes that hold a model.
 WRAPPERS = ("module.", "_orig_mod.", "model.", "net.")
 
 

@@ -1,9 +1,9 @@
-r"""Prepares images as a model was trained on them: resized, cropped, normalised.
+r"""Prepares images as a model expects them: resized, cropped and normalised.
 
 # Preprocessing
 
-Given pixels prepared in another way, a model silently gives worse answers. On the hub, timm stores
-the preprocessing beside the weights, in `config.json` under `pretrained_cfg`.
+A model is silently less accurate on images that are prepared in another way. On the hub, timm
+stores the preprocessing beside the weights, in `config.json` under `pretrained_cfg`.
 """
 
 from collections.abc import Mapping

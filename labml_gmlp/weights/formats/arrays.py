@@ -16,8 +16,8 @@ from torch import Tensor
 
 from labml_gmlp.weights.errors import WeightsError, short_repr
 
-# By numpy's code, without the byte order. `V2` is two bytes without a type: JAX and ml_dtypes store
-# bfloat16 so.
+# By numpy's code, without the byte order. JAX and ml_dtypes store bfloat16 as `V2`, two bytes
+# without a type.
 NUMPY_DTYPES = {
     "b1": torch.bool,
     "i1": torch.int8,

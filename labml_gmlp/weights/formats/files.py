@@ -5,8 +5,8 @@ r"""Reads and writes files of weights in all formats.
 `read` recognises the format by the content, not by the name; `write` chooses it by the suffix.
 Whatever a file contains:
 
-* nothing in it is executed; the pickles of torch and Paddle go through [a machine](pickles.py) that
-  cannot call or import anything
+* nothing in it is executed; the pickles of torch and Paddle are read by [an
+  interpreter](pickles.py) that imports nothing and calls only a short list of our functions
 * no memory is allocated for a size that the file only claims; each is checked against the bytes
   there are
 * an invalid file raises a `WeightsError` of one line

@@ -2,13 +2,13 @@ r"""Pickles of tensors, interpreted without importing or calling what they name.
 
 # Pickles
 
-A pickle is a program for a small stack machine, and Python's own machine lets it call any function
-of any module. The weights of PyTorch and Paddle are pickles. This file is another machine for the
-same programs. It puts values on a stack and into dicts. The name of a function stays a string, and
-a program may "call" only the functions of a short table, all of them ours. A file cannot reach an
-import, an attribute or a method.
+A pickle is a program for a small stack machine, and Python's interpreter lets it call any function
+of any module. The weights of PyTorch and Paddle are pickles. This file is another interpreter for
+the same programs. It puts values on a stack and into dicts. The name of a function stays a string,
+and a program may "call" only the functions of a short table, all of them ours. A file cannot reach
+an import, an attribute or a method.
 
-Nor can a number in the file make this machine allocate memory. Other readers can be made to:
+A number in the file cannot make this interpreter allocate memory. With other readers it can:
 `pickle.loads` allocates as many memo entries as one index claims, and `torch.load` with
 `weights_only=True` lets a file call `bytearray(n)`.
 """
@@ -38,8 +38,8 @@ class Global:
 class Unbuilt:
     r"""An object that the operation BUILD fills later.
 
-    * `kind` is `"array"` for an array of numpy, whose numbers come with BUILD, or `"dtype"`, whose
-      byte order does
+    * `kind` is `"array"` for an array of numpy, which gets its numbers from BUILD, or `"dtype"`,
+      which gets its byte order from it
     * `value` is the tensor, or the code of the dtype
     """
 

@@ -1,9 +1,9 @@
-r"""The files of `torch.save`, in both of its forms.
+r"""The files of `torch.save`, as zip archives and as older streams.
 
 # torch
 
 Since version 1.6, `torch.save` writes a zip archive: the tree of tensors as a pickle, and the
-memory of each tensor, its storage, as an entry of its own. Before, it wrote both one after the
+memory of each tensor, its storage, as an entry of its own. Older versions wrote both one after the
 other into a stream.
 """
 
@@ -200,7 +200,7 @@ def _bytes_tensor(content: bytearray) -> Tensor:
     return torch.frombuffer(content, dtype=torch.uint8)
 
 
-# ## Both
+# ## Both forms
 def _recognises(data: bytes) -> bool:
     # torch writes its pickle first, and numpy writes none.
     return (is_archive(data) and b"data.pkl" in data[:1024]) or _is_stream(data)

@@ -3,7 +3,7 @@ r"""Weights of the `ConvolutionalGatingMLP` of ESPnet.
 # ESPnet
 
 The gMLP of ESPnet's Branchformer and E-Branchformer, in which a depthwise convolution replaces $W$;
-Apache 2.0 licence. Written from its source code, not run.
+Apache 2.0 licence. The table follows its source code, which was not run.
 
 In ESPnet, the norm before this layer and the residual connection around it belong to larger layers,
 which contain much beside gMLP and differ from each other. So only this layer is read: a

@@ -28,6 +28,7 @@ from labml_gmlp.weights.translate.table import Row, Table, count_layers
 # $H$ is the number of heads, $n$ the number of tokens, $d$ the width of the model, $h$ half the
 # width of $Z$, and $a$ the width of the attention.
 def block(c: Config) -> tuple[Row, ...]:
+    """Returns the rows of a block without its norm."""
     heads = "1" if c["n_heads"] == 1 else "H"
     bias = "n" if c["n_heads"] == 1 else "H n"
     matrix = f"{bias} n"
@@ -55,8 +56,8 @@ def block(c: Config) -> tuple[Row, ...]:
     )
 
 
-# The norm is one level above the block and follows it in the order of the names.
 def layers(c: Config, ours: str, to_block: str) -> tuple[Row, ...]:
+    """Returns the rows of all layers: each block, then its norm, one level above it."""
     reach = max(c["shifts"] or (0,))
     if c["shifts"] not in (None, (*range(reach + 1),), (*range(-reach, reach + 1),)):
         raise WeightsError(
@@ -70,6 +71,7 @@ def layers(c: Config, ours: str, to_block: str) -> tuple[Row, ...]:
 
 # $V$ is the size of the vocabulary.
 def language(c: Config) -> Table:
+    """Returns the table of `gMLP` with an embedding."""
     stack = layers(c, "encoder.", IN_GMLP)
     rows = (
         Row("embedding.weight", "to_embed.weight", "V d"),
@@ -82,8 +84,8 @@ def language(c: Config) -> Table:
     return Table("g-mlp-pytorch gMLP", rows, c["n_layers"])
 
 
-# Without `num_tokens` there is no embedding, no last norm and no head.
 def stack(c: Config) -> Table:
+    """Returns the table of `gMLP` without `num_tokens`: no embedding, last norm or head."""
     return Table("g-mlp-pytorch stack", layers(c, "", IN_GMLP), c["n_layers"])
 
 
@@ -91,6 +93,7 @@ def stack(c: Config) -> Table:
 # the number of channels of the images, $p$ and $q$ are the height and width of a patch, $C$ is the
 # number of classes.
 def vision(c: Config) -> Table:
+    """Returns the table of `gMLPVision`."""
     rows = (
         Row("patches.weight", "to_patch_embed.1.weight", "d c p q", reshape="d (c p q)"),
         Row("patches.bias", "to_patch_embed.1.bias", "d"),

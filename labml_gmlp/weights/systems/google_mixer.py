@@ -3,7 +3,7 @@ r"""Weights of MLP-Mixer as published by its authors.
 # MLP-Mixer of its authors
 
 The Mixer of google-research/vision_transformer, in Flax, Apache 2.0 licence. Its weights are
-published as `.npz` files with flat names. Written from its source code, not run.
+published as `.npz` files with flat names. The table follows its source code, which was not run.
 
 * A dense layer stores `[in, out]` and a convolution `[height, width, in, out]`, both transposed
 * GELU is the tanh approximation, the default of Flax; torch and timm use the exact form. The norms

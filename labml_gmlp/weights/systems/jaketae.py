@@ -3,7 +3,7 @@ r"""Weights of the repository jaketae/g-mlp.
 # jaketae/g-mlp
 
 One file of torch code with three models: `gMLP`, `gMLPForLanguageModeling` and
-`gMLPForImageClassification`. Written from its source code, not run.
+`gMLPForImageClassification`. The table follows its source code, which was not run.
 
 * $W$ is the kernel of a convolution of size one whose channels are the tokens, `[n, n, 1]`
 * Its argument `d_ffn` is the width of *half* of $Z$: `d_ffn=512` there is `d_ffn=1024` here

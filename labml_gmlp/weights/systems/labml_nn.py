@@ -8,10 +8,9 @@ encoder and of the language model of its experiment are read.
 Norms and GELU are those of torch, as here, and its block computes the same as ours to the last
 digit. Three things around the block differ:
 
-* the sequence is the *first* axis of its tensors and the batch the second; here it is the other way
-  round
+* its tensors are sequence first; ours are batch first
 * its block takes a mask of `[n, n, 1]` where ours has `causal`; its language model makes the causal
-  mask itself. The upper triangle of $W$ is then copied, and never read on either side
+  mask itself. The upper triangle of $W$ is copied but never read, there or here
 * its embedding is multiplied by $\sqrt{d}$, and sinusoids are added. Both are constants and become
   part of our embedding and our learned positions. The sinusoids are in its files and are written
   back unchanged. Undoing the factor is exact if $d$ is a power of four; for another $d$ the last
@@ -44,6 +43,7 @@ ENCODER = (
 
 # $V$ is the size of the vocabulary, $m$ the number of positions.
 def language(d_model: int) -> tuple[Row, ...]:
+    """Returns the rows of the language model."""
     return (
         # The axis of length one is the batch.
         Row("positions.weight", "src_embed.positional_encodings", "m d", reshape="m 1 d"),

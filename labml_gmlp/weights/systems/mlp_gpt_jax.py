@@ -2,9 +2,8 @@ r"""Weights of the Haiku language model mlp-gpt-jax.
 
 # mlp-gpt-jax
 
-Phil Wang's language model of gMLP in Haiku, version 0.0.20, MIT licence. It was run on Haiku
-0.0.17, and the names are those that Haiku gave: a `~` for each constructor in which a layer was
-made.
+Phil Wang's language model of gMLP in Haiku, version 0.0.20, MIT licence. The names are those that
+Haiku 0.0.17 gave when it was run: a `~` for each constructor in which a layer was made.
 
 * It is always causal. The upper triangle of $W$ is never read, there or here
 * $b$ is a column, `[n, 1]`; linear layers store `[in, out]`

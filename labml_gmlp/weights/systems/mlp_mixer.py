@@ -2,11 +2,11 @@ r"""Weights of the repository danielelbrecht/mlp_mixer.
 
 # danielelbrecht/mlp_mixer
 
-A small MLP-Mixer in torch, at commit b7361ba, without a licence. Written from its source code, not
-run. Unlike the Mixer paper, it normalises over the *patches* instead of the channels and mixes the
-channels *first*. Both follow from its layout of `[B, channels, patches]`: it is a Mixer of the
-transposed image, in which the *channels are the tokens*. Our [block](../../blocks/mixer.py)
-computes it to the last digit with these arguments:
+A small MLP-Mixer in torch, at commit b7361ba, without a licence. The table follows its source code,
+which was not run. Unlike the Mixer paper, it normalises over the *patches* instead of the channels
+and mixes the channels *first*. Both follow from its layout of `[B, channels, patches]`: it is a
+Mixer of the transposed image, in which the *channels are the tokens*. Our
+[block](../../blocks/mixer.py) computes the same with these arguments:
 
 | there | here |
 | --- | --- |

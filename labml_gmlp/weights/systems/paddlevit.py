@@ -6,8 +6,8 @@ Its gMLP for images, at commit 5ac7d89, Apache 2.0 licence. Except for the patch
 the names are those of timm. The layouts differ:
 
 * Paddle stores the matrix of a linear layer as `[in, out]`, so all are transposed, *$W$ too*. $W$
-  is square, so a converter that compares shapes would leave it, silently wrong. The convolution of
-  the patches has the layout of torch
+  is square, so a converter that goes by shapes would silently leave it as it is. The convolution
+  of the patches has the layout of torch
 * All norms have an epsilon of 1e-6, also inside the gate, where timm has 1e-5. So PaddleViT's own
   test of its conversion from timm passes only within a tolerance
 * A `.pdparams` file is a pickle of arrays with one more entry, `StructuredToParameterName@@`, which

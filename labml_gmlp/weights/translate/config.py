@@ -2,7 +2,7 @@ r"""The configuration of a model: a flat dict of the facts needed to compute the
 
 # Configuration
 
-Two systems may agree in every name and shape and still differ in the constant of a norm. A
+Two systems may agree in every name and shape and still differ in the epsilon of a norm. A
 configuration states everything that a model needs beside its weights. `build` makes a model from
 it, `config_of` reads it off a model, and each [system](system.py) states its facts in the same
 keys. All layers of a model share one configuration; for models of mixed layers see
@@ -21,7 +21,7 @@ keys. All layers of a model share one configuration; for models of mixed layers 
 | `shifts` | integers or `None` | token shift |
 | `activation` | a name of an [activation](activations.py) | $\sigma$ |
 | `gate_activation` | the same or `None` | the function applied to the gate |
-| `norm_eps`, `sgu_norm_eps`, `last_norm_eps` | numbers | the constants of the norms |
+| `norm_eps`, `sgu_norm_eps`, `last_norm_eps` | numbers | the epsilons of the norms |
 | `last_norm` | boolean | whether the encoder ends with a norm |
 | `n_tokens`, `n_positions`, `tied` | integers; boolean | the language model |
 | `n_classes`, `n_channels` | integers | the image classifier |

@@ -4,8 +4,8 @@ r"""Tied heads and Toeplitz matrices, materialised as ordinary parameters.
 
 Some of our models have fewer parameters than other systems expect: a tied head, or a $W$ that is
 made from its diagonals. Materialised, they compute the same function, though they would train
-differently. This is done when weights are written for another system. It cannot be undone: two
-equal matrices do not show that they were one.
+differently. This is done when weights are written for another system. It cannot be undone: the
+file does not show that two equal matrices were one.
 """
 
 from collections.abc import Mapping

@@ -21,8 +21,8 @@ from labml_gmlp.weights.translate.table import Row, Table, count_layers, with_in
 
 State = Mapping[str, Tensor]
 
-# Facts that change the last digits of a result and not its meaning. Weights may be written for a
-# system that differs in these, if asked to.
+# Facts that change a result only slightly. With `approximate`, weights may be written for a system
+# that differs in these.
 NUMERIC = {"norm_eps", "sgu_norm_eps", "last_norm_eps", "activation"}
 
 
@@ -39,7 +39,7 @@ class System:
     * `table` returns the table for a model of this configuration
     * `facts` are the values that all models of this system share, in the same keys
     * `options` are the arguments of `config` for what the weights do not record, with their meaning
-    * `notes` is what else users of the system should know
+    * `notes` are further differences that users of the system should know
     * `build` makes a model from a configuration
 
     For example:

@@ -249,7 +249,7 @@ def with_index(name: str, i: int) -> str:
 def count_layers(names: Iterable[str], pattern: str) -> int:
     r"""Returns the number of layers in a file: the largest index plus one.
 
-    So a layer that is missing between others is reported by name.
+    If a layer in between is missing, the table then reports its names.
 
     * `names` are those of the file
     * `pattern` is the beginning of the names of a layer, with `{i}` for its index
