@@ -1,6 +1,7 @@
 """Files of weights, read and written here and by the packages that own the formats."""
 
 import functools
+import importlib
 import io
 import pickle
 import sys
@@ -465,3 +466,8 @@ def test_an_object_array_is_refused(tmp_path):
     np.savez(buffer, w=objects)
     load = functools.partial(read, put(tmp_path, buffer.getvalue()))
     assert_raises(load, WeightsError, "array", "numbers", "type")
+
+
+def test_the_public_module_has_the_same_functions():
+    public = importlib.import_module("labml_gmlp.weights.files")
+    assert (public.read, public.write) == (files.read, files.write)
