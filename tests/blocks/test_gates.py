@@ -23,6 +23,7 @@ from tests.support.helpers import (
     arrays,
     as_array,
     assert_equals_oracle,
+    assert_padding_equals_truncation,
     assert_the_past_cannot_see_the_future,
     dtypes,
     kept_tokens,
@@ -198,11 +199,7 @@ def test_padding_equals_cutting_it_off(kind, mask, lengths, causal, seed):
     torch.manual_seed(seed)
     gate, z = randomised(gate_of(kind, causal)), random(len(lengths), 6, D_FFN)
     mask = random_mask(mask, len(lengths), 6)
-    s = gate(z, mask, kept_tokens(lengths, 6))
-    for b, n in enumerate(lengths):
-        own = None if mask is None else mask.expand(len(lengths), -1, -1)[b, :n, :n]
-        alone = gate(z[b : b + 1, :n], own)
-        torch.testing.assert_close(s[b : b + 1, :n], alone, rtol=0, atol=1e-12)
+    assert_padding_equals_truncation(gate, z, mask, lengths)
 
 
 @every_gate

@@ -15,6 +15,8 @@ from tests.support.helpers import (
     arrays,
     as_array,
     assert_equals_oracle,
+    assert_padding_equals_truncation,
+    assert_padding_is_never_read,
     assert_the_past_cannot_see_the_future,
     kept_tokens,
     masks,
@@ -219,11 +221,7 @@ def test_padding_equals_cutting_it_off(name, mask, lengths, causal, seed):
     build, width = LAYERS[name]
     layer = randomised(build(SEQ_LEN, causal=causal))
     x, mask = random(len(lengths), SEQ_LEN, width), random_mask(mask, len(lengths), SEQ_LEN)
-    y = layer(x, mask, kept_tokens(lengths, SEQ_LEN))
-    for b, n in enumerate(lengths):
-        own = None if mask is None else mask.expand(len(lengths), -1, -1)[b, :n, :n]
-        alone = layer(x[b : b + 1, :n], own)
-        torch.testing.assert_close(y[b : b + 1, :n], alone, rtol=0, atol=1e-12)
+    assert_padding_equals_truncation(layer, x, mask, lengths)
 
 
 @every_layer_with_padding
@@ -237,11 +235,7 @@ def test_padding_anywhere_is_never_read(name, n, causal, seed):
         random(B, n, width),
         torch.rand(B, n) < 0.5,
     )
-    y = layer(x, None, kept)
-    masked = layer(x, kept[:, None, :].expand(B, n, n))
-    torch.testing.assert_close(y[kept], masked[kept], rtol=0, atol=1e-12)
-    garbage = torch.where(kept[..., None], x, 1e6 * random(B, n, width))
-    assert torch.equal(y[kept], layer(garbage, None, kept)[kept])
+    assert_padding_is_never_read(layer, x, kept)
 
 
 # A freshly built unit

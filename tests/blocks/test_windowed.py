@@ -14,9 +14,9 @@ from tests.support.helpers import (
     arrays,
     as_array,
     assert_equals_oracle,
+    assert_padding_equals_truncation,
     assert_the_past_cannot_see_the_future,
     dtypes,
-    kept_tokens,
     masks,
     properties,
     random,
@@ -239,11 +239,7 @@ def test_padding_equals_cutting_it_off(name, mask, lengths, w, causal, n_heads, 
     build, width = LAYERS[name]
     layer = randomised(build(w, causal=causal, n_heads=n_heads))
     x, mask = random(len(lengths), 7, width), random_mask(mask, len(lengths), 7)
-    y = layer(x, mask, kept_tokens(lengths, 7))
-    for b, n in enumerate(lengths):
-        own = None if mask is None else mask.expand(len(lengths), -1, -1)[b, :n, :n]
-        alone = layer(x[b : b + 1, :n], own)
-        torch.testing.assert_close(y[b : b + 1, :n], alone, rtol=0, atol=1e-12)
+    assert_padding_equals_truncation(layer, x, mask, lengths)
 
 
 # The cache

@@ -103,7 +103,7 @@ def shown_defaults(text: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("cls", CLASSES)
-def test_every_field_has_a_help_text_in_plain_words(cls):
+def test_every_field_has_a_help_text_without_markup(cls):
     texts = field_help(cls)
     assert list(texts) == [field.name for field in dataclasses.fields(cls)]
     for text in texts.values():

@@ -113,6 +113,26 @@ def assert_the_past_cannot_see_the_future(
     assert not torch.equal(before[:, t:], after[:, t:])
 
 
+def assert_padding_equals_truncation(
+    layer: Callable[..., Tensor], x: Tensor, mask: Tensor | None, lengths: list[int]
+) -> None:
+    """Each sequence gives the same output alone as in a batch padded at its end."""
+    y = layer(x, mask, kept_tokens(lengths, x.shape[1]))
+    for b, n in enumerate(lengths):
+        own = None if mask is None else mask.expand(len(lengths), -1, -1)[b, :n, :n]
+        alone = layer(x[b : b + 1, :n], own)
+        torch.testing.assert_close(y[b : b + 1, :n], alone, rtol=0, atol=1e-12)
+
+
+def assert_padding_is_never_read(layer: Callable[..., Tensor], x: Tensor, kept: Tensor) -> None:
+    """A padding mask equals a mask of the pairs, and no bit depends on what is padded."""
+    y = layer(x, None, kept)
+    masked = layer(x, kept[:, None, :].expand(*kept.shape, kept.shape[1]))
+    torch.testing.assert_close(y[kept], masked[kept], rtol=0, atol=1e-12)
+    garbage = torch.where(kept[..., None], x, 1e6 * torch.randn_like(x))
+    assert torch.equal(y[kept], layer(garbage, None, kept)[kept])
+
+
 def with_another_future(x: Tensor, t: int) -> Tensor:
     return torch.cat([x[:, :t], torch.randn_like(x[:, t:])], dim=1)
 
