@@ -250,6 +250,11 @@ def test_a_value_of_another_type_is_refused(name, value, rule):
     assert_raises(lambda: from_dict([Example], values), ValueError, name, rule, repr(value))
 
 
+def test_from_dict_refuses_an_integer_too_large_for_a_float():
+    values = {**dataclasses.asdict(Example("here")), "low": 10**400}
+    assert_raises(lambda: from_dict([Example], values), ValueError, "low", "float", "1329 bits")
+
+
 def test_an_integer_is_taken_for_a_float_and_text_for_a_path():
     values = {**asdict(Example("here")), "low": 2, "maybe": None, "folder": "there"}
     [found] = from_dict([Example], values)

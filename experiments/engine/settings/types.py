@@ -84,7 +84,11 @@ def check_value(name: str, value: Any, field: FieldType) -> Any:
             check_choice(name, str(value), field.choices)
         return value
     if (field.kind, type(value)) in ((float, int), (Path, str)):
-        return field.kind(value)
+        try:
+            return field.kind(value)
+        except OverflowError as e:
+            size = value.bit_length()
+            raise ValueError(f"{name} must fit into a float, got an integer of {size} bits") from e
     raise ValueError(f"{name} must be {field.description}, got {value!r}")
 
 
