@@ -11,6 +11,7 @@ Rewrites every table and figure of the pages under `results/`, and the table in 
 mark; the prose around it is written by hand.
 """
 
+import argparse
 import itertools
 import sys
 from collections.abc import Callable
@@ -227,6 +228,10 @@ def _filled(path: Path, marks: dict[str, str]) -> bytes:
 
 
 def main() -> int:
+    argparse.ArgumentParser(
+        prog="python -m experiments.report",
+        description="Rewrite the pages of results from the recorded runs.",
+    ).parse_args()
     for path, content in report().items():
         if not path.exists() or path.read_bytes() != content:
             atomic_write(path, content)

@@ -7,7 +7,7 @@ import pytest
 
 from experiments.autoregressive import DEFAULTS
 from experiments.engine.settings.types import from_dict
-from experiments.report import PAGES, report
+from experiments.report import PAGES, main, report
 from experiments.reporting.records import METRICS, RESULTS, load_runs
 from experiments.study import SHOWN_ON_A_PAGE, STUDIES
 
@@ -86,3 +86,12 @@ def test_no_rate_of_the_sweep_is_better_than_the_default_by_more_than_the_seeds_
         others = losses("rates", layer)
         assert len(others) == 2
         assert min(others) > default[0] - (max(default) - min(default))
+
+
+@pytest.mark.parametrize(("argument", "status"), [("--help", 0), ("--unknown", 2)])
+def test_arguments_do_not_rewrite_the_pages(argument, status, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["report", argument])
+    monkeypatch.setattr("experiments.report.report", lambda: pytest.fail("it made the pages"))
+    with pytest.raises(SystemExit) as e:
+        main()
+    assert e.value.code == status
