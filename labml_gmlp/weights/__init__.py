@@ -175,7 +175,7 @@ def to_state(model: nn.Module, to: str, *, approximate: bool = False) -> dict[st
     ## Model to weights
 
     * `to` is the name of the system
-    * `approximate` allows the constants of norms and the form of GELU to differ there
+    * `approximate` allows the epsilons of norms and the form of GELU to differ there
 
     Returns the weights as `load_state_dict` of the other implementation takes them.
 

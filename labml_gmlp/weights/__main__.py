@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     change.add_argument(
         "--approximate",
         action="store_true",
-        help="allow the constants of norms and the form of GELU to differ",
+        help="allow the epsilons of norms and the form of GELU to differ",
     )
     parsed = parser.parse_args(arguments)
     try:

@@ -98,7 +98,7 @@ class System:
         r"""Returns the weights of a model of ours for this system.
 
         * `ours` is the `state_dict` of the model, `config` is its configuration
-        * `approximate` allows the constants of the norms and the form of GELU to differ
+        * `approximate` allows the epsilons of the norms and the form of GELU to differ
 
         Tied heads and Toeplitz matrices are [materialised](materialise.py) if the system has
         neither.
