@@ -107,7 +107,9 @@ def spatial_matrices(weights: list[NDArray[np.float32]]) -> bytes:
         axes = grid.flat[block]
         axes.axis("on")
         largest = float(np.abs(weight).max())
-        axes.imshow(weight, cmap="RdBu_r", vmin=-largest or -1, vmax=largest or 1)
+        bound = largest or 1
+        # Without interpolation every pixel has the colour of one entry, and the file is smaller.
+        axes.imshow(weight, cmap="RdBu_r", vmin=-bound, vmax=bound, interpolation="nearest")
         axes.set_title(f"block {block + 1}, max {largest:.2g}", fontsize=9)
         axes.tick_params(labelsize=7, length=2)
         axes.set_xlabel("$j$, read", fontsize=8)
