@@ -328,7 +328,7 @@ for folder in sorted(pathlib.Path(".").iterdir()):
         if name not in snippets:
             exec(examples[name].replace(f"labml_gmlp.blocks.{{name}}", name), names)
             continue
-        exec(snippets[name], names)
+        run(snippets[name], names)
         {check}
         assert pathlib.Path(sys.modules[name].__file__).parent.samefile(folder)
     except BaseException:
@@ -360,7 +360,9 @@ def failures(files: list[Path], snippets: dict[str, str], program: str, folder: 
 
 def test_every_block_file_runs_alone_in_an_empty_folder(tmp_path):
     program = PROGRAM.format(
-        prepare="import torch\nfrom torch import nn\nnamespace = {'torch': torch, 'nn': nn}",
+        prepare="""import torch
+from torch import nn
+run, namespace = exec, {"torch": torch, "nn": nn}""",
         check="""x = torch.randn(2, 5, 4, requires_grad=True)
         y = names["layer"](x)
         assert y.shape == x.shape
@@ -377,9 +379,17 @@ def test_every_file_of_the_flax_port_runs_alone_in_an_empty_folder(tmp_path):
     pytest.importorskip("flax", reason="the Flax port needs the extra flax")
     program = PROGRAM.format(
         prepare="""sys.modules["torch"] = None
+import jax
 import jax.numpy as jnp
 from flax import nnx
-namespace = {"jnp": jnp, "nnx": nnx, "x": jnp.ones((2, 5, 4)), "rngs": nnx.Rngs(0)}""",
+namespace = {"jnp": jnp, "nnx": nnx, "x": jnp.ones((2, 5, 4))}
+def run(code, names):
+    # One compiled program a snippet, instead of one for each of its operations.
+    def traced():
+        names["rngs"] = nnx.Rngs(0)
+        exec(code, names)
+        return names["y"]
+    names["y"] = jax.jit(traced)()""",
         check="""assert names["y"].shape == (2, 5, 4)
         assert jnp.isfinite(names["y"]).all()""",
     )

@@ -60,10 +60,10 @@ def test_an_interrupted_run_is_resumed(tmp_path):
 
 
 def test_a_failed_run_ends_the_study_with_its_last_line(small_study, monkeypatch):
-    bad = StudyRun("bad-0", "autoregressive", ("--steps=0",))
+    bad = StudyRun("bad-0", "nothing", ())
     monkeypatch.setitem(STUDIES, "small", [bad])
     failed = partial(run_study, "small", small_study / "runs", jobs=1)
-    assert_raises(failed, UserError, "bad-0", "status 2", "steps", "got 0")
+    assert_raises(failed, UserError, "bad-0", "status 1", "No module named experiments.nothing")
 
 
 def test_run_names_are_unique_and_each_result_has_three_seeds():
