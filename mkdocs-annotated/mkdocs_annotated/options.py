@@ -19,7 +19,8 @@ class ShapesConfig(Config):  # type: ignore[no-untyped-call, unused-ignore]
     r"""The options under `shapes:`.
 
     * `folder` is where `mkdocs-annotated trace` writes the shapes and the build reads them
-    * `examples` maps modules to the scripts that call them
+    * `examples` maps modules to the scripts that call them, or a folder of modules to a folder with
+      a script at the same path for some of them
     """
 
     # Not called `data`, because that is an attribute of `Config`.

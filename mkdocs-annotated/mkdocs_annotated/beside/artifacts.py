@@ -49,7 +49,7 @@ class ArtifactPaths:
 
     * `base` is the folder of the configuration; all other paths are relative to it
     * `shapes` is the folder of traced shapes
-    * `examples` maps modules to example scripts
+    * `examples` maps modules to example scripts, or folders of modules to folders of scripts
     * `exhibits` is a YAML file, or empty
 
     ```python

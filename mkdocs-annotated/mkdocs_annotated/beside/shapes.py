@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,13 +59,14 @@ def modules_with_examples(
     r"""Return the modules that have an example, in the order of the configuration.
 
     * `data` is the folder of the shapes, relative to `base`
-    * `examples` maps modules to scripts, both relative to `base`
+    * `examples` maps modules to scripts and folders of modules to folders of scripts, all relative
+      to `base`; in a folder, the script of `PATH` is at the same `PATH`
     * `sources` maps paths, relative to `base`, to all modules of the site
 
     Raises `ValueError` if a module or a script does not exist.
     """
     found = []
-    for name, script in examples.items():
+    for name, script in _single_examples(base, examples):
         source = sources.get(Path(os.path.normpath(name)).as_posix())
         example = (base / script).resolve()
         if source is None:
@@ -79,6 +80,17 @@ def modules_with_examples(
             )
         )
     return found
+
+
+def _single_examples(base: Path, examples: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield each module with its script, those of a folder in alphabetical order."""
+    for name, script in examples.items():
+        folder = base / script
+        if not folder.is_dir():
+            yield name, script
+        for path in sorted(folder.rglob("*.py")) if folder.is_dir() else ():
+            relative = path.relative_to(folder).as_posix()
+            yield f"{name}/{relative}", f"{script}/{relative}"
 
 
 def load_notes(base: Path, data: str, modules: list[TracedModule]) -> dict[str, dict[int, str]]:

@@ -114,6 +114,26 @@ def test_notes_are_on_their_lines_unless_a_comment_gives_the_shape(area):
     assert re.sub(r"<[^>]*>", "", line).endswith("x = Array()")
 
 
+def test_a_folder_of_examples_mirrors_a_folder_of_modules(area, capsys):
+    example = (area.root / "area.py").read_text()
+    area.write("shapes/round/disc.py", AREA)
+    area.write("examples/area.py", example)
+    area.write("examples/round/disc.py", example.replace("shapes.area", "shapes.round.disc"))
+    area.write(
+        "mkdocs.yml",
+        "site_name: P\ntheme: annotated\nplugins: [{annotated: {sources: [shapes], "
+        "shapes: {folder: data, examples: {shapes: examples}}}}]\n",
+    )
+    assert command(area) == 0
+    written = [line.partition(":")[0] for line in capsys.readouterr().out.splitlines()]
+    assert written == ["data/shapes.area.json", "data/shapes.round.disc.json"]
+    values = json.loads((area.root / "data" / "shapes.round.disc.json").read_text())
+    assert values["example"] == "examples/round/disc.py"
+    area.write("examples/round/gone.py", example)
+    assert command(area) != 0
+    assert "no module 'shapes/round/gone.py'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("path", "change", "words"),
     [
