@@ -28,6 +28,17 @@ class ShapesConfig(Config):  # type: ignore[no-untyped-call, unused-ignore]
     examples = c.DictOfItems(c.Type(str), default={})
 
 
+class CardConfig(Config):  # type: ignore[no-untyped-call, unused-ignore]
+    r"""The options under `card:`, the picture of the site in previews of links.
+
+    * `image` is a picture of the site, relative to `docs_dir`
+    * `alt` describes it
+    """
+
+    image = c.Type(str, default="")
+    alt = c.Type(str, default="")
+
+
 class AnnotatedConfig(Config):  # type: ignore[no-untyped-call, unused-ignore]
     r"""The options of the plugin.
 
@@ -45,6 +56,9 @@ class AnnotatedConfig(Config):  # type: ignore[no-untyped-call, unused-ignore]
       from it
     * `symbols` is the file that maps the symbols of equations to names in the code
     * `inventory` is the file with the URLs of names that other projects define
+    * `reading_order` are titles at the top of `nav`; their pages link to the previous and the next
+      page, and all others to none
+    * `card` is the picture of previews of links, which need `site_url`
 
     ```yaml
     plugins:
@@ -64,6 +78,8 @@ class AnnotatedConfig(Config):  # type: ignore[no-untyped-call, unused-ignore]
     coverage_page = c.Type(str, default="coverage.md")
     symbols = c.Type(str, default="")
     inventory = c.Type(str, default="")
+    reading_order = c.ListOfItems(c.Type(str), default=[])
+    card = c.SubConfig(CardConfig)
 
     def source_folders(self, base: Path) -> dict[str, Path]:
         """Return the source folders by their name on the site.

@@ -20,7 +20,7 @@ from dataclasses import replace
 from html import escape
 from pathlib import Path, PurePath
 from typing import Any, Literal
-from urllib.parse import quote
+from urllib.parse import quote, urljoin
 
 import rcssmin
 import rjsmin
@@ -46,7 +46,8 @@ from mkdocs_annotated.options import AnnotatedConfig
 from mkdocs_annotated.pages import page as pages
 from mkdocs_annotated.pages.article import Article, read_article
 from mkdocs_annotated.pages.publish import StagedBuild
-from mkdocs_annotated.site import coverage, search
+from mkdocs_annotated.pages.summary import first_sentences
+from mkdocs_annotated.site import coverage, navigation, search
 from mkdocs_annotated.site.addresses import code_host_url, link_resolver
 from mkdocs_annotated.site.cross_references import CrossReferences
 from mkdocs_annotated.site.links import DefinitionIndex, LinkTarget, index_module, read_inventory
@@ -146,7 +147,21 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
             self.add_coverage(files, taken, config)
         self.uris = {file.abs_src_path: file.src_uri for file in files if file.abs_src_path} | uris
         self.cross_references = self.read_cross_references()
+        if config.nav:
+            pages = [file.src_uri for file in files.documentation_pages()]
+            config.nav = navigation.expand_folders(config.nav, pages)
+        image = self.config.card.image
+        if image and files.get_file_from_path(image) is None:
+            raise PluginError(f"plugins.annotated.card.image: no file {image!r} on the site")
         return files
+
+    def on_nav(self, nav: Navigation, /, *, config: MkDocsConfig, files: Files) -> Navigation:
+        if self.config.reading_order:
+            try:
+                navigation.link_in_reading_order(nav, self.config.reading_order)
+            except ValueError as error:
+                raise PluginError(f"plugins.annotated.reading_order: {error}") from error
+        return nav
 
     def article(self, source: SourceFile) -> Article:
         try:
@@ -341,6 +356,15 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
             values["annotated_origin"] = code_host_url(
                 self.config.source_url, config.repo_url or "", article.source.display_path
             )
+        values["annotated_summary"] = (
+            page.meta.get("summary")
+            or first_sentences(page.content or "")
+            or config.site_description
+            or ""
+        )
+        if config.site_url and self.config.card.image:
+            values["annotated_card"] = urljoin(config.site_url, quote(self.config.card.image))
+            values["annotated_card_alt"] = self.config.card.alt
         values["annotated_symbols"] = self.cross_references.legend(page.file.src_uri)
         return context
 
