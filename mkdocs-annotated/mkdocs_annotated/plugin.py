@@ -20,7 +20,7 @@ from dataclasses import replace
 from html import escape
 from pathlib import Path, PurePath
 from typing import Any, Literal
-from urllib.parse import quote, urljoin
+from urllib.parse import quote, unquote, urljoin, urlsplit
 
 import rcssmin
 import rjsmin
@@ -38,8 +38,9 @@ from mkdocs_annotated.beside.artifacts import ArtifactPaths, Artifacts
 from mkdocs_annotated.errors import SourceError
 from mkdocs_annotated.markdown import difference
 from mkdocs_annotated.markdown.context import RenderContext
+from mkdocs_annotated.markdown.drawing import Drawing, read_drawing
 from mkdocs_annotated.markdown.markup import MarkupExtension
-from mkdocs_annotated.markdown.math import MathExtension
+from mkdocs_annotated.markdown.math import MathExtension, equation_ids
 from mkdocs_annotated.markdown.prose import split_rows
 from mkdocs_annotated.markdown.references import ReferenceExtension
 from mkdocs_annotated.options import AnnotatedConfig
@@ -84,6 +85,7 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
         self.artifacts = Artifacts()
         self.coverage_page = coverage.CoveragePage("", ())
         self.search_pages: dict[str, search.SearchPage] = {}  # by the address of the page
+        self.drawn_links: list[tuple[str, int, File, str]] = []  # path, line, page, anchor
 
     def on_startup(self, *, command: Literal["build", "gh-deploy", "serve"], dirty: bool) -> None:
         self.dirty = dirty
@@ -119,6 +121,7 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
 
     def on_files(self, files: Files, /, *, config: MkDocsConfig) -> Files:
         self.articles, self.contexts, self.search_pages = {}, {}, {}
+        self.drawn_links = []
         uris: dict[str, str] = {}
         for file in files:
             minify = MINIFIERS.get(PurePath(file.src_uri).suffix)
@@ -260,6 +263,7 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
                 # MkDocs treats a title as HTML and puts it into every menu.
                 page.meta["title"] = escape(str(page.meta["title"]))
         context.lenient = self.config.latex_errors != "error"
+        context.draw = lambda url: self.draw_url(url, page, files, context)
         self.math.context = self.markup.context = self.references.context = self.fences.context = (
             context
         )
@@ -276,6 +280,50 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
             for uri, each in self.articles.items()
         }
 
+    def draw_url(self, url: str, page: Page, files: Files, context: RenderContext) -> str:
+        """Return the HTML of the drawing that a page links to, or an empty string."""
+        folder = posixpath.dirname(page.file.src_uri)
+        file = files.get_file_from_path(posixpath.normpath(posixpath.join(folder, unquote(url))))
+        if file is None or not file.abs_src_path or not file.src_uri.endswith(".svg"):
+            return ""
+        path = Path(file.abs_src_path)
+        try:
+            drawing = read_drawing(path, display_path(path, self.base))
+        except SourceError as error:
+            context.errors.append(error)
+            return ""
+        return self.draw(drawing, page, files, context) if drawing else ""
+
+    def draw(self, drawing: Drawing, page: Page, files: Files, context: RenderContext) -> str:
+        """Return the HTML of a drawing on a page, and note its links and symbols."""
+        resolve = link_resolver(self.uris, page.file.src_uri, str(self.base / drawing.path))
+        folder = posixpath.dirname(page.file.src_uri)
+
+        def link(url: str, line: int) -> str:
+            parts = urlsplit(url)
+            if parts.scheme or parts.netloc:
+                return url
+            target: File | None = page.file
+            if parts.path:
+                uri = unquote(urlsplit(resolve(url)).path)
+                target = files.get_file_from_path(posixpath.normpath(posixpath.join(folder, uri)))
+            if target is None:
+                context.errors.append(SourceError(drawing.path, line, f"no file {parts.path}"))
+                return ""
+            if parts.fragment:
+                self.drawn_links.append((drawing.path, line, target, unquote(parts.fragment)))
+            relative = "" if target is page.file else quote(target.url_relative_to(page.file))
+            return f"{relative}#{parts.fragment}" if parts.fragment else relative
+
+        for symbol, line in drawing.symbols():
+            if not self.cross_references.show_symbol(page.file.src_uri, symbol):
+                message = (
+                    f"no symbol {symbol} in {self.config.symbols or 'plugins.annotated.symbols'}"
+                )
+                context.errors.append(SourceError(drawing.path, line, message))
+        context.drawings += 1
+        return drawing.html(context.drawings, link)
+
     @event_priority(100)
     def on_page_content(
         self, html: str, /, *, page: Page, config: MkDocsConfig, files: Files
@@ -285,6 +333,8 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
             log.log(LATEX_ERROR_LEVELS[self.config.latex_errors], str(warning))
         article = self.articles.get(page.file.src_uri)
         uri = page.file.src_uri
+        if page.present_anchor_ids is not None:
+            page.present_anchor_ids |= equation_ids(html)
         if article is None:
             self.index_page(page, search.section_entries(difference.remove_tables(html)))
             return self.cross_references.mark_symbols(uri, self.math.context.path, html)
@@ -307,8 +357,11 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
 
         by_path = {file.abs_src_path: file for file in files}
         extras = self.artifacts.for_page(
-            article.source, lambda picture: by_path[str(picture)].url_relative_to(page.file)
+            article.source,
+            lambda picture: by_path[str(picture)].url_relative_to(page.file),
+            lambda drawing: self.draw(drawing, page, files, self.math.context),
         )
+        _raise_first(self.math.context.errors)
         extras = replace(extras, marks=self.cross_references.code_marks(uri, address))
         return pages.assemble(article.module, rendered, extras)
 
@@ -343,6 +396,11 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
                     index = before.count("\n") if before != text else 0
                     context.report(index, f"no anchor #{anchor} on {where}")
             found += context.errors
+        for path, line, target, anchor in self.drawn_links:
+            known = target.page.present_anchor_ids if target.page else None
+            if known is not None and anchor not in known:
+                message = f"no anchor #{anchor} on the page {target.src_uri}"
+                found.append(SourceError(path, line, message))
         return found
 
     def on_page_context(

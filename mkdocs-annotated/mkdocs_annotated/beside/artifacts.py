@@ -11,6 +11,7 @@ from pathlib import Path
 
 from mkdocs_annotated.beside.exhibits import Exhibit, load_exhibits
 from mkdocs_annotated.beside.shapes import TracedModule, load_notes, modules_with_examples
+from mkdocs_annotated.markdown.drawing import Drawing
 from mkdocs_annotated.pages.page import Extras
 from mkdocs_annotated.source.files import SourceFile, display_path
 from mkdocs_annotated.source.parse import Module
@@ -31,15 +32,18 @@ class Artifacts:
         """Return the picture files of all exhibits, each once."""
         return list(dict.fromkeys(each.picture for each in self.exhibits if each.picture))
 
-    def for_page(self, source: SourceFile, address: Callable[[Path], str]) -> Extras:
+    def for_page(
+        self, source: SourceFile, address: Callable[[Path], str], draw: Callable[[Drawing], str]
+    ) -> Extras:
         """Return the shapes and exhibits of one page.
 
         * `address` returns the address of a picture, relative to the page
+        * `draw` returns the HTML of a drawing on the page
         """
         by_row: dict[int, str] = {}
         for each in self.exhibits:
             if each.module == source.display_path:
-                by_row[each.row] = by_row.get(each.row, "") + each.html(address)
+                by_row[each.row] = by_row.get(each.row, "") + each.html(address, draw)
         return Extras(notes=self.notes.get(source.uri, {}), exhibits=by_row)
 
 

@@ -17,6 +17,7 @@ Each exhibit has a caption, and the command and the commit that produced it. A Y
   `value`, a number in a JSON file, such as `result.json#validation.loss`
 * `from` is a JSON file with `environment.command` and `environment.commit`; alternatively the entry
   gives `command` and `commit` itself
+* a [drawing](../markdown/drawing.py) is a figure that needs only `at` and `figure`
 """
 
 from __future__ import annotations
@@ -37,13 +38,15 @@ import yaml
 
 from mkdocs_annotated.errors import SourceError
 from mkdocs_annotated.markdown.context import RenderContext
+from mkdocs_annotated.markdown.drawing import Drawing, read_drawing
 from mkdocs_annotated.markdown.markup import MarkupExtension
 from mkdocs_annotated.markdown.math import MathExtension
 from mkdocs_annotated.source.parse import Module
 from mkdocs_annotated.source.yaml_file import line_of, read_yaml
 
 KINDS = ("figure", "table", "value")
-KEYS = frozenset((*KINDS, "at", "alt", "caption", "from", "command", "commit"))
+ORIGIN = frozenset(("from", "command", "commit"))
+KEYS = frozenset((*KINDS, *ORIGIN, "at", "alt", "caption"))
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,7 @@ class Exhibit:
     * `module` is the path of its module, `row` the index of its row on the page
     * `caption` is HTML and includes command and commit
     * `picture` is the file of a figure, with its `alt` text and its `size` in pixels
+    * `drawing` is a figure that becomes part of the page
     * `body` is the HTML of a table or a value
     """
 
@@ -76,20 +80,23 @@ class Exhibit:
     picture: Path | None = None
     alt: str = ""
     size: tuple[int, int] | None = None
+    drawing: Drawing | None = None
     body: str = ""
 
-    def html(self, address: Callable[[Path], str]) -> str:
+    def html(self, address: Callable[[Path], str], draw: Callable[[Drawing], str]) -> str:
         """Return a `figure` element.
 
         * `address` returns the address of a picture, relative to the page
+        * `draw` returns the HTML of a drawing on the page
         """
-        body = self.body
+        body = draw(self.drawing) if self.drawing else self.body
         if self.picture:
             url, alt = escape(address(self.picture), quote=True), escape(self.alt, quote=True)
             size = f' width="{self.size[0]}" height="{self.size[1]}"' if self.size else ""
             image = f'<img src="{url}" alt="{alt}"{size} loading="lazy">'
             body = f'<a href="{url}">{image}</a>'
-        return f'<figure class="exhibit">{body}<figcaption>{self.caption}</figcaption></figure>'
+        caption = f"<figcaption>{self.caption}</figcaption>" if self.caption else ""
+        return f'<figure class="exhibit">{body}{caption}</figure>'
 
 
 def load_exhibits(
@@ -103,7 +110,7 @@ def load_exhibits(
 
     Raises `SourceError` if the file cannot be read, is not UTF-8 or is not a YAML list of mappings;
     if an entry has a key that is unknown, repeated, empty or missing, or more than one kind; if a
-    file, anchor or value does not exist; or if LaTeX cannot be rendered.
+    file, anchor or value does not exist; if a drawing is not valid; or if LaTeX cannot be rendered.
     """
     return [_exhibit(entry, base, modules) for entry in _entries(path, display_path)]
 
@@ -130,18 +137,26 @@ def _entries(path: Path, display_path: str) -> list[ExhibitEntry]:
 
 
 def _exhibit(entry: ExhibitEntry, base: Path, modules: Mapping[str, Module]) -> Exhibit:
-    for key in ("at", "caption"):
-        if key not in entry.texts:
-            raise entry.error(f"an exhibit needs {key}")
+    if "at" not in entry.texts:
+        raise entry.error("an exhibit needs at")
     kinds = [kind for kind in KINDS if kind in entry.texts]
     if len(kinds) != 1:
         raise entry.error(f"an exhibit needs one of {', '.join(KINDS)}")
     kind = kinds[0]
     name, row = _find_row(entry, modules)
-    caption = _markdown(entry, entry.texts["caption"], "caption")
-    caption = re.sub(r"\A<p>(.*)</p>\Z", r"\1", caption) if caption.count("<p>") == 1 else caption
-    caption += _origin(entry, base)
     text = entry.texts[kind]
+    if kind == "figure":
+        file = _file(entry, base, kind, text)
+        drawing = read_drawing(file, text)
+        if drawing:
+            if "alt" in entry.texts:
+                raise entry.error("a drawing is described by its own <title>, not by alt", "alt")
+            measured = not ORIGIN.isdisjoint(entry.texts)
+            caption = _caption(entry) + (_origin(entry, base) if measured else "")
+            return Exhibit(name, row, caption, drawing=drawing)
+    if "caption" not in entry.texts:
+        raise entry.error("an exhibit needs caption")
+    caption = _caption(entry) + _origin(entry, base)
     if kind == "value":
         return Exhibit(name, row, caption, body=_value(entry, base, text))
     file = _file(entry, base, kind, text)
@@ -150,6 +165,13 @@ def _exhibit(entry: ExhibitEntry, base: Path, modules: Mapping[str, Module]) -> 
     if "alt" not in entry.texts:
         raise entry.error("a figure needs alt, a text that describes it", "figure")
     return Exhibit(name, row, caption, file, entry.texts["alt"], _size(file))
+
+
+def _caption(entry: ExhibitEntry) -> str:
+    if "caption" not in entry.texts:
+        return ""
+    caption = _markdown(entry, entry.texts["caption"], "caption")
+    return re.sub(r"\A<p>(.*)</p>\Z", r"\1", caption) if caption.count("<p>") == 1 else caption
 
 
 def _find_row(entry: ExhibitEntry, modules: Mapping[str, Module]) -> tuple[str, int]:

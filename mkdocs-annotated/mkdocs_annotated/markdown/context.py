@@ -18,6 +18,10 @@ def unchanged(url: str) -> str:
     return url
 
 
+def no_drawing(url: str) -> str:
+    return ""
+
+
 @dataclass
 class RenderContext:
     r"""The page that Markdown renders: its file, its lines, and the errors found in them.
@@ -30,6 +34,8 @@ class RenderContext:
     * `row_starts` holds the document line at which each row begins
     * `row_names` holds the names that each row defines
     * `resolve_link` turns an address in the Markdown into the address of a page
+    * `draw` returns the HTML of the drawing at the address of a page, or an empty string
+    * `drawings` counts the drawings on the page, so that their ids differ
     * `lenient` turns LaTeX errors into `warnings`, and shows the LaTeX as code
 
     >>> context = RenderContext("docs/index.md", line_offset=3)
@@ -46,6 +52,8 @@ class RenderContext:
     row_starts: Sequence[int] = ()
     row_names: Sequence[Sequence[str]] = ()
     resolve_link: Callable[[str], str] = unchanged
+    draw: Callable[[str], str] = no_drawing
+    drawings: int = 0
     lenient: bool = False
     errors: list[SourceError] = field(default_factory=list)
     warnings: list[SourceError] = field(default_factory=list)

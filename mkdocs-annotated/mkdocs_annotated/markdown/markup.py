@@ -106,10 +106,11 @@ class _RowAnchors(Treeprocessor):
 
 
 class _Links(Treeprocessor):
-    """Resolves the addresses of links and images."""
+    """Resolves the addresses of links and images, and replaces images that are drawings."""
 
     def __init__(self, md: Markdown, context: RenderContext) -> None:
         super().__init__(md)
+        self.markdown = md
         self.context = context
 
     def run(self, root: etree.Element) -> None:
@@ -118,6 +119,20 @@ class _Links(Treeprocessor):
             url = element.get(key) if key else None
             if key and url and AMP_SUBSTITUTE not in url:
                 element.set(key, self.context.resolve_link(url))
+        for parent in list(root.iter()):
+            for image in parent.findall("img") if parent.tag != "a" else ():
+                html = self.context.draw(image.get("src", ""))
+                if html:
+                    self.replace(parent, image, self.markdown.htmlStash.store(html))
+
+    def replace(self, parent: etree.Element, image: etree.Element, placeholder: str) -> None:
+        at = list(parent).index(image)
+        text = placeholder + (image.tail or "")
+        if at:
+            parent[at - 1].tail = (parent[at - 1].tail or "") + text
+        else:
+            parent.text = (parent.text or "") + text
+        parent.remove(image)
 
 
 class _RejectUnsafe(Treeprocessor):

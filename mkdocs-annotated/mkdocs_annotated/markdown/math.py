@@ -33,6 +33,8 @@ CONVERTER = LatexToMathML(fancy_error=False)
 MAX_OPEN_BRACKETS = 16
 NUMBERED = re.compile(r"\\(begin|end)\{(align|gather|equation|multline|alignat|flalign)\}")
 OPENING_FENCE = re.compile(r"\s*(?P<mark>`{3,}|~{3,})(?P<info>[^`]*)$")
+TAG = re.compile(r"\\tag\*?\{([^{}]*)\}")
+EQUATION_ID = re.compile(r' id="(eq-[^"]+)"')
 LIST_ITEM = re.compile(r"\s*(?:[*+-]|\d+\.)\s")
 
 
@@ -99,6 +101,8 @@ class MathExtension(Extension):
         md.ESCAPED_CHARS = [*md.ESCAPED_CHARS, "$"]
         # After white space is normalised (30), before fences are extracted (25).
         md.preprocessors.register(_ExtractFormulas(md, self.context, sources), "annotated_math", 28)
+        # After headings have their ids (5).
+        md.treeprocessors.register(_EquationIds(md), "annotated_equation_ids", 1)
         # Before code highlighting (30), and again after inline patterns (20).
         md.treeprocessors.register(_RestoreSource(md, sources), "annotated_math_blocks", 35)
         md.treeprocessors.register(_RestoreSource(md, sources), "annotated_math_spans", 15)
@@ -184,11 +188,35 @@ class _ExtractFormulas(Preprocessor):
                 return ""
             mathml = f"<code>{html.escape(source, quote=False)}</code>"
         if display:
+            ids = [f"eq-{found}" for found in map(_slug, TAG.findall(latex)) if found]
+            anchors = "".join(f'<wbr id="{each}">' for each in ids[1:])
+            first = f' id="{ids[0]}"' if ids else ""
             # A paragraph may contain a span, but no div.
-            mathml = f'<span class="eq" tabindex="0">{mathml}</span>'
+            mathml = f'<span class="eq"{first} tabindex="0">{anchors}{mathml}</span>'
         placeholder = self.markdown.htmlStash.store(mathml)
         self.sources[placeholder] = source
         return placeholder
+
+
+class _EquationIds(Treeprocessor):
+    """Removes the id of an equation if a heading or an earlier equation has it."""
+
+    def __init__(self, md: Markdown) -> None:
+        super().__init__(md)
+        self.markdown = md
+
+    def run(self, root: etree.Element) -> None:
+        taken = {element.get("id") for element in root.iter()}
+        blocks = self.markdown.htmlStash.rawHtmlBlocks
+
+        def keep_first(match: re.Match[str]) -> str:
+            new = match[1] not in taken
+            taken.add(match[1])
+            return match[0] if new else ""
+
+        for i, block in enumerate(blocks):
+            if isinstance(block, str) and block.startswith('<span class="eq"'):
+                blocks[i] = EQUATION_ID.sub(keep_first, block)
 
 
 class _RestoreSource(Treeprocessor):
@@ -210,6 +238,15 @@ class _RestoreSource(Treeprocessor):
 
     def escaped(self, match: re.Match[str]) -> str:
         return html.escape(self.source(match), quote=False)
+
+
+def equation_ids(html: str) -> set[str]:
+    """Return the ids of the numbered equations of a page."""
+    return {found[1] for found in EQUATION_ID.finditer(html)}
+
+
+def _slug(tag: str) -> str:
+    return re.sub(r"[^\w.-]+", "-", tag).strip("-")
 
 
 def _unquoted(text: str, at: int, latex: str) -> str:

@@ -29,7 +29,7 @@ class Extras:
     * `notes` are short texts beside a line of code, by line; the style sheet draws them, so they
       are not part of copied or searched text
     * `exhibits` is HTML below the code of a row, or below its prose if the code is long, by the
-      index of the row
+      index of the row; in the first row it is above the code
     """
 
     marks: Mapping[int, Sequence[Mark]] = field(default_factory=dict)
@@ -55,7 +55,9 @@ def assemble(module: Module, rendered: RenderedRows, extras: Extras = NO_EXTRAS)
     lines = [to_html(line, extras.marks.get(n, ())) for n, line in enumerate(tokens, start=1)]
     out = ['<div class="annotated">']
     for i, (row, prose) in enumerate(zip(module.rows, rendered.rows, strict=True)):
-        out.append(_row(row, prose, lines, extras.notes, extras.exhibits.get(i, "")))
+        exhibit = extras.exhibits.get(i, "")
+        # The figure of a module is above its imports: a reader wants the figure first.
+        out.append(_row(row, prose, lines, extras.notes, exhibit, exhibit_first=i == 0))
     if rendered.footnotes:
         out.append(f'<div class="row tail"><div class="prose">{rendered.footnotes}</div></div>')
     out.append("</div>")
@@ -68,7 +70,15 @@ def anchor_ids(module: Module) -> set[str]:
     return found | {anchor.name for row in module.rows for anchor in row.anchors}
 
 
-def _row(row: Row, prose: str, lines: list[str], notes: Mapping[int, str], exhibit: str) -> str:
+def _row(
+    row: Row,
+    prose: str,
+    lines: list[str],
+    notes: Mapping[int, str],
+    exhibit: str,
+    *,
+    exhibit_first: bool,
+) -> str:
     names = {anchor.line: escape(anchor.name, quote=True) for anchor in row.anchors}
     # A link to a definition should show its prose too, so the first anchor is on the row.
     first = row.anchors[0].line if row.anchors and prose else None
@@ -84,14 +94,15 @@ def _row(row: Row, prose: str, lines: list[str], notes: Mapping[int, str], exhib
     )
     tall = len(row.code) > STICKY_LINES
     # Below long code a figure would be far from its prose, and the left column is empty there.
-    if prose and tall:
+    if prose and tall and not exhibit_first:
         prose, exhibit = prose + exhibit, ""
     left = f'<div class="prose">{prose}</div>' if prose else ""
     if not row.code:
         return f"{head}{left}{exhibit}</div>"
     right = _code(row, names, lines, notes, "code tall" if tall else "code")
     if exhibit:
-        right = f'<div class="beside">{right}{exhibit}</div>'
+        both = exhibit + right if exhibit_first else right + exhibit
+        right = f'<div class="beside">{both}</div>'
     return f"{head}{left}{right}</div>"
 
 

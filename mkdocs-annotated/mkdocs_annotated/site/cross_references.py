@@ -115,6 +115,13 @@ class CrossReferences:
             else html
         )
 
+    def show_symbol(self, uri: str, symbol: str) -> bool:
+        """Add a symbol to the legend of a page; return whether the site has it."""
+        if all(each.id != symbol for each in self.symbols.symbols):
+            return False
+        self.shown_symbols.setdefault(uri, set()).add(symbol)
+        return True
+
     def legend(self, uri: str) -> list[LegendItem]:
         """Return the symbols of a page in the order of the file of symbols."""
         on_page = self.shown_symbols.get(uri, set())

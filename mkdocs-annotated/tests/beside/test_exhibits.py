@@ -50,6 +50,7 @@ def write_run(root: Path) -> None:
     (root / "run").mkdir()
     for name, text in RUN.items():
         (root / "run" / name).write_text(text)
+    (root / "run" / "drawing.svg").write_text(DRAWING)
     (root / "run" / "a b.png").write_bytes(PNG)
 
 
@@ -87,6 +88,39 @@ def test_all_kinds_of_exhibits_are_shown_with_their_origin(project):
     assert html.index("<figcaption>A.") < html.index("<figcaption>B.")
 
 
+DRAWING = (
+    '<svg xmlns="http://www.w3.org/2000/svg" class="drawing" viewBox="0 0 9 9">\n'
+    "<title>A circle</title><a href='../shapes/m.py#M'><circle r='4'/></a></svg>"
+)
+
+
+def test_a_drawing_needs_no_caption_and_is_above_the_imports_of_a_module(project):
+    project.write("shapes/m.py", f"{SOURCE[:9]}\nimport math\n{SOURCE[9:]}".replace("# M", "# N"))
+    project.write("run/circle.svg", DRAWING.replace("#M", "#short"))
+    project.write(
+        "exhibits.yml",
+        "- at: shapes/m.py\n  figure: run/circle.svg\n"
+        "- at: shapes/m.py#short\n  figure: run/circle.svg\n  caption: A $c$.\n  commit: d\n"
+        "  command: c\n",
+    )
+    html = (project.build(options=OPTIONS) / "shapes" / "m.html").read_text()
+    first, second = html.split('<figure class="exhibit">')[1:]
+    assert first.startswith('<svg viewBox="0 0 9 9" class="drawing" role="group"')
+    assert '<a href="#short"><circle r="4"/></a></svg></figure><pre class="code"><code><b' in first
+    assert "<i>import</i> math" in first
+    assert "<figcaption>A <math" in second
+    assert "<code>c</code> at commit <code>d</code>" in second
+
+
+def test_a_link_of_a_drawing_to_nothing_stops_the_build(project, caplog):
+    project.write("shapes/m.py", SOURCE)
+    project.write("run/circle.svg", DRAWING.replace("m.py", "gone.py"))
+    project.write("exhibits.yml", "- at: shapes/m.py\n  figure: run/circle.svg\n")
+    with caplog.at_level(logging.WARNING), pytest.raises(Abort):
+        project.build(options=OPTIONS, strict=False)
+    assert "run/circle.svg:2: no file ../shapes/gone.py" in caplog.text
+
+
 def test_a_picture_that_is_on_the_site_is_not_copied_again(project):
     project.write("shapes/m.py", SOURCE)
     write_run(project.root)
@@ -107,7 +141,7 @@ def test_a_mistake_stops_every_build_with_one_line_and_keeps_the_site(
     with caplog.at_level(logging.WARNING), pytest.raises(Abort):
         project.build(options=OPTIONS, strict=False)
     (message,) = [record.getMessage() for record in caplog.records]
-    assert message.startswith("exhibits.yml:5: ")
+    assert message.startswith("exhibits.yml:2: ")
     assert kept.is_file()
     (project.root / "exhibits.yml").unlink()
     with pytest.raises(Abort):
@@ -150,6 +184,7 @@ def load(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], list[objec
         ("\\pi", "\\nope", 4, "LaTeX nope"),
         ("figure: run/area.svg", "table: run/settings.json", 2, "settings.json CSV Markdown"),
         ("figure: run/area.svg", "table: run/a b.png", 2, "UTF-8"),
+        ("area.svg", "drawing.svg", 3, "drawing <title> alt"),
         ("figure: run/area.svg", "value: run/result.json#a.no", 2, "run/result.json number a.no"),
     ],
 )

@@ -146,3 +146,24 @@ def test_attributes_keep_their_latex(render):
 
 def test_a_display_formula_can_be_focused_and_scrolled(render):
     assert '<span class="eq" tabindex="0"><math ' in prose(render, "$$x$$")
+
+
+def test_a_numbered_equation_has_its_number_as_id(render):
+    html = render('r"""# M\n\n$$a \\tag{1}$$\n\n$$b$$\n\n$$c \\tag{A.2 b}$$\n"""\n').html
+    assert '<span class="eq" id="eq-1" tabindex="0"><math data-latex="a \\tag{1}"' in html
+    assert '<span class="eq" tabindex="0"><math data-latex="b"' in html
+    assert '<span class="eq" id="eq-A.2-b" tabindex="0"><math data-latex="c ' in html
+
+
+def test_each_number_of_aligned_equations_is_an_id(render):
+    html = render('r"""$$\\begin{align}a \\tag{1}\\\\ b \\tag{2}\\end{align}$$"""\n').html
+    assert '<span class="eq" id="eq-1" tabindex="0"><wbr id="eq-2"><math' in html
+
+
+def test_the_first_equation_with_a_number_has_the_id(render):
+    html = render(
+        'r"""# M\n\n$$a \\tag{1}$$\n\n$$b \\tag{1}$$\n\n# Eq. 2\n\n$$c \\tag{2}$$\n"""\n'
+    ).html
+    assert html.count('id="eq-1"') == html.count('id="eq-2"') == 1
+    assert html.index('id="eq-1"') < html.index('data-latex="b ')
+    assert '<h1 id="eq-2">' in html

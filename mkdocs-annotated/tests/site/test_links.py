@@ -208,3 +208,21 @@ def test_the_index_accepts_names_without_a_scope():
     odd = "class A:\n    def f(*self): self.x = 1\n    f = 1\n    del f\nself.y = A.f.x\n"
     made = index_module(parse(odd), "odd", "odd.md", "odd.py")
     assert [name.dotted for name, _ in DefinitionIndex([made], {}).code_links(made)] == ["A", "A.f"]
+
+
+def test_links_lead_to_numbered_equations_of_all_pages(project):
+    project.write("shapes/m.py", 'r"""# M\n\n$$a \\tag{1}$$\n\n[here](#eq-1)\n"""\n')
+    project.write(
+        "docs/index.md", "# Start\n\n[there](../shapes/m.py#eq-1)\n\n$$b \\tag{7}$$\n\n[b](#eq-7)\n"
+    )
+    site = project.build()
+    assert '<a href="#eq-1">here</a>' in (site / "shapes" / "m.html").read_text()
+    assert '<a href="shapes/m.html#eq-1">there</a>' in (site / "index.html").read_text()
+
+
+def test_a_link_to_an_equation_that_does_not_exist_fails_a_strict_build(project, caplog):
+    project.write("shapes/m.py", 'r"""# M\n\n$$a \\tag{1}$$\n"""\n')
+    project.write("docs/index.md", "# Start\n\n[there](../shapes/m.py#eq-2)\n")
+    with pytest.raises(Abort):
+        project.build()
+    assert "docs/index.md:3: no anchor #eq-2 on the page shapes/m.md" in caplog.text

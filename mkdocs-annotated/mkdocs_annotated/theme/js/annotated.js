@@ -207,7 +207,9 @@
   // Symbols: hovering or focusing one highlights it in all equations and code of the page.
   const legend = find(".symbols");
   const symbols = findAll("[data-s]");
-  const symbolAt = (event) => event.target.closest?.("[data-s]");
+  // In a drawing, the link that has the focus may be around its symbol.
+  const symbolAt = ({ target }) =>
+    target.closest?.("[data-s]") || target.closest?.("svg a")?.querySelector("[data-s]");
   let pinned = "";
   const highlight = (id) => {
     for (const symbol of symbols) {
@@ -233,8 +235,12 @@
     document.addEventListener("focusin", preview);
     document.addEventListener("click", (event) => {
       const symbol = symbolAt(event);
-      // A mouse follows the link of a name; a tap pins the symbol, because touch has no hover.
-      if (!symbol || (symbol.href && event.pointerType !== "touch")) return;
+      if (!symbol) return;
+      // A mouse follows a link. Touch has no hover: a tap pins the symbol, and a second one follows
+      // the link of a drawing.
+      const link = event.target.closest("a");
+      const again = pinned === symbol.dataset.s && link?.closest("svg");
+      if (link && (event.pointerType !== "touch" || again)) return;
       event.preventDefault();
       pin(pinned === symbol.dataset.s ? "" : symbol.dataset.s);
     });
