@@ -1,0 +1,25 @@
+"""Write the drawings of the site: `python docs/draw`."""
+
+from pathlib import Path
+
+from block import block, unit
+from cost import cost
+from encoder import encoder
+from projections import convolution, tiny_attention, toeplitz
+from worked_unit import worked_unit
+
+FIGURES = Path(__file__).resolve().parents[1] / "figures"
+DRAWINGS = {
+    "block": block,
+    "unit": unit,
+    "worked_unit": worked_unit,
+    "cost": cost,
+    "toeplitz": toeplitz,
+    "convolution": convolution,
+    "tiny_attention": tiny_attention,
+    "encoder": encoder,
+}
+
+if __name__ == "__main__":
+    for name, draw in DRAWINGS.items():
+        (FIGURES / f"{name}.svg").write_text(draw(), encoding="utf-8")
