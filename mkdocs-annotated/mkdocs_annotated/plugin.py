@@ -61,7 +61,16 @@ log = get_plugin_logger(__name__)
 THEME = Path(__file__).parent / "theme"
 MINIFIERS: dict[str, Callable[[str], str]] = {".css": rcssmin.cssmin, ".js": rjsmin.jsmin}
 LATEX_ERROR_LEVELS = {"warn": logging.WARNING, "info": logging.INFO}
-EXTENSIONS = ("tables", "fenced_code", "toc", "admonition", "attr_list", "footnotes", "sane_lists")
+EXTENSIONS = (
+    "tables",
+    "fenced_code",
+    "toc",
+    "admonition",
+    "attr_list",
+    "footnotes",
+    "sane_lists",
+    "md_in_html",
+)
 
 
 class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-call, unused-ignore]
@@ -148,6 +157,8 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
         self.load_artifacts(files, taken, config)
         if self.config.coverage:
             self.add_coverage(files, taken, config)
+            # A link to an entry, `docs/coverage.yml#eq-1`, leads to its place on the page.
+            uris[str(self.base / self.config.coverage)] = self.coverage_uri
         self.uris = {file.abs_src_path: file.src_uri for file in files if file.abs_src_path} | uris
         self.cross_references = self.read_cross_references()
         if config.nav:

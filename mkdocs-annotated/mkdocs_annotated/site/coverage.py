@@ -10,18 +10,22 @@ Markdown, generated from the map.
 ```yaml
 title: Coverage of the paper
 summary: Text above the table.
+sources:                        # optional: how a statement of the paper is known
+  read: read in the paper itself
 entries:
   - id: Eq. 2
     kind: equation              # equation, pseudo-code, claim, table
     where: section 2.1
     says: $f_{W,b}(Z) = WZ + b$
+    source: read                # one or more of the sources above, with commas
     status: reproduced          # reproduced, implemented, not reproduced
     code: [package/gate.py#Gate.forward]
     tests: [tests/test_gate.py::test_equals_the_loop]
     why: what a reader should know; required if the status is `not reproduced`
 ```
 
-*Reproduced* needs code and a test, *implemented* needs code, *not reproduced* needs a reason.
+*Reproduced* needs code and a test, *implemented* needs code, *not reproduced* needs a reason. Where
+the map has sources, each entry names one. Any page can link to an entry: `docs/coverage.yml#eq-2`.
 """
 
 from __future__ import annotations
@@ -29,7 +33,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
@@ -45,7 +49,7 @@ KINDS = {
     "table": "Tables",
 }
 STATUSES = ("reproduced", "implemented", "not reproduced")
-TEXTS = ("id", "kind", "where", "says", "status", "why")
+TEXTS = ("id", "kind", "where", "says", "source", "status", "why")
 LISTS = ("code", "tests")
 REQUIRED = ("id", "kind", "where", "says", "status")
 
@@ -72,7 +76,11 @@ class CoverageEntry:
 
     @property
     def anchor(self) -> str:
-        return re.sub(r"[^a-z0-9]+", "-", self["id"].lower()).strip("-")
+        return _slug(self["id"])
+
+    @property
+    def sources(self) -> list[str]:
+        return [each.strip() for each in self["source"].split(",") if each.strip()]
 
 
 @dataclass(frozen=True)
@@ -91,6 +99,7 @@ class CoverageMap:
     title: str
     summary: LocatedText
     entries: tuple[CoverageEntry, ...]
+    sources: Mapping[str, LocatedText] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -167,6 +176,11 @@ def render(
     """
     out: list[tuple[str, int]] = [(f"# {coverage.title}", 1), ("", 1)]
     out += _lines(coverage.summary)
+    if coverage.sources:
+        out += [("", 1), ("## How each statement is known { #sources }", 1)]
+    for name, meaning in coverage.sources.items():
+        anchor = f"### {name.capitalize()} {{ #source-{_slug(name)} }}"
+        out += [("", meaning.line), (anchor, meaning.line), ("", meaning.line), *_lines(meaning)]
     kinds = [kind for kind in KINDS if any(entry["kind"] == kind for entry in coverage.entries)]
     out += [("", 1), *((row, 1) for row in _counts(coverage, kinds))]
     for kind in kinds:
@@ -194,7 +208,9 @@ def _section(
     yield "", n
     yield f"### {entry['id']} {{ #{entry.anchor} }}", n
     yield "", n
-    yield f"**{entry['status'].capitalize()}** - {entry['where'].rstrip('.')}", n
+    known = ", ".join(f"[{each}](#source-{_slug(each)})" for each in entry.sources)
+    head = f"**{entry['status'].capitalize()}** - {entry['where'].rstrip('.')}"
+    yield head + (f" - source: {known}" if known else ""), n
     yield "", n
     yield from _lines(entry.texts["says"])
     if entry["why"]:
@@ -232,8 +248,8 @@ class _MapReader:
     ) -> tuple[CoverageMap, list[SourceError]]:
         head = {str(key.value): value for key, value in pairs}
         for key, node in head.items():
-            if key not in ("title", "summary", "entries"):
-                message = f"unknown key {key!r}; choose title, summary or entries"
+            if key not in ("title", "summary", "sources", "entries"):
+                message = f"unknown key {key!r}; choose title, summary, sources or entries"
                 self.report(line_of(node), message)
         listed = head.get("entries")
         nodes = listed.value if isinstance(listed, yaml.SequenceNode) else []
@@ -241,11 +257,33 @@ class _MapReader:
             self.report(1, "the map needs a list of `entries`")
         entries = tuple(map(self.entry, nodes))
         self.check_ids(entries)
+        sources = self.sources(head.get("sources"))
+        self.check_sources(entries, sources)
         title = self.text("title", head["title"]).text if "title" in head else "Coverage"
         summary = LocatedText("", 1)
         if "summary" in head:
             summary = self.text("summary", head["summary"])
-        return CoverageMap(self.path, title, summary, entries), self.errors
+        return CoverageMap(self.path, title, summary, entries, sources), self.errors
+
+    def sources(self, node: yaml.Node | None) -> dict[str, LocatedText]:
+        if node is None:
+            return {}
+        if not isinstance(node, yaml.MappingNode):
+            self.report(line_of(node), "`sources` must be `key: value` lines")
+            return {}
+        return {str(key.value): self.text(str(key.value), value) for key, value in node.value}
+
+    def check_sources(
+        self, entries: tuple[CoverageEntry, ...], sources: Mapping[str, LocatedText]
+    ) -> None:
+        for entry in entries:
+            if sources and not entry.sources:
+                self.report(entry.line, f"{entry['id']} must name a source")
+            for name in entry.sources:
+                if name not in sources:
+                    known = ", ".join(sources) or "none is defined"
+                    message = f"source must be one of {known}, got {name!r}"
+                    self.report(entry.texts["source"].line, message)
 
     def check_ids(self, entries: tuple[CoverageEntry, ...]) -> None:
         seen: dict[str, CoverageEntry] = {}
@@ -304,6 +342,10 @@ class _MapReader:
             self.report(line_of(node), f"`{key}` must be a list")
             return ()
         return tuple(self.text(key, each) for each in node.value)
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
 def _tests(body: list[ast.stmt], outer: str) -> Iterator[str]:

@@ -219,6 +219,17 @@ def test_a_new_build_replaces_all_files_of_the_old_one_except_hidden_ones(projec
     assert (site / ".nojekyll").is_file()
 
 
+def test_an_ordinary_page_may_fold_markdown(project):
+    table = "| a |\n| - |\n| $b$ |"
+    fold = f'<details markdown="1">\n<summary>More</summary>\n\n{table}\n\n</details>'
+    project.write("docs/index.md", f"# Start\n\n{fold}\n\nafter\n")
+    html = (project.build() / "index.html").read_text()
+    inside = html[html.index("<summary>More") : html.index("</details>", html.index("More"))]
+    assert '<div class="scroll" tabindex="0"><table>' in inside
+    assert "<math" in inside
+    assert "<p>after</p>" in html
+
+
 def test_html_in_comments_needs_an_option(project):
     project.write("shapes/html.py", "# a <b>b</b>\nx = 1\n")
     site = project.build()

@@ -68,6 +68,38 @@ def test_the_page_gives_status_code_and_tests(covered):
     assert not (site / "map.yml").exists()
 
 
+SOURCES = """sources:
+  read: Read in the paper.
+  by heart: |
+    Not read,
+    only known.
+entries:"""
+
+
+def with_sources(text: str) -> str:
+    text = text.replace("entries:", SOURCES)
+    text = text.replace("    status: repr", "    source: read, by heart\n    status: repr")
+    return text.replace("    status: not", "    source: read\n    status: not")
+
+
+def test_each_statement_links_to_the_meaning_of_its_sources(covered):
+    covered.write("docs/map.yml", with_sources(MAP))
+    site = covered.build(options=OPTIONS)
+    html = (site / "paper" / "map.html").read_text()
+    assert '<h3 id="source-by-heart">By heart</h3>\n<p>Not read,\nonly known.</p>' in html
+    both = '<a href="#source-read">read</a>, <a href="#source-by-heart">by heart</a>'
+    assert f"<strong>Reproduced</strong> - section 2 - source: {both}</p>" in html
+
+
+def test_a_link_to_an_entry_of_the_map_leads_to_its_page(covered):
+    covered.write("docs/map.yml", MAP)
+    covered.write("docs/index.md", "# Start\n\n[source](map.yml#eq-1)\n")
+    covered.write("shapes/disc.py", '"""Discs ([source](../docs/map.yml#eq-1))."""\n' + DISC)
+    site = covered.build(options=OPTIONS)
+    assert 'href="paper/map.html#eq-1"' in (site / "index.html").read_text()
+    assert 'href="../paper/map.html#eq-1"' in (site / "shapes" / "disc.html").read_text()
+
+
 @pytest.mark.parametrize(
     ("changes", "messages"),
     [
@@ -133,6 +165,10 @@ def test_a_missing_map_stops_the_build(project, caplog):
         ("entries:\n  - id: a\n    stauts: x", 3, "'stauts' id"),
         ("entries:\n  - id: a\n    code: x", 3, "`code` list"),
         ("entries:\n  - id: a b\n  - id: A-B", 3, "'A-B' 2"),
+        ("sources: x\nentries:\n  - id: a", 1, "`sources` `key: value`"),
+        ("sources: {b: c}\nentries:\n  - id: a", 3, "a must name a source"),
+        ("sources: {b: c}\nentries:\n  - id: a\n    source: b, d", 4, "source b 'd'"),
+        ("entries:\n  - id: a\n    source: d", 3, "source none 'd'"),
         ("entries:\n  - id: a\n    status: implemented", 2, "a implemented code"),
         ("entries:\n  - id: a\n    status: reproduced\n    code: [x]", 2, "a reproduced test"),
     ],
@@ -159,11 +195,12 @@ def test_tests_of_classes_have_the_name_of_their_class(tmp_path: Path):
 
 
 def test_each_line_of_the_page_has_its_line_of_the_map(tmp_path: Path):
-    coverage, errors = read(tmp_path, MAP)
+    coverage, errors = read(tmp_path, with_sources(MAP))
     assert errors == []
     page = render(coverage, lambda anchor: anchor)
     lines = page.markdown.removesuffix("\n").split("\n")
     assert len(lines) == len(page.lines)
-    assert page.lines[lines.index("large discs.")] == 18
+    assert page.lines[lines.index("only known.")] == 8
+    assert page.lines[lines.index("large discs.")] == 24
     assert page.lines[lines.index("A summary.")] == 3
     assert list(check(coverage, lambda _: frozenset(["Disc.area"]), Path("nowhere"))) != []
