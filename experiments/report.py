@@ -6,13 +6,12 @@ r"""The pages of results, rewritten from the recorded runs.
 python -m experiments.report
 ```
 
-Rewrites every table and figure of the pages under `results/`, and the table in the README, from the
-[recorded runs](reporting/records.py). The command owns the text between a `begin` and an `end`
-mark; the prose around it is written by hand.
+Rewrites every answer, table and figure of the pages under `results/`, and the table in the README,
+from the [recorded runs](reporting/records.py). The command owns the text between a `begin` and an
+`end` mark; the prose around it is written by hand.
 """
 
 import argparse
-import itertools
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -21,16 +20,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from experiments import alignment, digits, masked
-from experiments.reporting import scaling
+from experiments import alignment, masked
+from experiments.engine.experiment import Training
+from experiments.engine.settings.types import from_dict
+from experiments.reporting import answers, scaling
 from experiments.reporting.pictures import (
     NATS_PER_CHARACTER,
+    PER_CENT_WRONG,
     Curve,
     compare,
     loss_curve,
     spatial_matrices,
 )
 from experiments.reporting.records import (
+    COLOURS,
     NAMES,
     RESULTS,
     ROOT,
@@ -42,7 +45,7 @@ from experiments.reporting.records import (
 )
 from experiments.reporting.run_page import fenced, read_matrices
 from experiments.reporting.tables import (
-    provenance_table,
+    folded_provenance,
     ranking,
     replace_between,
     results_table,
@@ -62,17 +65,21 @@ def comparison(
     groups: dict[str, list[RunRecord]],
     measure: Measure,
     curve: Curve,
+    name: str,
     **columns: Callable[[RunRecord], float],
 ) -> PageContent:
-    """The tables of results, ranking and provenance, and the figure of seed 0's validation loss."""
+    """The tables of results, ranking and provenance, and the figure of all seeds over the steps."""
     runs = [run for group in groups.values() for run in group]
     marks = {
         "results": results_table(groups, measure, columns),
         "order": ranking(groups, measure),
-        "provenance": provenance_table(runs, measure),
+        "provenance": folded_provenance(runs, measure),
     }
-    curves = {display_name(name): runs[0]["evaluations"] for name, runs in groups.items()}
-    return marks, {"comparison.svg": compare(curves, curve)}
+    seeds = {
+        display_name(group): [run["evaluations"] for run in same] for group, same in groups.items()
+    }
+    colours = {display_name(group): COLOURS[group.partition(",")[0]] for group in groups}
+    return marks, {"comparison.svg": compare(seeds, curve, name, colours)}
 
 
 def rate_sweep(name: str, defaults: list[RunRecord], measure: Measure) -> dict[str, str]:
@@ -84,7 +91,7 @@ def rate_sweep(name: str, defaults: list[RunRecord], measure: Measure) -> dict[s
     others = load_runs(RESULTS / name)
     return {
         "sweep": sweep_table([*others, *defaults], measure),
-        "sweep provenance": provenance_table(others, measure),
+        "sweep provenance": folded_provenance(others, measure),
     }
 
 
@@ -103,7 +110,7 @@ def toeplitz_table(matrices: dict[int, list[NDArray[np.float32]]]) -> str:
     first = next(iter(matrices.values()))
     fractions["random"] = [toeplitz_fraction_of_noise(len(w)) for w in first]
     heads = [f"block {k + 1}" for k in range(len(first))]
-    rows = [f"| model | {' | '.join(heads)} |", "| --- |" + " --- |" * len(heads)]
+    rows = [f"| model | {' | '.join(heads)} |", "| --- |" + " --: |" * len(heads)]
     rows += [
         f"| {name} | {' | '.join(f'{fraction:.0%}' for fraction in found)} |"
         for name, found in fractions.items()
@@ -117,11 +124,12 @@ def toeplitz_table(matrices: dict[int, list[NDArray[np.float32]]]) -> str:
 def tiny_shakespeare_page(folder: Path) -> PageContent:
     """The autoregressive models: results, learning rates, a sample, and one model's matrices."""
     groups = group_by_layer(load_runs(folder))
-    marks, figures = comparison(groups, NATS, NATS_PER_CHARACTER)
+    marks, figures = comparison(groups, NATS, NATS_PER_CHARACTER, folder.name)
+    marks["answer"] = answers.autoregressive(groups, NATS)
     marks.update(rate_sweep("rates", [runs[0] for runs in groups.values()], NATS))
     timed_runs = load_runs(RESULTS / "equal_time")
     marks["equal time"] = results_table(group_by_layer(timed_runs, averaging), NATS)
-    marks["equal time provenance"] = provenance_table(timed_runs, NATS)
+    marks["equal time provenance"] = folded_provenance(timed_runs, NATS)
     first = groups["gmlp"][0]
     marks["sample"] = fenced((first["folder"] / "sample.txt").read_text(encoding="utf-8"))
     figures["loss.svg"] = loss_curve(first["metrics"])
@@ -132,68 +140,87 @@ def tiny_shakespeare_page(folder: Path) -> PageContent:
 def masked_page(folder: Path) -> PageContent:
     """The masked models: the gates of the ablation, and how close $W$ comes to Toeplitz."""
     groups = group_by_layer(load_runs(folder))
-    marks, figures = comparison(
-        groups, NATS, masked.CURVE, perplexity=lambda run: float(run["validation"]["perplexity"])
-    )
+    perplexity = Measure("perplexity", "perplexity")
+    marks, figures = comparison(groups, NATS, masked.CURVE, folder.name, perplexity=perplexity.of)
+    marks["answer"] = answers.gates(groups, NATS)
     swept = {run["settings"]["layer"] for run in load_runs(RESULTS / "masked_rates")}
     defaults = [runs[0] for layer, runs in groups.items() if layer in swept]
     marks.update(rate_sweep("masked_rates", defaults, NATS))
     matrices = {run["settings"]["seed"]: read_matrices(run["folder"]) for run in groups["gmlp"]}
     marks["toeplitz"] = toeplitz_table(matrices)
+    found = [toeplitz_fraction(torch.from_numpy(w)) for each in matrices.values() for w in each]
+    noise = toeplitz_fraction_of_noise(len(matrices[0][0]))
+    marks["toeplitz answer"] = answers.toeplitz(found, noise)
     figures["spatial.png"] = spatial_matrices(matrices[0])
     return marks, figures
 
 
 def alignment_page(folder: Path) -> PageContent:
     """Alignment of two spans."""
-    return comparison(group_by_layer(load_runs(folder)), ERROR, alignment.CURVE)
+    groups = group_by_layer(load_runs(folder))
+    marks, figures = comparison(groups, ERROR, PER_CENT_WRONG, folder.name)
+    [settings, _] = from_dict(
+        (alignment.AlignmentSettings, Training), groups["gmlp"][0]["settings"]
+    )
+    guess = ERROR.scale * alignment.random_baseline(settings)
+    return {**marks, "answer": answers.alignment(groups, ERROR, guess)}, figures
 
 
 def digits_page(folder: Path) -> PageContent:
     """Digits of scikit-learn and of MNIST."""
-    marks, figures = comparison(group_by_layer(load_runs(folder)), ERROR, digits.CURVE)
-    mnist, curves = comparison(group_by_layer(load_runs(RESULTS / "mnist")), ERROR, digits.CURVE)
+    groups = group_by_layer(load_runs(folder))
+    marks, figures = comparison(groups, ERROR, PER_CENT_WRONG, folder.name)
+    mnist_groups = group_by_layer(load_runs(RESULTS / "mnist"))
+    mnist, curves = comparison(mnist_groups, ERROR, PER_CENT_WRONG, "mnist")
     marks.update({f"mnist {name}": content for name, content in mnist.items()})
+    marks["answer"] = answers.digits(groups, mnist_groups, ERROR)
     return marks, {**figures, "mnist.svg": curves["comparison.svg"]}
 
 
 def scaling_page(folder: Path) -> PageContent:
     """Depth scaling of autoregressive and masked models."""
-    marks, figure = scaling_part(folder, "tiny_shakespeare", "the next character", {})
-    faster = {"Transformer, twice the rate": load_runs(RESULTS / "masked_scaling_rates")}
-    masked_marks, masked_figure = scaling_part(
-        RESULTS / "masked_scaling", "masked", "a masked character", faster
-    )
-    marks.update({f"masked {name}": content for name, content in masked_marks.items()})
+    lines = scaling_lines(folder, "tiny_shakespeare")
+    masked_runs = RESULTS / "masked_scaling"
+    masked_lines = scaling_lines(masked_runs, "masked")
+    twice = load_runs(RESULTS / "masked_scaling_rates")
+    [masked_lines["Transformer, twice the rate"]] = scaling.points(twice).values()
     deepest = {run["folder"].name for run in load_runs(RESULTS / "scaling_rates")}
-    defaults = [run for run in load_runs(folder) if run["folder"].name in deepest]
-    marks.update(rate_sweep("scaling_rates", defaults, NATS))
-    return marks, {"scaling.svg": figure, "masked.svg": masked_figure}
+    runs, masked_others = load_runs(folder), [*load_runs(masked_runs), *twice]
+    sizes = [
+        scaling.size_ratio(each["Transformer"], each["gMLP"]) for each in (lines, masked_lines)
+    ]
+    marks = {
+        "answer": answers.depth(lines),
+        "sizes": answers.layer_sizes(*sizes),
+        **scaling_tables(lines, runs),
+        **{f"masked {k}": v for k, v in scaling_tables(masked_lines, masked_others).items()},
+        **rate_sweep("scaling_rates", [r for r in runs if r["folder"].name in deepest], NATS),
+    }
+    return marks, {
+        "scaling.svg": scaling.scaling_figure(lines, "the next character", "scaling"),
+        "masked.svg": scaling.scaling_figure(masked_lines, "a masked character", "masked-scaling"),
+    }
 
 
-def scaling_part(
-    folder: Path, default: str, of: str, extra: dict[str, list[RunRecord]]
-) -> tuple[dict[str, str], bytes]:
-    r"""The tables and the figure of depth scaling for one task.
+def scaling_lines(folder: Path, default: str) -> dict[str, list[scaling.Point]]:
+    r"""The points of gMLP and the Transformer by name.
 
     * `folder` has the runs of the other depths
     * `default` is the study with the runs of the default depth
-    * `of` names what the models predict
-    * `extra` are further lines of the figure by name, each the runs of one layer
     """
-    others = load_runs(folder)
     known = group_by_layer(load_runs(RESULTS / default))
-    runs = [*others, *known["gmlp"], *known["transformer"]]
-    lines = {NAMES[layer]: line for layer, line in scaling.points(runs).items()}
-    for name, extra_runs in extra.items():
-        [lines[name]] = scaling.points(extra_runs).values()
+    runs = [*load_runs(folder), *known["gmlp"], *known["transformer"]]
+    return {NAMES[layer]: line for layer, line in scaling.points(runs).items()}
+
+
+def scaling_tables(lines: dict[str, list[scaling.Point]], runs: list[RunRecord]) -> dict[str, str]:
+    """The tables of one task: perplexities, fitted exponents, and the provenance of `runs`."""
     slopes = [f"{name} {scaling.exponent(line):.3f}" for name, line in lines.items()]
-    marks = {
+    return {
         "results": scaling.scaling_table(lines),
         "slopes": f"Exponents of the fitted power laws: {', '.join(slopes)}.",
-        "provenance": provenance_table([*others, *itertools.chain(*extra.values())], NATS),
+        "provenance": folded_provenance(runs, NATS),
     }
-    return marks, scaling.scaling_figure(lines, of)
 
 
 PAGES: dict[str, Callable[[Path], PageContent]] = {
@@ -205,18 +232,50 @@ PAGES: dict[str, Callable[[Path], PageContent]] = {
 }
 
 
+# ## The page of all results
+#
+# Each question, its page, the name of the page, and the mark that holds the answer there.
+QUESTIONS = (
+    (
+        "Does gMLP work as an autoregressive language model?",
+        *("tiny_shakespeare", "Tiny Shakespeare", "answer"),
+    ),
+    ("Which gate is best?", "masked", "Masked language models", "answer"),
+    (
+        "Do the learned matrices become Toeplitz?",
+        *("masked", "Toeplitz fractions", "toeplitz answer"),
+    ),
+    ("Does attention help?", "alignment", "Alignment of two spans", "answer"),
+    (
+        "Does gMLP improve with size as a Transformer does?",
+        *("scaling", "Depth scaling", "answer"),
+    ),
+    ("How does gMLP do on small images?", "digits", "Digits", "answer"),
+)
+
+
+def all_answers(marks: dict[str, dict[str, str]]) -> str:
+    """Each question with its answer and a link to its page; `marks` are those of the pages."""
+    return "\n\n".join(
+        f"## {question}\n\n{marks[page][name]} More: [{title}]({page}/index.md)."
+        for question, page, title, name in QUESTIONS
+    )
+
+
 # ## The command
 def report() -> dict[Path, bytes]:
     """The content of every file that this command writes, by path."""
     files: dict[Path, bytes] = {}
+    marks: dict[str, dict[str, str]] = {}
     for name, page in PAGES.items():
         folder = RESULTS / name
-        marks, figures = page(folder)
-        files[folder / "index.md"] = _filled(folder / "index.md", marks)
+        marks[name], figures = page(folder)
+        files[folder / "index.md"] = _filled(folder / "index.md", marks[name])
         files.update({folder / figure: content for figure, content in figures.items()})
-        if name == "tiny_shakespeare":
-            readme = {"results": f"{marks['results']}\n\n{marks['order']}"}
-            files[ROOT / "README.md"] = _filled(ROOT / "README.md", readme)
+    files[RESULTS / "index.md"] = _filled(RESULTS / "index.md", {"answers": all_answers(marks)})
+    shown = marks["tiny_shakespeare"]
+    readme = {"results": f"{shown['results']}\n\n{shown['order']}"}
+    files[ROOT / "README.md"] = _filled(ROOT / "README.md", readme)
     return files
 
 

@@ -1,8 +1,6 @@
 r"""Figures of runs: loss curves and the learned matrices $W$.
 
 # Pictures
-
-The same data gives the same file, byte for byte, on one machine.
 """
 
 import io
@@ -10,15 +8,21 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-FAINT = "#c3d0e3"
-COLOURS = ("#33557f", "#b3261e", "#2c6e49", "#8a5a00", "#6b4c9a", "#00707a", "#9a3d6b", "#555555")
+from experiments.reporting.charts import (
+    Axis,
+    ChartLine,
+    Point,
+    describe_ends,
+    line_chart,
+    linear_axis,
+)
+
 SMOOTHING = 10  # logged losses in one point of the moving average
+MAX_POINTS = 500  # of a training loss; more do not show on a screen
 
 Metrics = Sequence[Mapping[str, float]]
 
@@ -27,15 +31,18 @@ Metrics = Sequence[Mapping[str, float]]
 class Curve:
     r"""The validation metric that a figure shows.
 
-    * `name` is its key in an evaluation, in the unit of the training loss
+    * `name` is its key in an evaluation
     * `unit` is the label of the axis
+    * `scale` multiplies it, for example 100 for per cent
     """
 
     name: str
     unit: str
+    scale: float = 1.0
 
 
 NATS_PER_CHARACTER = Curve("nats_per_char", "nats per character")
+PER_CENT_WRONG = Curve("error", "wrong, %", 100)
 
 
 def loss_curve(metrics: Metrics, curve: Curve = NATS_PER_CHARACTER) -> bytes:
@@ -43,47 +50,88 @@ def loss_curve(metrics: Metrics, curve: Curve = NATS_PER_CHARACTER) -> bytes:
 
     ## Loss curve
 
-    The logged training loss is faint, its moving average solid. Points mark the validation loss,
-    and the legend gives the best one. The axis is scaled without the first 5 % of the steps, where
-    the loss falls so fast that the rest would look flat.
+    The logged training loss is faint, its moving average solid. Dots mark the validation loss, and
+    its label gives the best one. The axis is scaled without the first 5 % of the steps, where the
+    loss falls so fast that the rest would look flat.
 
     * `metrics` are the lines of `metrics.jsonl`
-    * `curve` is the validation metric
+    * `curve` is the validation metric, in the unit of the training loss
     """
-    figure, axes = _loss_axes(curve)
-    training = np.array([(m["step"], m["loss"]) for m in metrics if "loss" in m]).reshape(-1, 2)
-    axes.plot(*training.T, color=FAINT, linewidth=0.6)
+    lines: dict[str, ChartLine] = {}
+    training = [(m["step"], m["loss"]) for m in metrics if "loss" in m]
+    every = math.ceil(len(training) / MAX_POINTS)
+    if training:
+        lines[" logged"] = ChartLine(_points(training[::every]), faint=True)
     if len(training) >= 2 * SMOOTHING:
         # The average at a step covers the steps before it, as one would see it while training.
-        kernel = np.full(SMOOTHING, 1 / SMOOTHING)
-        mean = np.convolve(training[:, 1], kernel, mode="valid")
-        axes.plot(training[SMOOTHING - 1 :, 0], mean, color=COLOURS[0], label="training")
-    validation = _validation(metrics, curve)
-    if len(validation):
-        step, best = validation[validation[:, 1].argmin()]
-        label = f"validation, best {best:.4f} at step {step:.0f}"
-        axes.plot(*validation.T, color=COLOURS[1], marker="o", markersize=4, label=label)
-    visible = np.concatenate([validation[:, 1], training[len(training) // 20 :, 1]])
-    if len(visible):
-        margin = 0.05 * (visible.max() - visible.min()) + 1e-3
-        axes.set_ylim(visible.min() - margin, visible.max() + margin)
-    return _svg(figure, axes)
+        ends = range(SMOOTHING, len(training) + 1)
+        windows = (training[end - SMOOTHING : end] for end in ends)
+        smooth = [(w[-1][0], sum(loss for _, loss in w) / SMOOTHING) for w in windows][::every]
+        lines["training"] = ChartLine(_points(smooth), marks=False)
+    validation = [(m["step"], m[curve.name]) for m in metrics if curve.name in m]
+    description = "No evaluation."
+    if validation:
+        step, best = min(validation, key=lambda each: each[1])
+        lines[f"validation, best {best:.4f}"] = ChartLine(_points(validation), colour=1)
+        description = f"The validation loss is best at step {step:.0f}, {best:.4f} {curve.unit}."
+    shown = [loss for _, loss in [*validation, *training[len(training) // 20 :]]]
+    return line_chart(
+        lines,
+        name="loss",
+        title="Training and validation loss of one run",
+        description=description,
+        x_label="training step",
+        y_label=curve.unit,
+        y=_loss_axis(shown) if shown else None,
+    )
 
 
-def compare(runs: Mapping[str, Metrics], curve: Curve = NATS_PER_CHARACTER) -> bytes:
-    r"""The validation loss of several runs over their steps, as an SVG.
+def compare(
+    runs: Mapping[str, Sequence[Metrics]], curve: Curve, name: str, colours: Mapping[str, int]
+) -> bytes:
+    r"""The validation metric of several models over the steps of training, as an SVG.
 
     ## Comparison
 
-    * `runs` are the evaluations of each run, by the name in the legend
+    A line is the mean over the seeds, the band around it reaches from the lowest to the highest.
+
+    * `runs` are the evaluations of each model by its name, a list for each seed
     * `curve` is the validation metric
+    * `name` begins the ids of the file
+    * `colours` are the colours of the models by name, indices into `COLOURS`
     """
-    figure, axes = _loss_axes(curve)
-    for colour, (name, metrics) in zip(COLOURS, runs.items(), strict=False):
-        validation = _validation(metrics, curve)
-        label = f"{name}, best {validation[:, 1].min():.4f}"
-        axes.plot(*validation.T, color=colour, marker="o", markersize=4, label=label)
-    return _svg(figure, axes)
+    lines = {
+        model: ChartLine(_over_seeds(seeds, curve), colours.get(model, 0))
+        for model, seeds in runs.items()
+    }
+    lines = {model: line for model, line in lines.items() if line.points}
+    return line_chart(
+        lines,
+        name=name,
+        title=f"Validation over training, {curve.unit}",
+        description=describe_ends(lines),
+        x_label="training step",
+        y_label=curve.unit,
+    )
+
+
+# The steps at which all seeds were evaluated.
+def _over_seeds(seeds: Sequence[Metrics], curve: Curve) -> list[Point]:
+    found = [
+        {m["step"]: curve.scale * m[curve.name] for m in metrics if curve.name in m}
+        for metrics in seeds
+    ]
+    steps = set.intersection(*map(set, found)) if found else set()
+    return [Point.of(step, [values[step] for values in found]) for step in sorted(steps)]
+
+
+def _points(values: Sequence[tuple[float, float]]) -> list[Point]:
+    return [Point(x, y, y, y) for x, y in values]
+
+
+def _loss_axis(values: Sequence[float]) -> Axis:
+    margin = 0.05 * (max(values) - min(values)) + 1e-3
+    return linear_axis(min(values) - margin, max(values) + margin)
 
 
 def spatial_matrices(weights: list[NDArray[np.float32]]) -> bytes:
@@ -116,33 +164,4 @@ def spatial_matrices(weights: list[NDArray[np.float32]]) -> bytes:
         axes.set_ylabel("$i$, written", fontsize=8)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=130, metadata={"Software": None})
-    return buffer.getvalue()
-
-
-def _validation(metrics: Metrics, curve: Curve) -> NDArray[np.float64]:
-    points = [(m["step"], m[curve.name]) for m in metrics if curve.name in m]
-    return np.array(points, dtype=np.float64).reshape(-1, 2)
-
-
-def _loss_axes(curve: Curve) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(8, 4.2), layout="constrained")
-    axes = figure.add_subplot()
-    axes.set_xlabel("step")
-    axes.set_ylabel(curve.unit)
-    axes.grid(alpha=0.25, linewidth=0.6)
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure, axes
-
-
-def _svg(figure: Figure, axes: Axes) -> bytes:
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(frameon=False)
-    return to_svg(figure, "loss")
-
-
-def to_svg(figure: Figure, salt: str) -> bytes:
-    """The figure as an SVG without random identifiers and without a date, so it is reproducible."""
-    buffer = io.BytesIO()
-    with mpl.rc_context({"svg.hashsalt": salt, "svg.fonttype": "path"}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
     return buffer.getvalue()

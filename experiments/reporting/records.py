@@ -35,6 +35,19 @@ NAMES = {
     "transformer": "Transformer",
 }
 
+# The colour of each layer in every chart: an index into the colours of charts.py.
+COLOURS = {
+    "gmlp": 0,
+    "transformer": 1,
+    "toeplitz": 2,
+    "convolution": 3,
+    "linear": 3,
+    "mixer": 3,
+    "amlp": 4,
+    "additive": 4,
+    "multiplicative": 5,
+}
+
 # The settings, launch, environment, validation, parameters, seconds, evaluations, metrics and
 # folder of a run.
 RunRecord = dict[str, Any]

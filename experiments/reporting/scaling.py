@@ -3,23 +3,21 @@ r"""Perplexity over model size: the points, the fitted power law, the table and 
 # Depth scaling
 
 The paper asks whether gMLP improves with size as a Transformer does, for masked language models of
-growing depth (from memory). This study asks the same for small
-[autoregressive](../autoregressive.py) and [masked](../masked.py) models. Depth is the only setting
+growing depth. This study asks the same for small [autoregressive](../autoregressive.py) and
+[masked](../masked.py) models. Depth is the only setting
 that changes, and every depth is trained at the learning rate of the default depth. The deepest
 autoregressive models were also tried at half that rate, and the masked Transformers at twice.
 """
 
-import math
 import statistics
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from experiments.reporting.pictures import COLOURS, to_svg
+from experiments.reporting import charts
+from experiments.reporting.charts import ChartLine, describe_ends, line_chart, log_axis
 from experiments.reporting.records import RunRecord
+from experiments.reporting.tables import table_row
 
 
 @dataclass(frozen=True)
@@ -73,81 +71,79 @@ def exponent(line: list[Point]) -> float:
 
 
 def scaling_table(lines: dict[str, list[Point]]) -> str:
-    """A Markdown table with a row for each layer and depth: mean, lowest and highest perplexity."""
+    """A Markdown table with a row for each layer and depth, the best first and in bold."""
     rows = [
         "| layer | depth | parameters | perplexity | lowest to highest | seeds |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| --- | --: | --: | --: | --: | --: |",
     ]
-    rows += [
-        f"| {layer} | {point.n_layers} | {point.parameters:,} | {point.mean:.3f} "
-        f"| {min(point.perplexities):.3f} to {max(point.perplexities):.3f} "
-        f"| {len(point.perplexities)} |"
-        for layer, line in lines.items()
-        for point in line
-    ]
+    found = [(point.mean, layer, point) for layer, line in lines.items() for point in line]
+    for place, (mean, layer, point) in enumerate(sorted(found, key=lambda each: each[0])):
+        cells = [
+            layer,
+            f"{point.n_layers}",
+            f"{point.parameters:,}",
+            f"{mean:.3f}",
+            f"{min(point.perplexities):.3f} to {max(point.perplexities):.3f}",
+            f"{len(point.perplexities)}",
+        ]
+        rows.append(table_row(cells, bold=place == 0))
     return "\n".join(rows)
 
 
-def scaling_figure(lines: dict[str, list[Point]], of: str) -> bytes:
+def size_ratio(transformer: list[Point], gmlp: list[Point]) -> float:
+    r"""How many times the parameters of a gMLP block a Transformer layer has.
+
+    ## Size of a layer
+
+    The parameters outside of the layers are the same at every depth, so the difference between two
+    depths is that of their layers.
+
+    Raises `ValueError` for a line with fewer than two depths.
+    """
+    return _layer_size(transformer) / _layer_size(gmlp)
+
+
+def _layer_size(line: list[Point]) -> float:
+    first, last = line[0], line[-1]
+    if first.n_layers == last.n_layers:
+        raise ValueError(f"line must have at least 2 depths, got {first.n_layers} only")
+    return (last.parameters - first.parameters) / (last.n_layers - first.n_layers)
+
+
+def scaling_figure(lines: dict[str, list[Point]], of: str, name: str) -> bytes:
     r"""Perplexity over the number of parameters, as an SVG.
 
     ## Figure
 
-    Both axes are logarithmic, so a power law is a straight line. Error bars reach from the lowest
-    to the highest seed.
+    Both axes are logarithmic, so a power law is a straight line. A band reaches from the lowest to
+    the highest seed; the number beside a point is the depth.
 
-    * `lines` are the points by the name in the legend
+    * `lines` are the points by the name of the line
     * `of` names what is predicted, for the label of the axis
+    * `name` begins the ids of the file
     """
-    figure = Figure(figsize=(8, 4.2), layout="constrained")
-    axes = figure.add_subplot(xscale="log", yscale="log")
-    for colour, (name, line) in zip(COLOURS, lines.items(), strict=False):
-        means = [point.mean for point in line]
-        bars = [
-            [point.mean - min(point.perplexities) for point in line],
-            [max(point.perplexities) - point.mean for point in line],
-        ]
-        axes.errorbar(
-            [point.parameters for point in line],
-            means,
-            bars,
-            color=colour,
-            marker="o",
-            markersize=4,
-            capsize=3,
-            label=name,
+    all_points = [point for line in lines.values() for point in line]
+    perplexities = [each for point in all_points for each in point.perplexities]
+    drawn = {
+        label: ChartLine(
+            [charts.Point.of(point.parameters, point.perplexities) for point in line],
+            colour,
+            notes=[f"{point.n_layers}" for point in line],
         )
-        for point in line:
-            axes.annotate(
-                f"{point.n_layers}",
-                (point.parameters, point.mean),
-                textcoords="offset points",
-                xytext=(4, 5),
-                color=colour,
-                fontsize=8,
-            )
-    axes.set_xlabel("parameters (beside the points: layers)")
-    axes.set_ylabel(f"perplexity of {of}")
-    # The axes span less than a decade, where powers of ten would give a single tick.
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda n, _: f"{n / 1e6:g} M"))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda p, _: f"{p:g}"))
-    if lines:
-        all_points = [point for line in lines.values() for point in line]
-        axes.set_xticks(_ticks([point.parameters for point in all_points], (1, 2, 3, 5, 7)))
-        axes.set_yticks(_ticks([point.mean for point in all_points], range(1, 10)))
-        axes.legend(frameon=False)
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_minor_formatter(NullFormatter())
-    axes.grid(alpha=0.25, linewidth=0.6)
-    axes.spines[["top", "right"]].set_visible(False)
-    return to_svg(figure, "scaling")
+        for colour, (label, line) in enumerate(lines.items())
+    }
+    sizes = [point.parameters for point in all_points]
+    return line_chart(
+        drawn,
+        name=name,
+        title=f"Perplexity of {of} over the number of parameters, both logarithmic",
+        description=describe_ends(drawn) if drawn else "No runs.",
+        x_label="parameters; beside a point: layers",
+        y_label=f"perplexity of {of}",
+        x=log_axis(min(sizes), max(sizes), (1, 2, 5)) if drawn else None,
+        y=log_axis(min(perplexities), max(perplexities), TICKS) if drawn else None,
+    )
 
 
-# Ticks at `steps` times a power of ten, from below the lowest value to above the highest.
-def _ticks(values: Sequence[float], steps: Iterable[int]) -> list[float]:
-    low, high = min(values), max(values)
-    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    ticks = [step * 10.0**power for power in powers for step in steps]
-    first = max((k for k, tick in enumerate(ticks) if tick <= low), default=0)
-    last = min((k for k, tick in enumerate(ticks) if tick >= high), default=len(ticks) - 1)
-    return ticks[first : last + 1]
+# Perplexities span less than two powers of ten.
+TICKS = (1, 2, 3, 4, 5, 6, 8)

@@ -17,8 +17,8 @@ studies = pytest.mark.parametrize("study", [name for name in STUDIES if (RESULTS
 
 def test_each_page_is_the_one_made_from_the_data():
     for path, content in report().items():
-        # matplotlib may draw the same curve with other last digits on another machine.
-        if path.suffix == ".md":
+        # matplotlib may draw the same matrix with other pixels on another machine.
+        if path.suffix != ".png":
             assert path.read_bytes() == content, f"run python -m experiments.report: {path}"
         else:
             assert path.exists(), f"run python -m experiments.report: {path}"

@@ -279,16 +279,16 @@ def test_the_loss_curve_is_a_reproducible_svg(metrics):
 
 def test_the_loss_curve_names_the_best_evaluation_only():
     shown = loss_curve(metrics_of(100)).decode()
-    # Text is drawn as paths; the words are in a comment.
-    assert "validation, best 0.0500 at step 100" in shown
+    assert ">best 0.0500</text>" in shown
+    assert "best at step 100, 0.0500 nats per character" in shown
     assert "best" not in loss_curve([{"step": 1, "loss": 2.0}]).decode()
 
 
 def test_the_loss_curve_shows_the_metric_of_its_curve():
     metrics = [{"step": 1, "loss": 2.0}, {"step": 1, "error": 0.25, "nats_per_char": 0.125}]
     shown = loss_curve(metrics, Curve("error", "fraction of images")).decode()
-    assert "validation, best 0.2500 at step 1" in shown
-    assert "fraction of images" in shown
+    assert ">best 0.2500</text>" in shown
+    assert ">fraction of images</text>" in shown
 
 
 def test_another_run_has_another_curve():

@@ -6,13 +6,19 @@ import shlex
 from typing import Any
 
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from experiments import autoregressive, masked
 from experiments.models.language import layer_sizes, make_model
-from experiments.reporting.scaling import Point, exponent, points, scaling_figure, scaling_table
+from experiments.reporting.scaling import (
+    Point,
+    exponent,
+    points,
+    scaling_figure,
+    scaling_table,
+    size_ratio,
+)
 from experiments.study import DEPTHS, TEXT, other_depths
 from tests.support.helpers import assert_raises, properties
 
@@ -85,13 +91,38 @@ def test_runs_of_one_size_are_one_point_and_the_smallest_comes_first():
     assert points([]) == {}
 
 
-def test_the_table_has_a_row_for_each_point():
+def test_the_table_has_a_row_for_each_point_and_the_best_is_first():
     assert scaling_table(points(RUNS)).splitlines()[2:] == [
-        "| gmlp | 2 | 250,000 | 8.000 | 7.000 to 9.000 | 2 |",
+        "| **gmlp** | **16** | **1,800,000** | **3.000** | **3.000 to 3.000** | **1** |",
         "| gmlp | 8 | 900,000 | 4.000 | 4.000 to 4.000 | 1 |",
-        "| gmlp | 16 | 1,800,000 | 3.000 | 3.000 to 3.000 | 1 |",
+        "| gmlp | 2 | 250,000 | 8.000 | 7.000 to 9.000 | 2 |",
         "| transformer | 1 | 200,000 | 8.000 | 8.000 to 8.000 | 1 |",
     ]
+
+
+@experiments
+def test_the_ratio_of_sizes_is_that_of_the_layers(experiment):
+    def line(layer: str) -> list[Point]:
+        settings = experiment.defaults[layer][0]
+        sizes = []
+        for depth in (1, 3):
+            deeper = dataclasses.replace(settings, n_layers=depth)
+            model = make_model(layer, layer_sizes(deeper), 67, causal=True, seed=0)
+            sizes.append(Point(depth, sum(p.numel() for p in model.parameters()), (1.0,)))
+        return sizes
+
+    def one(layer: str) -> int:
+        settings = experiment.defaults[layer][0]
+        model = make_model(layer, layer_sizes(settings), 67, causal=True, seed=0)
+        return sum(p.numel() for p in model.encoder.layers[0].parameters())
+
+    ratio = size_ratio(line("transformer"), line("gmlp"))
+    assert ratio == pytest.approx(one("transformer") / one("gmlp"), rel=1e-12)
+
+
+def test_the_ratio_of_sizes_needs_two_depths():
+    one = [Point(1, 9, (2.0,))]
+    assert_raises(lambda: size_ratio(one, one), ValueError, "line", "2 depths", "got 1")
 
 
 @properties
@@ -112,13 +143,10 @@ def test_an_exponent_needs_two_sizes():
 
 def test_the_figure_is_reproducible_and_shows_each_line():
     lines = points(RUNS)
-    drawn = scaling_figure(lines, "a letter")
-    assert drawn.startswith(b"<?xml")
-    assert drawn == scaling_figure(lines, "a letter")
-    torch.manual_seed(1)
+    drawn = scaling_figure(lines, "a letter", "x")
+    assert drawn == scaling_figure(lines, "a letter", "x")
     for layer in lines:
-        assert (
-            scaling_figure({name: lines[name] for name in lines if name != layer}, "a letter")
-            != drawn
-        )
-    assert scaling_figure({}, "a letter").startswith(b"<?xml")
+        assert f">{layer}</text>" in drawn.decode()
+        others = {name: lines[name] for name in lines if name != layer}
+        assert f">{layer}</text>" not in scaling_figure(others, "a letter", "x").decode()
+    assert scaling_figure({}, "a letter", "x").startswith(b"<svg")

@@ -58,11 +58,18 @@ def test_the_name_of_a_group_may_add_to_the_layer():
     assert display_name("gmlp, seed 0") == "gMLP, seed 0"
 
 
+def test_rows_are_sorted_by_their_mean_and_only_the_best_is_bold():
+    _, _, *rows = results_table(group_by_layer(RUNS), NATS).splitlines()
+    names = [cells(row)[0] for row in rows]
+    assert names == ["**gMLP, Toeplitz $W$**", "gMLP", "Transformer"]
+    assert [row.count("**") for row in rows] == [2 * len(cells(rows[0])), 0, 0]
+
+
 def test_a_row_has_the_mean_of_the_seeds_and_the_lowest_and_highest():
-    head, _, gmlp, *_ = results_table(group_by_layer(RUNS), NATS).splitlines()
+    head, _, _, gmlp, *_ = results_table(group_by_layer(RUNS), NATS).splitlines()
     assert dict(zip(cells(head), cells(gmlp), strict=True)) == {
         "model": "gMLP",
-        "nats/char": "**1.600**",
+        "nats/char": "1.600",
         "lowest to highest": "1.500 to 1.700",
         "parameters": "1,234,567",
         "seeds": "3",
@@ -72,9 +79,9 @@ def test_a_row_has_the_mean_of_the_seeds_and_the_lowest_and_highest():
 
 def test_a_measure_is_scaled_and_further_columns_are_means():
     more = {"nats": lambda r: r["validation"]["nats"]}
-    head, _, gmlp, *_ = results_table(group_by_layer(RUNS), WRONG, more).splitlines()
+    head, _, _, gmlp, *_ = results_table(group_by_layer(RUNS), WRONG, more).splitlines()
     row = dict(zip(cells(head), cells(gmlp), strict=True))
-    assert row["wrong, %"] == "**16.0**"
+    assert row["wrong, %"] == "16.0"
     assert row["lowest to highest"] == "15.0 to 17.0"
     assert row["nats"] == "1.600"
 
