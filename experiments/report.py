@@ -6,9 +6,9 @@ r"""The pages of results, rewritten from the recorded runs.
 python -m experiments.report
 ```
 
-Rewrites every answer, table and figure of the pages under `results/`, and the table in the README,
-from the [recorded runs](reporting/records.py). The command owns the text between a `begin` and an
-`end` mark; the prose around it is written by hand.
+Rewrites every answer, table and figure of the pages under `results/`, and the main result in the
+README and on the start page, from the [recorded runs](reporting/records.py). The command owns the
+text between a `begin` and an `end` mark; the prose around it is written by hand.
 """
 
 import argparse
@@ -274,8 +274,10 @@ def report() -> dict[Path, bytes]:
         files.update({folder / figure: content for figure, content in figures.items()})
     files[RESULTS / "index.md"] = _filled(RESULTS / "index.md", {"answers": all_answers(marks)})
     shown = marks["tiny_shakespeare"]
-    readme = {"results": f"{shown['results']}\n\n{shown['order']}"}
+    answer = {"answer": shown["answer"]}
+    readme = {**answer, "results": f"{shown['results']}\n\n{shown['order']}"}
     files[ROOT / "README.md"] = _filled(ROOT / "README.md", readme)
+    files[ROOT / "docs" / "index.md"] = _filled(ROOT / "docs" / "index.md", answer)
     return files
 
 
