@@ -102,7 +102,8 @@ PLAIN = {"device": "cpu", "precision": "float32"}
 
 def small(corpus: Path, run: Path, /, **changes: Any) -> list[str]:
     """The command line of a small run without labml."""
-    values = {"corpus": corpus, "run": run, "data": data(), **SMALL, **PLAIN, **changes}
+    values = {"corpus": corpus, "run": run, **SMALL, **PLAIN, **changes}
+    values.setdefault("data", data())
     return ["--no-labml", *flags(**values)]
 
 
@@ -213,7 +214,7 @@ def start_process(
     The first call decides what all processes find imported: `module` of the experiments.
     """
     assert _processes is not None
-    _processes.set_forkserver_preload([*_LOADED, f"experiments.{module}"])
+    _processes.set_forkserver_preload([*_LOADED, f"experiments.{module}", "tests.support.warm"])
     process = _processes.Process(target=target, args=arguments)
     process.start()
     return process
