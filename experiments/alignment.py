@@ -8,8 +8,8 @@ so the positions alone say little about which symbols belong together.
 
 $W$ is learned once and used for every input, while attention computes its weights from the input.
 The paper finds that gMLP falls behind BERT on MNLI, where two sentences are compared, and that a
-tiny attention closes the gap (as reported). This task is our choice: it needs the comparison and
-nothing else.
+tiny attention closes the gap ([source](../docs/coverage.yml#language-models)). This task is our
+choice: it needs the comparison and nothing else.
 
 ```
 python -m experiments.alignment

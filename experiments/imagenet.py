@@ -3,14 +3,15 @@ r"""Trains gMLP to classify ImageNet, or any folder of images.
 # ImageNet classification
 
 The paper's first experiment: gMLP-Ti, S and B on ImageNet (section 3), with the recipe of appendix
-A.1, as reported.
+A.1 ([source](../docs/coverage.yml#hyper-parameters)).
 
 ```
 python -m experiments.imagenet --data FOLDER --config experiments/configs/gmlp_ti.yml
 python -m experiments.imagenet validate --pretrained timm/gmlp_s16_224.ra3_in1k --data FOLDER
 ```
 
-The paper reports a top-1 accuracy of 72.3, 79.6 and 81.6 %. We have not reproduced these results,
+The paper reports a top-1 accuracy of 72.3, 79.6 and 81.6 %
+([source](../docs/coverage.yml#accuracies-of-vision-models)). We have not reproduced these results,
 because no GPU was available. The tests check each part against its description.
 """
 

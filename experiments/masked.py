@@ -5,10 +5,10 @@ r"""Trains a language model that restores masked characters from both sides of t
 This is the task of the paper's language models. At a small scale, it repeats the ablation of the
 gate and the restriction of $W$ to a Toeplitz matrix, and adds a Transformer for comparison.
 
-The paper follows BERT (as reported). From BERT we take the masking: 15 % of the positions are
-masked, of which 80 % become the token `[MASK]`, 10 % a random token, and 10 % stay unchanged.
-Unlike the paper, tokens are characters, the masks are sampled again in each epoch, and there are no
-sentence pairs.
+Inputs and outputs follow BERT, as in the paper ([source](../docs/coverage.yml#linear-projections)).
+From BERT we take the masking: 15 % of the positions are masked, of which 80 % become the token
+`[MASK]`, 10 % a random token, and 10 % stay unchanged. Unlike the paper, tokens are characters, the
+masks are sampled again in each epoch, and there are no sentence pairs.
 
 ```
 python -m experiments.masked
@@ -115,9 +115,8 @@ class MaskedSettings:
 #
 # All models have about 0.7 million parameters. Without a split, `proj_out` has twice as many
 # inputs, so three quarters of `d_ffn` give equal parameter counts at equal depth; with equal
-# `d_ffn` these models would have 28 % more. (The paper's 92 million parameters, from memory, and
-# 102 million fit two thirds of `d_ffn`.) A Toeplitz $W$ has 255 parameters instead of 16,384. With
-# equal `d_ffn` the model would have 14 % fewer, so its layers are wider.
+# `d_ffn` these models would have 28 % more. A Toeplitz $W$ has 255 parameters instead of 16,384.
+# With equal `d_ffn` the model would have 14 % fewer, so its layers are wider.
 DEFAULTS: dict[str, tuple[MaskedSettings, Training]] = {
     "gmlp": (MaskedSettings(), Training()),
     "linear": (MaskedSettings(layer="linear", d_ffn=384), Training()),

@@ -5,7 +5,8 @@ r"""Mixup, CutMix, label smoothing, and the loss of soft targets.
 Mixup (Zhang, Cisse, Dauphin and Lopez-Paz, 2018, [arXiv
 1710.09412](https://arxiv.org/abs/1710.09412)) and CutMix (Yun, Han, Oh, Chun, Choe and Yoo, 2019,
 [arXiv 1905.04899](https://arxiv.org/abs/1905.04899)) combine two images and ask for both classes.
-The paper uses both, with label smoothing (appendix A.1, as reported).
+The paper uses both, with label smoothing (appendix A.1,
+[source](../../docs/coverage.yml#hyper-parameters)).
 
 One mask $m$ describes both: the weight of the image at each pixel. Its partner has weight $1 - m$.
 

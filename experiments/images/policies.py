@@ -5,7 +5,7 @@ r"""Augmentation policies: RandAugment and AutoAugment, with the operations they
 RandAugment (Cubuk, Zoph, Shlens and Le, 2019, [arXiv 1909.13719](https://arxiv.org/abs/1909.13719))
 and AutoAugment (Cubuk, Zoph, Mane, Vasudevan and Le, 2018, [arXiv
 1805.09501](https://arxiv.org/abs/1805.09501)) apply a few random operations to each image. The
-paper uses AutoAugment (appendix A.1, as reported).
+paper uses AutoAugment (appendix A.1, [source](../../docs/coverage.yml#hyper-parameters)).
 
 The operations are Kornia's and run on the device. Kornia's own policies draw once per batch, so a
 step might invert all of its images. Here each image draws its own operations, and images with the

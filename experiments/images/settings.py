@@ -2,7 +2,8 @@ r"""The settings of an ImageNet run, with the defaults of the paper's three size
 
 # ImageNet settings
 
-The sizes are gMLP-Ti, S and B, and the recipe is that of appendix A.1, as reported.
+The sizes are gMLP-Ti, S and B, and the recipe is that of appendix A.1
+([source](../../docs/coverage.yml#hyper-parameters)).
 """
 
 import math

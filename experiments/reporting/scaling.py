@@ -3,8 +3,8 @@ r"""Perplexity over model size: the points, the fitted power law, the table and 
 # Depth scaling
 
 The paper asks whether gMLP improves with size as a Transformer does, for masked language models of
-growing depth. This study asks the same for small [autoregressive](../autoregressive.py) and
-[masked](../masked.py) models. Depth is the only setting
+growing depth ([source](../../docs/coverage.yml#depth-scaling)). This study asks the same for small
+[autoregressive](../autoregressive.py) and [masked](../masked.py) models. Depth is the only setting
 that changes, and every depth is trained at the learning rate of the default depth. The deepest
 autoregressive models were also tried at half that rate, and the masked Transformers at twice.
 """

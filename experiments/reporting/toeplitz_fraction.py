@@ -3,8 +3,8 @@ r"""The Toeplitz fraction: how close a matrix is to a Toeplitz matrix, from 0 to
 # Toeplitz fraction
 
 The paper finds that the spatial matrices $W$ of its masked language models become nearly Toeplitz,
-with one weight for each distance, and then makes them so by construction (as reported). This file
-measures "nearly".
+with one weight for each distance, and then makes them so by construction
+([source](../../docs/coverage.yml#toeplitz-weights)). This file measures "nearly".
 """
 
 from torch import Tensor, nn

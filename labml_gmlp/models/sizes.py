@@ -5,8 +5,9 @@ r"""The model sizes of the gMLP and MLP-Mixer papers, ready to build.
 `sizes.GMLP_S.build()` builds gMLP-S with new weights, and `sizes.GMLP_S.build(device="meta")`
 builds it without allocating memory.
 
-The widths and depths are the papers', as reported. Each row also records the parameter count that
-the paper prints and the one that our model has; a test counts it.
+The widths and depths are the papers' ([source](../../docs/coverage.yml#sizes-of-vision-models)).
+Each row also records the parameter count that the paper prints and the one that our model has; a
+test counts it.
 
 The papers' norm epsilons, GELU variant and head initialisation are unknown. We use the defaults of
 our blocks.
@@ -140,7 +141,7 @@ class LanguageSize:
 
     ## gMLP and aMLP for language
 
-    $W$ is a Toeplitz matrix, with $2n - 1$ parameters instead of $n^2$ (paper, as reported). This
+    $W$ is a Toeplitz matrix, with $2n - 1$ parameters instead of $n^2$, as in the paper. This
     reproduces the printed parameter counts of all five models; with a full $W$, gMLP-base would
     have 142.6 million.
 
@@ -237,8 +238,7 @@ class MixerSize:
 
     ## MLP-Mixer for images
 
-    The models are named by size and patch. The table is quoted from memory; the counts agree with
-    it.
+    The models are named by size and patch. The counts agree with those of the paper.
 
     ```python
     classifier = MIXER_S_32.build(n_classes=10)
