@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -21,6 +22,11 @@ from experiments.reporting.charts import (
     linear_axis,
 )
 
+GREY = "#7b7b7b"  # can be read on white and on black
+# Zero is transparent, so that a matrix suits light and dark pages.
+WEIGHTS = LinearSegmentedColormap.from_list(
+    "weights", [(0, "#3a7fd0ff"), (0.5, "#3a7fd000"), (0.5, "#dd4a3a00"), (1, "#dd4a3aff")]
+)
 SMOOTHING = 10  # logged losses in one point of the moving average
 MAX_POINTS = 500  # of a training loss; more do not show on a screen
 
@@ -134,34 +140,42 @@ def _loss_axis(values: Sequence[float]) -> Axis:
     return linear_axis(min(values) - margin, max(values) + margin)
 
 
-def spatial_matrices(weights: list[NDArray[np.float32]]) -> bytes:
+def spatial_matrices(weights: list[NDArray[np.float32]], titles: Sequence[str] = ()) -> bytes:
     r"""The learned matrix $W$ of each block, as a PNG.
 
     ## The learned $W$
 
-    Row $i$ shows how position $i$ weights each position $j$: red is positive, blue negative, white
-    zero. The scale differs between blocks by an order of magnitude, so each panel has its own; the
-    title gives the largest $|W_{ij}|$.
+    Row $i$ shows how position $i$ weights each position $j$: red is positive, blue negative, and
+    zero has the colour of the page. All matrices have one scale. It ends at the 99th percentile of
+    $|W_{ij}|$ without zeros; larger weights have the colour of the end.
 
     * `weights` are the matrices, `[n, n]` each, first block first
+    * `titles` stand above them; by default the number of the block
     """
-    columns = min(4, len(weights))
+    columns = min(3, len(weights))
     rows = math.ceil(len(weights) / columns)
-    figure = Figure(figsize=(2.3 * columns, 2.6 * rows), layout="constrained")
+    titles = titles or [f"block {k + 1}" for k in range(len(weights))]
+    # On a phone the figure is 326 pixels wide, and 16 points are 10 pixels.
+    figure = Figure(figsize=(2.2 * columns + 0.9, 2.5 * rows), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False)
-    for axes in grid.flat:
+    sizes = np.concatenate([np.abs(weight[weight != 0]) for weight in weights])
+    bound = float(np.percentile(sizes, 99)) if len(sizes) else 1.0
+    for axes in grid.flat[len(weights) :]:
         axes.axis("off")
-    for block, weight in enumerate(weights):
-        axes = grid.flat[block]
-        axes.axis("on")
-        largest = float(np.abs(weight).max())
-        bound = largest or 1
+    for axes, weight, title in zip(grid.flat, weights, titles, strict=False):
         # Without interpolation every pixel has the colour of one entry, and the file is smaller.
-        axes.imshow(weight, cmap="RdBu_r", vmin=-bound, vmax=bound, interpolation="nearest")
-        axes.set_title(f"block {block + 1}, max {largest:.2g}", fontsize=9)
-        axes.tick_params(labelsize=7, length=2)
-        axes.set_xlabel("$j$, read", fontsize=8)
-        axes.set_ylabel("$i$, written", fontsize=8)
+        image = axes.imshow(weight, WEIGHTS, vmin=-bound, vmax=bound, interpolation="nearest")
+        axes.set_title(title, fontsize=16, color=GREY)
+        axes.set_facecolor("none")
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.spines[:].set_color(GREY)
+    grid[0, 0].set_xlabel("$j$", fontsize=16, color=GREY)
+    grid[0, 0].set_ylabel("$i$", fontsize=16, color=GREY)
+    step = float(f"{0.8 * bound:.0g}")
+    scale = figure.colorbar(image, ax=grid, extend="both", aspect=14 * rows, ticks=[-step, 0, step])
+    scale.ax.tick_params(labelsize=16, length=3, color=GREY, labelcolor=GREY)
+    scale.outline.set_edgecolor(GREY)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=130, metadata={"Software": None})
+    figure.savefig(buffer, format="png", dpi=130, transparent=True, metadata={"Software": None})
     return buffer.getvalue()

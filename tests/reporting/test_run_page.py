@@ -295,15 +295,30 @@ def test_another_run_has_another_curve():
     assert loss_curve(metrics_of(40)) != loss_curve(metrics_of(41))
 
 
-def test_the_matrices_are_a_png_with_rows_of_up_to_four():
+def test_the_matrices_are_a_png_with_rows_of_up_to_three():
     torch.manual_seed(0)
-    for n, columns, rows in ((1, 1, 1), (5, 4, 2)):
+    for n, columns, rows in ((1, 1, 1), (4, 3, 2)):
         matrices = [torch.randn(6, 6).tril().numpy() for _ in range(n)]
         pixels = imread(io.BytesIO(spatial_matrices(matrices)))
         height, width = pixels.shape[:2]
-        # Inches a panel, at 130 dots an inch.
-        assert width == pytest.approx(130 * 2.3 * columns, abs=2)
-        assert height == pytest.approx(130 * 2.6 * rows, abs=2)
+        # Inches a panel and of the colour bar, at 130 dots an inch.
+        assert width == pytest.approx(130 * (2.2 * columns + 0.9), abs=2)
+        assert height == pytest.approx(130 * 2.5 * rows, abs=2)
+
+
+def test_all_matrices_have_one_scale():
+    # Alone, a matrix of small numbers would be as strong as one of large numbers.
+    small, large = np.full((4, 4), 0.25), np.full((4, 4), 1.0)
+    pixels = imread(io.BytesIO(spatial_matrices([small, large])))
+    row = pixels[pixels.shape[0] // 2, :, 3]
+    left, right = row[130], row[130 + 286]
+    assert left == pytest.approx(0.25, abs=0.01)
+    assert right == pytest.approx(1, abs=0.01)
+
+
+def test_zero_has_the_colour_of_the_page():
+    pixels = imread(io.BytesIO(spatial_matrices([np.diag([1.0, 0.0, 0.0, 0.0])])))
+    assert pixels[pixels.shape[0] // 2, 150, 3] < 0.01
 
 
 def test_the_matrices_are_drawn_reproducibly():
@@ -313,9 +328,13 @@ def test_the_matrices_are_drawn_reproducibly():
 
 def test_red_is_positive_and_blue_negative():
     png = spatial_matrices([np.diag([3.0, -3.0])])
-    red, _, blue = imread(io.BytesIO(png))[..., :3].transpose(2, 0, 1)
+    # Without the colour bar, on its right. What is transparent has no colour.
+    red, _, blue, opacity = imread(io.BytesIO(png))[:, :280].transpose(2, 0, 1)
     # The first row of the matrix is the upper one, its first column the left one.
-    red_at, blue_at = ((red - blue) > 0.2).nonzero(), ((blue - red) > 0.2).nonzero()
+    red_at, blue_at = (
+        (opacity * (red - blue) > 0.2).nonzero(),
+        (opacity * (blue - red) > 0.2).nonzero(),
+    )
     for adds, subtracts in zip(red_at, blue_at, strict=True):
         assert len(adds) > 1_000
         assert len(subtracts) > 1_000
