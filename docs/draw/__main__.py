@@ -5,6 +5,7 @@ from pathlib import Path
 from block import block, unit
 from cost import cost
 from encoder import encoder
+from learned import learned
 from projections import convolution, tiny_attention, toeplitz
 from worked_unit import worked_unit
 
@@ -23,3 +24,4 @@ DRAWINGS = {
 if __name__ == "__main__":
     for name, draw in DRAWINGS.items():
         (FIGURES / f"{name}.svg").write_text(draw(), encoding="utf-8")
+    (FIGURES / "learned.png").write_bytes(learned())

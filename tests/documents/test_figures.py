@@ -1,6 +1,7 @@
 """The drawings: safe to inline, readable on a phone, and true to the layers that they show."""
 
 import ast
+import io
 import re
 import runpy
 from pathlib import Path
@@ -9,6 +10,7 @@ from xml.etree import ElementTree
 import pytest
 import torch
 import yaml
+from matplotlib.pyplot import imread
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -23,7 +25,8 @@ COLOUR = re.compile(r"none|currentColor|var\(--drawing-(tokens|channels), #[0-9a
 NARROW = 326  # pixels, the width of a drawing on a phone with 360
 SMALLEST = 9.5  # pixels
 
-DRAWINGS = runpy.run_path(str(REPOSITORY / "docs" / "draw"))["DRAWINGS"]
+SCRIPT = runpy.run_path(str(REPOSITORY / "docs" / "draw"))
+DRAWINGS = SCRIPT["DRAWINGS"]
 ROOTS = {path.stem: ElementTree.parse(path).getroot() for path in sorted(FIGURES.glob("*.svg"))}
 each_drawing = pytest.mark.parametrize("name", ROOTS)
 
@@ -91,6 +94,14 @@ def test_the_links_of_a_drawing_have_a_target(name):
     for link in ROOTS[name].iter(f"{SVG}a"):
         file, _, anchor = link.get("href").partition("#")
         assert anchor in names_of((FIGURES / file).read_text(encoding="utf-8"))
+
+
+def test_the_picture_of_learned_matrices_is_what_its_script_draws():
+    kept = imread(FIGURES / "learned.png")
+    drawn = imread(io.BytesIO(SCRIPT["learned"]()))
+    # Another version of matplotlib may draw the letters a little differently.
+    assert kept.shape == drawn.shape
+    assert abs(kept - drawn).mean() < 0.01
 
 
 # ## The worked example
