@@ -1,16 +1,14 @@
 """The README: its commands run, and its links lead to files."""
 
 import importlib
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from experiments.autoregressive import main
 from experiments.engine.command import read_flags
+from tests.support.small_runs import start_main
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -50,12 +48,11 @@ def test_each_command_of_the_experiment_runs(line, tmp_path, monkeypatch, capsys
         arguments += first
     if "--devices" in line:
         # Fabric starts the other processes with the command of this one, which is pytest.
-        done = subprocess.run(
-            [sys.executable, "-m", "experiments.autoregressive", "--no-labml", *arguments],
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            check=False,
-        )
-        assert done.returncode == 0
+        out, err = tmp_path / "out", tmp_path / "err"
+        process = start_main(["--no-labml", *arguments], out, err, cwd=tmp_path)
+        process.join(timeout=120)
+        assert process.exitcode == 0, err.read_text()
+        assert "2 processes" in err.read_text()
         return
     assert main(arguments) == 0
     assert "ROMEO" in capsys.readouterr().out or "sample" not in line

@@ -1,6 +1,7 @@
 """Bad input ends a command before training: one sentence, status 2, and no file changed."""
 
 import hashlib
+import os
 import re
 import shutil
 from collections import namedtuple
@@ -13,7 +14,7 @@ import torch
 
 from experiments.engine.checkpoint import load_checkpoint, save_checkpoint
 from tests.support.helpers import assert_names
-from tests.support.small_runs import command, copy_of, files, quick, small, text_file, words
+from tests.support.small_runs import copy_of, files, quick, small, start_main, text_file, words
 
 Disk = namedtuple("Disk", "total used free")
 
@@ -360,11 +361,17 @@ def test_a_sample_that_cannot_be_drawn_is_refused(flag, parts, finished, capsys)
     assert_names(refused_sample(finished, capsys, flag), name, *parts)
 
 
-# ## The command in a new interpreter
+# ## The command itself
 
 
+@pytest.mark.skipif(os.name != "posix", reason="needs a fork server")
 def test_the_command_itself_ends_with_status_2_and_one_line(tmp_path):
-    done = command("--corpus=nowhere.txt", f"--run={tmp_path / 'run'}")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert_names(done.stderr.rstrip("\n"), "error", "corpus", "'nowhere.txt'")
-    assert files(tmp_path) == {}
+    folder, out, err = (tmp_path / name for name in ("empty", "out", "err"))
+    folder.mkdir()
+    arguments = ["--corpus=nowhere.txt", f"--run={folder / 'run'}"]
+    process = start_main(arguments, out, err)
+    process.join(timeout=60)
+    assert (process.exitcode, out.read_text()) == (2, "")
+    assert_names(err.read_text().rstrip("\n"), "error", "corpus", "'nowhere.txt'")
+    assert err.read_text().count("\n") == 1
+    assert files(folder) == {}

@@ -38,6 +38,7 @@ from tests.support.small_runs import (
     measured,
     quick,
     small,
+    start_main,
     text_file,
 )
 
@@ -407,36 +408,27 @@ def test_when_process_0_dies_the_other_says_how_to_resume(references, tmp_path):
     assert measured(run) == measured(references("ddp") / "run")
 
 
-# ## The command in new interpreters
-
-
-def typed(*start: str, arguments: list[str]) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        [sys.executable, "-m", *start, "experiments.autoregressive", *arguments],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        encoding="utf-8",
-    )
+# ## The command starts other processes
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds its processes in /proc")
 def test_when_another_process_is_killed_the_run_ends_and_says_how_to_resume(references, tmp_path):
     corpus, run = references("ddp") / "text.txt", tmp_path / "run"
     long = small(corpus, run, **EACH, devices=2, steps=2_000, save_every=5, evaluate_every=500)
-    process = typed(arguments=long)
+    out, err = tmp_path / "out", tmp_path / "err"
+    process = start_main(long, out, err)
     metrics = run / "metrics.jsonl"
-    while process.poll() is None and (not metrics.exists() or len(metrics.read_bytes()) < 2_000):
+    while process.is_alive() and (not metrics.exists() or len(metrics.read_bytes()) < 2_000):
         time.sleep(0.01)
+    # Fabric has started it, as a new interpreter.
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     [child] = [int(pid) for pid in children]
     os.kill(child, signal.SIGKILL)
-    out, err = process.communicate(timeout=ENDS_WITHIN)
-    assert process.returncode not in (0, None)
-    assert out == ""
-    assert_names(err.splitlines()[-1], "error", "process 0 of 2", f"--resume {run}")
+    process.join(timeout=ENDS_WITHIN)
+    assert process.exitcode not in (0, None)
+    assert out.read_text() == ""
+    last = err.read_text().splitlines()[-1]
+    assert_names(last, "error", "process 0 of 2", f"--resume {run}")
     assert load_checkpoint(run / "last.pt")["step"] >= 5
 
 
@@ -444,13 +436,19 @@ def test_when_another_process_is_killed_the_run_ends_and_says_how_to_resume(refe
 def test_torchrun_can_start_the_processes(references, tmp_path):
     run = tmp_path / "run"
     arguments = small(references("ddp") / "text.txt", run, **EACH)
-    process = typed(
-        # Without the dashes, torchrun takes --run for an abbreviation of its own option.
-        *("torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "--"),
-        arguments=arguments,
+    # Without the dashes, torchrun takes --run for an abbreviation of its own option.
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "--")
+    done = subprocess.run(
+        [sys.executable, *torchrun, "experiments.autoregressive", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=2 * ENDS_WITHIN,
+        check=False,
     )
-    out, err = process.communicate(timeout=2 * ENDS_WITHIN)
-    assert process.returncode == 0, err
-    assert out.startswith("validation: ")
-    assert out.count("validation: ") == 1
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("validation: ")
+    assert done.stdout.count("validation: ") == 1
     assert measured(run) == measured(references("ddp") / "run")

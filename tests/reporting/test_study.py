@@ -1,8 +1,12 @@
 """Studies: the runs behind each page of results."""
 
 import json
+import os
+import subprocess
 import sys
 from functools import partial
+from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -11,7 +15,21 @@ from experiments.engine.run_folder import read_metrics
 from experiments.engine.settings.errors import UserError
 from experiments.study import STUDIES, StudyRun, command, run_study
 from tests.support.helpers import assert_names, assert_raises
-from tests.support.small_runs import SMALL, experiment, flags, text_file
+from tests.support.small_runs import SMALL, experiment, flags, start_main, text_file
+
+
+def forked(
+    command: list[str], *, stdout: IO[bytes], stderr: int, env: dict[str, str], check: bool
+) -> "subprocess.CompletedProcess[str]":
+    """`subprocess.run` of an experiment, without the imports of a new interpreter."""
+    assert (command[:2], stderr, check) == ([sys.executable, "-m"], subprocess.STDOUT, False)
+    # Two jobs share the cores.
+    assert env["OMP_NUM_THREADS"] == str(max(1, (os.cpu_count() or 1) // 2))
+    module = command[2].removeprefix("experiments.")
+    log = Path(stdout.name)
+    process = start_main(command[3:], log, log, module=module)
+    process.join(timeout=120)
+    return subprocess.CompletedProcess(command, process.exitcode)
 
 
 @pytest.fixture
@@ -36,6 +54,8 @@ def test_a_study_does_the_missing_runs_and_records_all(small_study, capsys, monk
     before = (runs / "gmlp-0" / "last.pt").stat().st_mtime_ns
     shown = ("metrics.jsonl", "sample.txt", "spatial.npz")
     monkeypatch.setitem(study.SHOWN_ON_A_PAGE, ("small", "gmlp-0"), shown)
+    if os.name == "posix":
+        monkeypatch.setattr(subprocess, "run", forked)
     capsys.readouterr()
     run_study("small", runs, jobs=2)
     assert capsys.readouterr().out.startswith("small: 1 of 2 runs to do, 2 at a time\n")

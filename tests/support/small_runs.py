@@ -9,6 +9,7 @@ import json
 import multiprocessing
 import os
 import random
+import runpy
 import shutil
 import signal
 import socket
@@ -218,6 +219,32 @@ def start_process(
     process = _processes.Process(target=target, args=arguments)
     process.start()
     return process
+
+
+def start_main(
+    arguments: list[str], out: Path, err: Path, *, module: str = EXPERIMENT.name, cwd: Path = ROOT
+) -> Any:
+    r"""Starts `python -m experiments.MODULE ARGUMENTS` in a forked process and returns the process.
+
+    It runs the file as `__main__`, without the seconds of a new interpreter's imports.
+
+    * `out` and `err` are the files for its output
+    """
+    return start_process(_main, module, arguments, str(out), str(err), str(cwd), module=module)
+
+
+def _main(module: str, arguments: list[str], out: str, err: str, cwd: str) -> None:
+    for number, path in ((1, out), (2, err)):
+        with Path(path).open("ab") as file:
+            os.dup2(file.fileno(), number)
+    os.chdir(cwd)
+    # For the processes that this one starts.
+    os.environ.update(OMP_NUM_THREADS="1", PYTHONPATH=os.pathsep.join([str(ROOT), *sys.path]))
+    torch.set_num_threads(1)
+    name = f"experiments.{module}"
+    sys.modules.pop(name, None)
+    sys.argv[1:] = arguments
+    runpy.run_module(name, run_name="__main__", alter_sys=True)
 
 
 def launch_ranks(
