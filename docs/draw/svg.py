@@ -33,10 +33,14 @@ def drawing(name: str, height: int, title: str, description: str, *parts: str) -
     return "\n".join([head, *texts, *parts, "</svg>", ""])
 
 
-def symbol(key: str, *parts: str, link: str = "") -> str:
-    """A group that is highlighted with a symbol of docs/symbols.yml, and may be a link."""
+def symbol(key: str, *parts: str, link: str = "", label: str = "") -> str:
+    """A group that is highlighted with a symbol of docs/symbols.yml, and may be a link.
+
+    A link without text needs a `label` for those who cannot see it.
+    """
     group = f'<g data-s="{key}">{"".join(parts)}</g>'
-    return f'<a href="{link}">{group}</a>' if link else group
+    name = f' aria-label="{label}"' if label else ""
+    return f'<a href="{link}"{name}>{group}</a>' if link else group
 
 
 def text(x: float, y: float, words: str, *, anchor: str = "", size: float = LABEL) -> str:

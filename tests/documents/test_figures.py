@@ -69,6 +69,12 @@ def test_a_drawing_is_readable_on_a_phone(name):
 
 
 @each_drawing
+def test_each_link_of_a_drawing_has_a_name(name):
+    for link in ROOTS[name].iter(f"{SVG}a"):
+        assert link.get("aria-label") or "".join(link.itertext()).strip(), link.get("href")
+
+
+@each_drawing
 def test_the_symbols_of_a_drawing_are_those_of_the_site(name):
     symbols = yaml.safe_load((REPOSITORY / "docs" / "symbols.yml").read_text(encoding="utf-8"))
     used = {e.get("data-s") for e in ROOTS[name].iter() if e.get("data-s")}
