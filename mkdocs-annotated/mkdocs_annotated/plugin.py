@@ -94,6 +94,7 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
         self.artifacts = Artifacts()
         self.coverage_page = coverage.CoveragePage("", ())
         self.search_pages: dict[str, search.SearchPage] = {}  # by the address of the page
+        self.nav_order: dict[str, int] = {}  # by the address of the page
         self.drawn_links: list[tuple[str, int, File, str]] = []  # path, line, page, anchor
 
     def on_startup(self, *, command: Literal["build", "gh-deploy", "serve"], dirty: bool) -> None:
@@ -175,6 +176,7 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
                 navigation.link_in_reading_order(nav, self.config.reading_order)
             except ValueError as error:
                 raise PluginError(f"plugins.annotated.reading_order: {error}") from error
+        self.nav_order = {page.url: i for i, page in enumerate(nav.pages)}
         return nav
 
     def article(self, source: SourceFile) -> Article:
@@ -445,11 +447,16 @@ class AnnotatedPlugin(BasePlugin[AnnotatedConfig]):  # type: ignore[no-untyped-c
         if not (self.dirty and index.exists()):
             index.parent.mkdir(parents=True, exist_ok=True)
             index.write_text(
-                search.index_script(self.search_pages.values()), encoding="utf-8", newline="\n"
+                search.index_script(sorted(self.search_pages.values(), key=self.place_in_nav)),
+                encoding="utf-8",
+                newline="\n",
             )
         if self.staged:
             self.staged.publish()
             config.site_dir = str(self.staged.site)
+
+    def place_in_nav(self, page: search.SearchPage) -> int:
+        return self.nav_order.get(page.address, len(self.nav_order))
 
     def on_build_error(self, *, error: Exception) -> None:
         if self.staged:

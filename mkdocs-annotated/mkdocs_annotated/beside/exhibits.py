@@ -219,7 +219,8 @@ def _origin(entry: ExhibitEntry, base: Path) -> str:
         if not values[key]:
             raise entry.error(f"an exhibit needs {key} or from")
     command, commit = (escape(values[key] or "", quote=False) for key in ("command", "commit"))
-    return f'<span class="origin"><code>{command}</code> at commit <code>{commit}</code></span>'
+    made = f"<code>{command}</code> at commit <code>{commit}</code>"
+    return f'<details class="origin"><summary>How this was made</summary>{made}</details>'
 
 
 def _value(entry: ExhibitEntry, base: Path, text: str) -> str:

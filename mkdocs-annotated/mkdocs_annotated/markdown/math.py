@@ -70,6 +70,36 @@ def to_mathml(latex: str, *, display: bool) -> str:
     return mathml.replace("<math", f'<math data-latex="{attribute}"', 1)
 
 
+def display_parts(latex: str) -> tuple[list[str], str]:
+    r"""Return the parts of a display formula between `\qquad`, and its number.
+
+    A page puts the parts beside each other where they fit, and below each other elsewhere. A
+    formula keeps its numbers if it has several or if they are inside of braces or environments.
+
+    >>> display_parts(r"a = b, \qquad c = d \tag{2}")
+    (['a = b,', 'c = d'], '2')
+    """
+    number = ""
+    tags = list(TAG.finditer(latex))
+    if len(tags) == 1 and not _depth(latex[: tags[0].start()]):
+        number = tags[0][1]
+        latex = latex[: tags[0].start()] + latex[tags[0].end() :]
+    parts = [""]
+    for piece in re.split(r"(\\qquad(?![A-Za-z]))", latex):
+        if piece == r"\qquad" and not _depth("".join(parts)):
+            parts.append("")
+        else:
+            parts[-1] += piece
+    return [part.strip() for part in parts if part.strip()] or [latex], number
+
+
+def _depth(latex: str) -> int:
+    """Return how many braces, environments and `\\left` are open at the end of LaTeX."""
+    found = re.findall(r"\\(?:begin|end|left|right)(?![A-Za-z])|\\.|[{}]", latex)
+    opening, closing = (r"\begin", r"\left", "{"), (r"\end", r"\right", "}")
+    return sum((each in opening) - (each in closing) for each in found)
+
+
 def _normalise(latex: str, *, display: bool) -> str:
     """Remove empty lines and automatic equation numbers."""
     # Remove a `\\` before the end of an environment, which would add an empty line.
@@ -179,8 +209,11 @@ class _ExtractFormulas(Preprocessor):
 
     def formula(self, line: int, latex: str, source: str, *, display: bool) -> str:
         """Render a formula and return its placeholder."""
+        number = ""
         try:
             mathml = to_mathml(latex, display=display)
+            if display:
+                mathml, number = _in_parts(mathml, latex)
         except ValueError as error:
             lenient = self.context.lenient
             self.context.report(line, f"LaTeX cannot be rendered: {error}", is_warning=lenient)
@@ -192,7 +225,7 @@ class _ExtractFormulas(Preprocessor):
             anchors = "".join(f'<wbr id="{each}">' for each in ids[1:])
             first = f' id="{ids[0]}"' if ids else ""
             # A paragraph may contain a span, but no div.
-            mathml = f'<span class="eq"{first} tabindex="0">{anchors}{mathml}</span>'
+            mathml = f'<span class="eq"{first} tabindex="0">{anchors}{mathml}{number}</span>'
         placeholder = self.markdown.htmlStash.store(mathml)
         self.sources[placeholder] = source
         return placeholder
@@ -243,6 +276,24 @@ class _RestoreSource(Treeprocessor):
 def equation_ids(html: str) -> set[str]:
     """Return the ids of the numbered equations of a page."""
     return {found[1] for found in EQUATION_ID.finditer(html)}
+
+
+def _in_parts(mathml: str, latex: str) -> tuple[str, str]:
+    """Return the parts of a display formula as MathML, and its number as HTML.
+
+    The first part has the LaTeX of the whole formula, the others have none.
+    """
+    parts, number = display_parts(latex)
+    attribute = re.compile(r'data-latex="[^"]*"')
+    try:
+        converted = [to_mathml(part, display=True) for part in parts]
+    except ValueError:  # only the whole is a formula
+        converted, number = [mathml], ""
+    whole = attribute.findall(mathml)[0]
+    first, *others = (attribute.split(part, maxsplit=1) for part in converted)
+    mathml = whole.join(first) + "".join('data-latex=""'.join(part) for part in others)
+    shown = f"({html.escape(number, quote=False)})"
+    return f"<span>{mathml}</span>", f'<span class="no">{shown}</span>' if number else ""
 
 
 def _slug(tag: str) -> str:

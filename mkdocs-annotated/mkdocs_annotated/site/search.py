@@ -7,9 +7,12 @@ index therefore stores the text of each row unchanged and the browser searches i
 without stemming or tokenising. It is a script that sets one global variable, because a page opened
 from disk may load a script but no data. Pages load it when the search is first opened.
 
-    annotatedIndex = [[address, title, [[anchor, prose, [[line, code], ...]], ...]], ...]
+    annotatedIndex = [[address, title, [[anchor, prose, [[line, code], ...], names, headings,
+                                         equations], ...]], ...]
 
-On an ordinary page each section under a heading is a row without code.
+On an ordinary page each section under a heading is a row without code. The names that a row
+defines, its headings and the numbers of its equations let the browser show definitions first, then
+headings, then prose, then code. Pages are in the order of the navigation.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from typing import Any
 
@@ -41,6 +44,9 @@ class SearchEntry:
     anchor: str
     prose: str
     code: tuple[Line, ...] = ()
+    names: tuple[str, ...] = ()
+    headings: tuple[str, ...] = ()
+    equations: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -57,7 +63,12 @@ def row_entries(module: Module, rendered: RenderedRows) -> tuple[SearchEntry, ..
     found = []
     for row, html in zip(module.rows, rendered.rows, strict=True):
         first = [*row.prose, *row.code][0].number if row.prose or row.code else row.lines[0]
-        found.append(SearchEntry(f"L{first}", plain_text(html), row.code))
+        names = tuple(anchor.name for anchor in row.anchors)
+        sections = _sections(html)
+        headings = tuple(each.heading for each in sections if each.heading)
+        equations = tuple(number for each in sections for number in each.equations)
+        text = _joined(sections)
+        found.append(SearchEntry(f"L{first}", text, row.code, names, headings, equations))
     note = re.search(r'id="([^"]+)"', rendered.footnotes)
     if note:  # footnotes belong to no row
         found.append(SearchEntry(note[1], plain_text(rendered.footnotes)))
@@ -66,12 +77,21 @@ def row_entries(module: Module, rendered: RenderedRows) -> tuple[SearchEntry, ..
 
 def section_entries(html: str) -> tuple[SearchEntry, ...]:
     """Return one entry per section of an ordinary page; its anchor is that of the heading."""
-    return tuple(SearchEntry(anchor, prose) for anchor, prose in _sections(html) if prose)
+    return tuple(
+        SearchEntry(
+            each.anchor,
+            each.prose,
+            headings=(each.heading,) if each.heading else (),
+            equations=tuple(each.equations),
+        )
+        for each in _sections(html)
+        if each.prose
+    )
 
 
 def plain_text(html: str) -> str:
     """Return the text of HTML in one line, with formulas as LaTeX."""
-    return " ".join(prose for _, prose in _sections(html)).strip()
+    return _joined(_sections(html))
 
 
 def index_script(pages: Iterable[SearchPage]) -> str:
@@ -85,14 +105,39 @@ def index_script(pages: Iterable[SearchPage]) -> str:
 
 def _packed(entry: SearchEntry) -> list[Any]:
     lines = [[line.number, line.text] for line in entry.code if line.text.strip()]
-    return [entry.anchor, entry.prose, lines]
+    packed = [entry.anchor, entry.prose, lines, entry.names, entry.headings, entry.equations]
+    while len(packed) > 3 and not packed[-1]:
+        packed.pop()
+    return packed
 
 
-def _sections(html: str) -> list[tuple[str, str]]:
+@dataclass
+class _Section:
+    """The text below a heading, and the numbers of the equations in it."""
+
+    anchor: str = ""
+    heading_parts: list[str] = field(default_factory=list)
+    parts: list[str] = field(default_factory=list)
+    equations: list[str] = field(default_factory=list)
+
+    @property
+    def heading(self) -> str:
+        return " ".join("".join(self.heading_parts).split())
+
+    @property
+    def prose(self) -> str:
+        return " ".join("".join(self.parts).split())
+
+
+def _joined(sections: list[_Section]) -> str:
+    return " ".join(each.prose for each in sections).strip()
+
+
+def _sections(html: str) -> list[_Section]:
     extractor = _TextExtractor()
     extractor.feed(html)
     extractor.close()
-    return extractor.sections()
+    return extractor.found
 
 
 class _TextExtractor(HTMLParser):
@@ -100,25 +145,29 @@ class _TextExtractor(HTMLParser):
 
     def __init__(self) -> None:
         super().__init__()
-        self.found: list[tuple[str, list[str]]] = [("", [])]
+        self.found = [_Section()]
+        self.in_heading = False
         self.skipped: list[str] = []  # the open elements whose text is not indexed
-
-    def sections(self) -> list[tuple[str, str]]:
-        return [(anchor, " ".join("".join(parts).split())) for anchor, parts in self.found]
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         values = dict(attrs)
         if tag in HEADINGS:
-            self.found.append((values.get("id") or "", []))
+            self.found.append(_Section(values.get("id") or ""))
+            self.in_heading = True
+        elif tag in ("span", "wbr") and (values.get("id") or "").startswith("eq-"):
+            self.found[-1].equations.append((values.get("id") or "").removeprefix("eq-"))
         if not self.skipped and tag not in INLINE and tag not in SKIPPED:
             self.add(" ")
-        if tag == "math" and not self.skipped:
+        # Only the first part of a formula has its LaTeX.
+        if tag == "math" and values.get("data-latex") != "" and not self.skipped:
             mark = "$$" if values.get("display") == "block" else "$"
             self.add(f"{mark}{values.get('data-latex') or ''}{mark}")
         if tag in SKIPPED:
             self.skipped.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
+        if tag in HEADINGS:
+            self.in_heading = False
         if self.skipped:
             if self.skipped[-1] == tag:
                 self.skipped.pop()
@@ -130,4 +179,6 @@ class _TextExtractor(HTMLParser):
             self.add(data)
 
     def add(self, part: str) -> None:
-        self.found[-1][1].append(part)
+        self.found[-1].parts.append(part)
+        if self.in_heading:
+            self.found[-1].heading_parts.append(part)

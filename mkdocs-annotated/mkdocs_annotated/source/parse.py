@@ -12,6 +12,8 @@ belongs to exactly one row. The rules:
   it stays in that row, up to the next comment or docstring.
 * A docstring may begin with a sentence, for editors and `help()`, and have its heading as second
   paragraph. The page shows the heading first.
+* Lines of a [fold](folds.py) stay in their rows. A fold above a definition begins a row, and so
+  does the code after a fold of several rows.
 * Inline comments, and directives such as `# noqa`, are code.
 * In a module or class body, a definition without a docstring opens a row without prose, and so does
   the statement after a definition, unless a comment already opened one.
@@ -27,6 +29,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from mkdocs_annotated.errors import SourceError
+from mkdocs_annotated.source.folds import Fold, authors_folds, folds_by_rule, opens_definitions
 from mkdocs_annotated.source.scan import (
     DEFINITIONS,
     Docstring,
@@ -71,6 +74,7 @@ class Module:
 
     * `source` is the text with `\n` as its only line break
     * `front_matter` is the YAML between `---` lines at the start of the module docstring
+    * `folds` are the lines shown as one line, in order
     * `warnings` are messages about escapes and control characters in docstrings
     """
 
@@ -78,6 +82,7 @@ class Module:
     rows: tuple[Row, ...]
     front_matter: tuple[Line, ...] = ()
     warnings: tuple[Line, ...] = ()
+    folds: tuple[Fold, ...] = ()
 
 
 @dataclass
@@ -127,7 +132,13 @@ def parse(text: str, path: str = "<string>") -> Module:
     scanned = scan(text, path)
     docstring = scanned.docstring(scanned.tree.body)
     definitions = list(_definitions(scanned, scanned.tree.body, "", is_local=False))
-    rows = _RowSplitter(scanned, definitions, docstring).rows()
+    folds = authors_folds(scanned, path)
+    rows = _build_rows(_RowSplitter(scanned, definitions, docstring, folds).rows(), definitions)
+    if docstring and rows[0].prose and rows[0].code:
+        beside = range(rows[0].code[0].number, rows[0].code[-1].number + 1)
+    else:
+        beside = range(0)
+    folds += tuple(folds_by_rule(scanned, folds, beside))
     front_matter: tuple[Line, ...] = ()
     if docstring:
         front_matter, _ = split_front_matter(docstring.prose)
@@ -137,9 +148,10 @@ def parse(text: str, path: str = "<string>") -> Module:
     warnings += docstring.warnings if docstring else ()
     return Module(
         scanned.source,
-        _build_rows(rows, definitions),
+        rows,
         front_matter,
         tuple(sorted(warnings, key=_number)),
+        tuple(sorted(folds, key=_first_line)),
     )
 
 
@@ -188,6 +200,10 @@ def _check_front_matter(front_matter: tuple[Line, ...], docstring: Docstring, pa
 
 def _number(line: Line) -> int:
     return line.number
+
+
+def _first_line(fold: Fold) -> int:
+    return fold.first
 
 
 def _definitions(
@@ -241,7 +257,11 @@ class _RowSplitter:
     """Walks down the file once and assigns each line to a row."""
 
     def __init__(
-        self, scanned: ScannedSource, definitions: list[Definition], docstring: Docstring | None
+        self,
+        scanned: ScannedSource,
+        definitions: list[Definition],
+        docstring: Docstring | None,
+        folds: tuple[Fold, ...],
     ) -> None:
         self.scanned = scanned
         self.module_docstring = docstring
@@ -251,6 +271,8 @@ class _RowSplitter:
         } | set(docstring.lines if docstring else ())
         self.row_starts = {d.first for d in definitions if not d.docstring and not d.is_local}
         self.row_starts.update(_starts_after_definitions(scanned, scanned.tree.body))
+        self.folds = folds
+        self.fold_starts = {f.first for f in folds if opens_definitions(scanned, f.first)}
         self.builders: list[RowBuilder] = []
         self.leading_blanks: list[int] = []  # blank lines above the first row
 
@@ -322,13 +344,21 @@ class _RowSplitter:
 
     def take_code(self, line: Line) -> None:
         current = self.builders[-1] if self.builders else None
-        if current is None or (
-            line.number in self.row_starts and current.prose and not current.awaits_code
+        if (
+            current is None
+            or (line.number in self.row_starts and current.prose and not current.awaits_code)
+            or (line.number in self.fold_starts and not current.awaits_code)
+            or self.is_after_fold(line.number, current)
         ):
             current = self.open(RowBuilder())
         current.awaits_code = False
         current.code.append(line)
         current.lines.append(line.number)
+
+    def is_after_fold(self, line: int, current: RowBuilder) -> bool:
+        """Return whether a line follows a fold that the whole current row belongs to."""
+        first = min(current.lines, default=line)
+        return any(fold.first < first <= fold.last < line for fold in self.folds)
 
 
 def _build_rows(builders: list[RowBuilder], definitions: list[Definition]) -> tuple[Row, ...]:

@@ -59,6 +59,8 @@ class ScannedSource:
     * `source` is the text with `\n` as its only line break, and `tree` its syntax tree
     * `block_comments` and `inline_comments` hold comments by line; directives are not block
       comments
+    * `fold_marks` holds the label of each comment that begins a fold, and `END_FOLD` for each that
+      ends one
     * `blank_lines` are the blank lines outside of strings
     * `logical_lines` holds the logical line of each physical line
     """
@@ -68,6 +70,7 @@ class ScannedSource:
     tree: ast.Module
     block_comments: dict[int, str]
     inline_comments: dict[int, str]
+    fold_marks: dict[int, str]
     blank_lines: frozenset[int]
     logical_lines: dict[int, LogicalLine]
 
@@ -111,6 +114,8 @@ DIRECTIVE = re.compile(
     r"#\s*(?:noqa\b|nosec\b|pragma\b|type:|fmt:|mypy:|ruff:|isort:|pylint:|pyright:|flake8:|yapf:)",
     re.IGNORECASE,
 )
+FOLD = re.compile(r"#\s*(?:fold:(?P<label>.*)|end fold)$")
+END_FOLD = "\n"  # no label
 CODING_LINE = re.compile(r"#.*?coding[:=][ \t]*[-\w.]+")
 OPENING_QUOTES = re.compile(r"([A-Za-z]*)('''|\"\"\"|'|\")")
 LAYOUT_TOKENS = (tokenize.NL, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER)
@@ -124,6 +129,8 @@ def is_directive(comment: str, line: int) -> bool:
     if line == 1 and comment.startswith("#!"):
         return True
     if line <= 2 and CODING_LINE.match(comment):
+        return True
+    if FOLD.match(comment):
         return True
     # `# Type: the kind of thing` is a sentence, `# type: ignore` is not.
     return bool(DIRECTIVE.match(comment)) and not re.match(r"#\s*[A-Z][a-z]", comment)
@@ -185,6 +192,7 @@ def _classify(
 ) -> ScannedSource:
     block_comments: dict[int, str] = {}
     inline_comments: dict[int, str] = {}
+    fold_marks: dict[int, str] = {}
     continued: set[int] = set()  # lines that begin inside a string
     logical_lines: dict[int, LogicalLine] = {}
     current: list[tokenize.TokenInfo] = []
@@ -202,6 +210,9 @@ def _classify(
                 inline_comments[row] = token.string
             elif not open_strings and not is_directive(token.string, row):
                 block_comments[row] = token.string
+            elif not open_strings and (fold := FOLD.match(token.string)):
+                label = fold["label"]
+                fold_marks[row] = END_FOLD if label is None else label.strip()
         elif token.type == tokenize.NEWLINE:
             if current:
                 _add_logical_line(logical_lines, current, row, lines)
@@ -212,7 +223,14 @@ def _classify(
         line.number for line in lines if not line.text.strip() and line.number not in continued
     )
     return ScannedSource(
-        source, lines, tree, block_comments, inline_comments, blank_lines, logical_lines
+        source=source,
+        lines=lines,
+        tree=tree,
+        block_comments=block_comments,
+        inline_comments=inline_comments,
+        fold_marks=fold_marks,
+        blank_lines=blank_lines,
+        logical_lines=logical_lines,
     )
 
 

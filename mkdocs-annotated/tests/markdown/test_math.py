@@ -145,19 +145,19 @@ def test_attributes_keep_their_latex(render):
 
 
 def test_a_display_formula_can_be_focused_and_scrolled(render):
-    assert '<span class="eq" tabindex="0"><math ' in prose(render, "$$x$$")
+    assert '<span class="eq" tabindex="0"><span><math ' in prose(render, "$$x$$")
 
 
 def test_a_numbered_equation_has_its_number_as_id(render):
     html = render('r"""# M\n\n$$a \\tag{1}$$\n\n$$b$$\n\n$$c \\tag{A.2 b}$$\n"""\n').html
-    assert '<span class="eq" id="eq-1" tabindex="0"><math data-latex="a \\tag{1}"' in html
-    assert '<span class="eq" tabindex="0"><math data-latex="b"' in html
-    assert '<span class="eq" id="eq-A.2-b" tabindex="0"><math data-latex="c ' in html
+    assert '<span class="eq" id="eq-1" tabindex="0"><span><math data-latex="a \\tag{1}"' in html
+    assert '<span class="eq" tabindex="0"><span><math data-latex="b"' in html
+    assert '<span class="eq" id="eq-A.2-b" tabindex="0"><span><math data-latex="c ' in html
 
 
 def test_each_number_of_aligned_equations_is_an_id(render):
     html = render('r"""$$\\begin{align}a \\tag{1}\\\\ b \\tag{2}\\end{align}$$"""\n').html
-    assert '<span class="eq" id="eq-1" tabindex="0"><wbr id="eq-2"><math' in html
+    assert '<span class="eq" id="eq-1" tabindex="0"><wbr id="eq-2"><span><math' in html
 
 
 def test_the_first_equation_with_a_number_has_the_id(render):

@@ -85,7 +85,7 @@ def test_each_line_of_each_source_is_in_the_index_of_a_site(example_site: Path):
     assert pages["measured/area.html"].rows
     circle = pages["shapes/circle.html"]
     assert circle.title == "The circle"
-    lines = dict(line for _, _, code in circle.rows for line in code)
+    lines = dict(line for _, _, code, *_ in circle.rows for line in code)
     source = (EXAMPLE / "shapes" / "circle.py").read_text().split("\n")
     assert len(lines) == 19
     assert {n: source[n - 1] for n in lines} == lines
@@ -96,7 +96,7 @@ def test_every_anchor_in_the_index_exists(example_site: Path):
     checked = 0
     for address, _, rows in loaded((example_site / search.ADDRESS).read_text()):
         html = (example_site / address).read_text()
-        for anchor, _, _ in rows:
+        for anchor, *_ in rows:
             checked += 1
             assert not anchor or f'id="{anchor}"' in html, (
                 address,

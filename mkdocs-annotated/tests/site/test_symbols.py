@@ -114,7 +114,7 @@ def test_more_than_one_letter_is_not_a_symbol(latex: str):
 def code_symbols(html: str) -> list[tuple[str, int, str]]:
     """Return symbol, line and text of each marked name in the code."""
     found = []
-    for number, line in re.findall(r'<b id="L(\d+)"[^>]*>(.*?)\n</b>', html):
+    for number, line in re.findall(r'<b id="L(\d+)"[^>]*>(.*?)\n</span>', html):
         for symbol, inner in re.findall(r'data-s="(\w+)"[^>]*>(.*?)</(?:a|i)>', line):
             found.append((symbol, int(number), unescape(re.sub(r"<[^>]*>", "", inner))))
     return found

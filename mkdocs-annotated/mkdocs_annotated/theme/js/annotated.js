@@ -16,6 +16,14 @@
       append("script", { src, onload: resolve, onerror: reject }, root);
     });
 
+  const store = (key, value) => {
+    try {
+      localStorage.setItem(key, value);
+    } catch {
+      // Private windows may refuse to store.
+    }
+  };
+
   // Theme: the first visit follows the system; the choice of the button is stored.
   const themeButton = find("#theme");
   themeButton.hidden = false;
@@ -23,11 +31,7 @@
     const system = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
     const theme = (root.dataset.theme || system) === "dark" ? "light" : "dark";
     root.dataset.theme = theme;
-    try {
-      localStorage.setItem("theme", theme);
-    } catch {
-      // Private windows may refuse to store.
-    }
+    store("theme", theme);
   };
 
   // Menus close on a click elsewhere, on a choice and on Escape.
@@ -54,6 +58,54 @@
     if (clientX - left < width) location.hash = line.id;
   });
 
+  // Folds: the head of the page has set the class `paper` unless the reader chose `full`. The last
+  // fold of a row may go on in the rows below.
+  const folds = findAll(".fold");
+  const foldOf = new Map(); // the button of each folded part
+  const setFold = (button, open) => {
+    button.ariaExpanded = open;
+    for (const [part, owner] of foldOf) {
+      if (owner !== button) continue;
+      part.classList.toggle("open", open);
+      if (open) part.removeAttribute("hidden");
+      else part.setAttribute("hidden", "until-found");
+    }
+  };
+  for (const button of folds) {
+    foldOf.set(button.nextElementSibling, button);
+    let row = button.closest(".row");
+    if (findAll(".fold", row).pop() === button) {
+      while ((row = row.nextElementSibling)?.matches(".folded")) foldOf.set(row, button);
+    }
+    button.onclick = () => setFold(button, button.ariaExpanded !== "true");
+  }
+  document.addEventListener("beforematch", ({ target }) => setFold(foldOf.get(target), true));
+  const isClosed = (element) => element.closest(".folded[hidden]");
+  const openTarget = () => {
+    const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    const part = target && isClosed(target);
+    if (!part) return;
+    setFold(foldOf.get(part), true);
+    target.scrollIntoView();
+  };
+  if (folds.length) {
+    const group = append("span", { className: "depth", role: "group", ariaLabel: "Code" }, find(".path"));
+    const setDepth = (depth) => {
+      root.className = depth;
+      for (const button of folds) setFold(button, depth === "full");
+      for (const choice of group.children) choice.ariaPressed = choice.textContent === depth;
+    };
+    for (const depth of ["paper", "full"]) {
+      append("button", { textContent: depth, title: depth === "full" ? "Show all code" : "Fold checks, long signatures and imports" }, group).onclick = () => {
+        setDepth(depth);
+        store("depth", depth);
+      };
+    }
+    setDepth(root.className);
+    openTarget();
+    addEventListener("hashchange", openTarget);
+  }
+
   // Only boxes that scroll are stops of the Tab key.
   const resizeObserver = new ResizeObserver((entries) => {
     for (const { target } of entries) {
@@ -75,12 +127,14 @@
     if (last) range.setEndAfter(last);
     const copied = append("div", {}, root);
     copied.append(range.cloneContents());
+    for (const drawn of findAll(".no, .fold", copied)) drawn.remove();
     const formulas = findAll("math", copied);
     for (const formula of formulas) {
       const mark = formula.getAttribute("display") === "block" ? "$$" : "$";
       // Formulas of the legend have no LaTeX; they are single letters.
       const latex = formula.dataset.latex ?? formula.textContent;
-      formula.replaceWith(mark + latex + mark);
+      // Only the first part of a formula has its LaTeX.
+      formula.replaceWith(latex && mark + latex + mark);
     }
     if (formulas.length) {
       // Only rendered text has line breaks, so render it off the screen.
@@ -91,7 +145,7 @@
     copied.remove();
   });
 
-  // Search: a row is found if it contains all words, as substrings.
+  // Search: a row is found if it contains all words, as substrings, or defines or numbers the thing.
   const searchButton = find("#search");
   const searchDialog = find("#find");
   const [searchField, searchStatus, searchResults] = searchDialog.children;
@@ -113,14 +167,52 @@
     return text.slice(start).slice(0, 200);
   };
 
-  const appendResult = (page, title, row, words, pattern) => {
+  // The words of a name: "GMLPBlock.forward" is also found as "gmlp block forward".
+  const spaced = (name) =>
+    name.replace(/([a-z\d])(?=[A-Z])|([A-Z])(?=[A-Z][a-z])|[._]+/g, "$1$2 ").trim().toLowerCase();
+
+  // How well a row answers: definitions before headings before prose before code, and in each the
+  // exact words before a part of them. Rows that do not hold all words have no rank.
+  const rankOf = (row, query, words, whole) => {
+    const [, prose, lines, names = [], headings = [], equations = []] = row;
+    const number = /^(?:eq\.?|equation) ?\(?([\w.-]+)\)?$/.exec(query)?.[1];
+    if (equations.some((each) => each.toLowerCase() === number)) {
+      return { rank: names.length ? 0 : 1, name: names[0] };
+    }
+    const code = lines.map(([, text]) => text).join("\n");
+    // The ranks of an exact match and of a part.
+    const kinds = [
+      ...names.map((name) => {
+        const [inner, outer] = name.split(".").reverse();
+        return [outer ? 1 : 0, outer ? 3 : 2, [name, inner, spaced(name), spaced(inner)], name];
+      }),
+      [4, 5, headings],
+      [6, 7, [prose]],
+      [8, 9, [code]],
+    ];
+    let best = { rank: 10 };
+    for (const [exact, part, texts, name] of kinds) {
+      for (const text of texts.map((each) => each.toLowerCase())) {
+        if (!text.includes(query)) continue;
+        const rank = (exact < 6 ? text === query : whole.test(text)) ? exact : part;
+        if (rank < best.rank) best = { rank, name };
+      }
+    }
+    if (best.rank < 10) return best;
+    const all = [...names, prose, code].join("\n").toLowerCase();
+    return words.every((word) => all.includes(word)) ? { rank: 10 } : undefined;
+  };
+
+  const appendResult = (page, title, row, words, pattern, name) => {
     const [anchor, prose, lines] = row;
+    const defines = name && RegExp("\\b(class|def) " + name.split(".").pop() + "\\b");
     const [number, code] =
+      (name && lines.find(([, text]) => defines.test(text))) ||
       lines.find(([, text]) => words.every((word) => text.toLowerCase().includes(word))) ||
       lines.find(([, text]) => pattern.test(text)) ||
       [];
     const lineNumber = number || /^L(\d+)$/.exec(anchor)?.[1];
-    const fragment = lineNumber ? "L" + lineNumber : anchor;
+    const fragment = name || (lineNumber ? "L" + lineNumber : anchor);
     const href = indexAddress.replace("search/index.js", page) + "#" + fragment;
     const link = append("a", { href }, searchResults);
     append("small", { textContent: title + (lineNumber ? ", line " + lineNumber : "") }, link);
@@ -130,22 +222,25 @@
 
   const search = () => {
     const words = searchField.value.toLowerCase().split(/\s+/).filter(Boolean);
-    const escaped = words.map((word) => word.replace(/\W/g, "\\$&"));
-    const pattern = RegExp("(" + escaped.join("|") + ")", "i");
-    let count = 0;
+    const query = words.join(" ");
+    const escape = (text) => text.replace(/\W/g, "\\$&");
+    const pattern = RegExp("(" + words.map(escape).join("|") + ")", "i");
+    const whole = RegExp("(?<!\\w)" + escape(query) + "(?!\\w)");
     searchResults.replaceChildren();
     searchStatus.textContent = "";
     if (!words.length) return;
+    const found = [];
     for (const [page, title, rows] of window.annotatedIndex || []) {
       for (const row of rows) {
-        const [, prose, lines] = row;
-        const text = [prose, ...lines.map(([, code]) => code)].join("\n").toLowerCase();
-        if (!words.every((word) => text.includes(word))) continue;
-        count += 1;
-        if (count <= MAX_RESULTS) appendResult(page, title, row, words, pattern);
+        const match = rankOf(row, query, words, whole);
+        if (match) found.push([match, page, title, row]);
       }
     }
-    searchStatus.textContent = count + " found";
+    found.sort(([one], [other]) => one.rank - other.rank);
+    for (const [match, page, title, row] of found.slice(0, MAX_RESULTS)) {
+      appendResult(page, title, row, words, pattern, match.name);
+    }
+    searchStatus.textContent = found.length + " found";
   };
 
   const openSearch = async () => {
@@ -189,8 +284,8 @@
     return lines.slice(first - 1, last).filter((text) => text !== null).join("\n") + "\n";
   };
 
-  for (const formula of findAll(".eq > math")) {
-    appendCopyButton("Copy LaTeX", () => formula.dataset.latex, formula.parentNode);
+  for (const formula of findAll(".eq math:first-child")) {
+    appendCopyButton("Copy LaTeX", () => formula.dataset.latex, formula.closest(".eq"));
   }
   const rows = findAll(".row");
   for (const row of rows) {
@@ -198,7 +293,8 @@
     if (!code) continue;
     const firstLine = Number(find("b", code).id.slice(1));
     const bar = append("div", { className: "copies" }, row);
-    appendCopyButton("Copy code", () => code.textContent, bar);
+    const text = () => findAll("b", code).map((line) => line.textContent).join("");
+    appendCopyButton("Copy code", text, bar);
     appendCopyButton("Copy block", () => blockAround(firstLine), bar);
   }
   // Linked names in the code are not stops of the Tab key; there are too many.
@@ -251,7 +347,9 @@
   const goToRow = (step, from) => {
     const visible = rows.findIndex((row) => row.getBoundingClientRect().bottom > HEADER_HEIGHT);
     const current = rows.indexOf(from.closest(".row"));
-    const row = rows[current < 0 ? visible : current + step];
+    let next = current < 0 ? visible : current + step;
+    while (rows[next] && isClosed(rows[next])) next += step;
+    const row = rows[next];
     if (!row) return;
     row.tabIndex = -1;
     row.focus({ preventScroll: true });
