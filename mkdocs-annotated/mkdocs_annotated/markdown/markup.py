@@ -163,9 +163,15 @@ class _RejectUnsafe(Treeprocessor):
 
 
 class _Tables(Treeprocessor):
-    """Puts tables into a box that scrolls, so that a wide table does not widen the page."""
+    """Puts tables into a box that scrolls, so that a wide table does not widen the page.
+
+    The empty corner of a table is no heading; screen readers would announce it as one.
+    """
 
     def run(self, root: etree.Element) -> None:
+        for heading in root.iter("th"):
+            if not len(heading) and not (heading.text or "").strip():
+                heading.tag = "td"
         for parent in list(root.iter()):
             for i, child in enumerate(parent):
                 if child.tag == "table" and parent.get("class") != "scroll":

@@ -183,6 +183,12 @@ def test_a_definition_takes_its_id_from_a_heading(render):
     assert "gelu_1" in ids
 
 
+def test_the_empty_corner_of_a_table_is_no_heading(render):
+    made = render("# | | a | $b$ |\n# | --- | --- | --- |\n# | c | d | |\nx = 1\n")
+    cells = re.findall(r"<(t[hd])>", made.rows[0])
+    assert cells == ["td", "th", "th", "td", "td", "td"]
+
+
 def test_tables_scroll_inside_themselves(render):
     made = render("# | a | b |\n# | - | - |\n# | 1 | 2 |\nx = 1\n")
     assert '<div class="scroll" tabindex="0"><table>' in re.sub(r">\s+<", "><", made.rows[0])
