@@ -14,7 +14,7 @@ from matplotlib.pyplot import imread
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from labml_gmlp.blocks.gmlp import SpatialGatingUnit, SpatialProjection
+from labml_gmlp.blocks.gmlp import GMLPBlock, SpatialGatingUnit
 from labml_gmlp.blocks.transformer import TransformerLayer
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -158,16 +158,17 @@ def multiply_adds(compute) -> int:
 
 @pytest.mark.parametrize("n", [3, 40])
 def test_the_costs_of_the_chart_are_those_of_the_layers(n):
-    d, e = 6, 20
-    formulas = DRAWINGS["cost"].__globals__
-    projection = SpatialProjection(seq_len=n)
-    counted = multiply_adds(lambda: projection(torch.randn(1, n, e // 2)))
-    assert counted == formulas["unit_cost"](n, e)
+    d, e, x = 6, 20, torch.randn(1, n, 6)
+    unit_cost, attention_cost, channels_cost = (
+        DRAWINGS["cost"].__globals__[name]
+        for name in ("unit_cost", "attention_cost", "channels_cost")
+    )
+    unit = SpatialGatingUnit(e, seq_len=n)
+    assert multiply_adds(lambda: unit(torch.randn(1, n, e))) == unit_cost(n, e)
 
-    layer = TransformerLayer(d, n_heads=2, d_ffn=8)
-    counted = multiply_adds(lambda: layer.attention(torch.randn(1, n, d), None))
-    assert counted - n * d * 3 * d == formulas["attention_cost"](n, d)
+    block = GMLPBlock(d, e, seq_len=n)
+    assert multiply_adds(lambda: block(x)) == channels_cost(n, d, e) + unit_cost(n, e)
 
-    widen, narrow = torch.nn.Linear(d, e), torch.nn.Linear(e // 2, d)
-    counted = multiply_adds(lambda: narrow(widen(torch.randn(1, n, d))[..., : e // 2]))
-    assert counted == formulas["channels_cost"](n, d, e)
+    # Q, K, V and O, and the two layers of the feed-forward network
+    layer, linear = TransformerLayer(d, n_heads=2, d_ffn=e), n * (4 * d * d + 2 * d * e)
+    assert multiply_adds(lambda: layer(x)) == linear + attention_cost(n, d)
