@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from experiments.autoregressive import AutoregressiveSettings
+from experiments.autoregressive import AutoregressiveSettings, next_token_loss
 from experiments.engine.devices import make_fabric
 from experiments.engine.experiment import Task, Training
 from experiments.engine.loop import train
@@ -33,7 +33,6 @@ from experiments.engine.optimiser import make_optimizer
 from experiments.engine.run_folder import hardware
 from experiments.engine.state import State
 from experiments.models.language import layer_sizes, make_model
-from experiments.text.evaluation import next_token_loss
 from experiments.text.tokens import Tokens
 from experiments.text.windows import Windows
 

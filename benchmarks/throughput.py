@@ -30,7 +30,7 @@ from labml_nn.transformers.gmlp import GMLPBlock
 from labml_nn.transformers.models import EmbeddingsWithPositionalEncoding, Encoder, Generator
 from torch import Tensor, nn
 
-from experiments.autoregressive import AutoregressiveSettings
+from experiments.autoregressive import AutoregressiveSettings, next_token_loss
 from experiments.engine.devices import Precision, has_bf16, make_fabric
 from experiments.engine.experiment import Task, Training
 from experiments.engine.loop import train
@@ -39,7 +39,6 @@ from experiments.engine.order import BatchSplit
 from experiments.engine.run_folder import environment, write_json
 from experiments.engine.state import State
 from experiments.models.language import layer_sizes, make_model
-from experiments.text.evaluation import next_token_loss
 
 N_TOKENS = 65
 SIZES = AutoregressiveSettings(d_model=512, d_ffn=2048, n_layers=6, seq_len=256)

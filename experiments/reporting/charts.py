@@ -37,7 +37,7 @@ STANDALONE = (
 
 
 @dataclass(frozen=True)
-class Point:
+class ChartPoint:
     r"""A mean over seeds, with the lowest and the highest seed."""
 
     x: float
@@ -46,7 +46,7 @@ class Point:
     high: float
 
     @classmethod
-    def of(cls, x: float, values: Sequence[float]) -> "Point":
+    def of(cls, x: float, values: Sequence[float]) -> "ChartPoint":
         """The point of some values, one for each seed."""
         return cls(x, sum(values) / len(values), min(values), max(values))
 
@@ -62,7 +62,7 @@ class ChartLine:
     * `marks` draws a dot at each point
     """
 
-    points: Sequence[Point]
+    points: Sequence[ChartPoint]
     colour: int = 0
     notes: Sequence[str] = ()
     faint: bool = False
@@ -131,7 +131,7 @@ def line_chart(
     * `x_label` and `y_label` name the axes with their units
     * `x` and `y` are the axes; by default they are linear and include all points
     """
-    points = [point for line in lines.values() for point in line.points] or [Point(0, 0, 0, 1)]
+    points = [point for line in lines.values() for point in line.points] or [ChartPoint(0, 0, 0, 1)]
     x = x or linear_axis(min(p.x for p in points), max(p.x for p in points), 4)
     y = y or linear_axis(*_with_margin(min(p.low for p in points), max(p.high for p in points)))
     out = [

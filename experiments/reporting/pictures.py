@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from experiments.reporting.charts import (
     Axis,
     ChartLine,
-    Point,
+    ChartPoint,
     describe_ends,
     line_chart,
     linear_axis,
@@ -122,17 +122,17 @@ def compare(
 
 
 # The steps at which all seeds were evaluated.
-def _over_seeds(seeds: Sequence[Metrics], curve: Curve) -> list[Point]:
+def _over_seeds(seeds: Sequence[Metrics], curve: Curve) -> list[ChartPoint]:
     found = [
         {m["step"]: curve.scale * m[curve.name] for m in metrics if curve.name in m}
         for metrics in seeds
     ]
     steps = set.intersection(*map(set, found)) if found else set()
-    return [Point.of(step, [values[step] for values in found]) for step in sorted(steps)]
+    return [ChartPoint.of(step, [values[step] for values in found]) for step in sorted(steps)]
 
 
-def _points(values: Sequence[tuple[float, float]]) -> list[Point]:
-    return [Point(x, y, y, y) for x, y in values]
+def _points(values: Sequence[tuple[float, float]]) -> list[ChartPoint]:
+    return [ChartPoint(x, y, y, y) for x, y in values]
 
 
 def _loss_axis(values: Sequence[float]) -> Axis:

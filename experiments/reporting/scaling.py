@@ -14,8 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from experiments.reporting import charts
-from experiments.reporting.charts import ChartLine, describe_ends, line_chart, log_axis
+from experiments.reporting.charts import ChartLine, ChartPoint, describe_ends, line_chart, log_axis
 from experiments.reporting.records import RunRecord
 from experiments.reporting.tables import table_row
 
@@ -126,7 +125,7 @@ def scaling_figure(lines: dict[str, list[Point]], of: str, name: str) -> bytes:
     perplexities = [each for point in all_points for each in point.perplexities]
     drawn = {
         label: ChartLine(
-            [charts.Point.of(point.parameters, point.perplexities) for point in line],
+            [ChartPoint.of(point.parameters, point.perplexities) for point in line],
             colour,
             notes=[f"{point.n_layers}" for point in line],
         )

@@ -83,15 +83,6 @@ def _windows(tokens: Tokens, start: int, stop: int, seq_len: int) -> tuple[Tenso
     return read[:-1].view(-1, length), read[1:].view(-1, length)
 
 
-def next_token_loss(model: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
-    r"""The mean loss over all tokens of a micro-batch, in nats.
-
-    * `batch` has inputs and targets, `[B, n]` each
-    """
-    inputs, targets = batch
-    return nn.functional.cross_entropy(model(inputs).flatten(0, 1), targets.flatten())
-
-
 def describe(metrics: dict[str, float]) -> str:
     """The metrics of `evaluate` in one line."""
     return (

@@ -19,7 +19,7 @@ from experiments.reporting.charts import (
     WIDTH,
     Axis,
     ChartLine,
-    Point,
+    ChartPoint,
     _spread,
     line_chart,
     linear_axis,
@@ -46,7 +46,7 @@ def dots(root: ET.Element) -> list[tuple[float, float]]:
 
 
 def test_a_mean_is_drawn_at_its_place_and_the_range_around_it():
-    points = [Point.of(0, [1, 2, 6]), Point.of(10, [2, 2, 5])]
+    points = [ChartPoint.of(0, [1, 2, 6]), ChartPoint.of(10, [2, 2, 5])]
     root = drawn({"a": ChartLine(points)}, x=Axis(0, 10), y=Axis(0, 10))
     width, height = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
 
@@ -61,7 +61,7 @@ def test_a_mean_is_drawn_at_its_place_and_the_range_around_it():
 
 
 def test_one_seed_has_no_band():
-    root = drawn({"a": ChartLine([Point.of(0, [1]), Point.of(1, [2])])})
+    root = drawn({"a": ChartLine([ChartPoint.of(0, [1]), ChartPoint.of(1, [2])])})
     assert not [path for path in root.iter(f"{SVG}path") if path.get("fill-opacity")]
 
 
@@ -83,7 +83,7 @@ def test_a_linear_axis_has_a_few_round_ticks_inside_of_it(low, width):
 
 
 def test_a_flat_line_is_drawn_too():
-    assert dots(drawn({"a": ChartLine([Point.of(1, [2.0])])}))
+    assert dots(drawn({"a": ChartLine([ChartPoint.of(1, [2.0])])}))
     assert drawn({}) is not None
 
 
@@ -103,7 +103,7 @@ def test_labels_that_do_not_touch_stay_at_the_ends_of_their_lines():
 
 
 def test_the_label_of_a_line_is_text_with_italic_symbols():
-    line = ChartLine([Point.of(0, [1]), Point.of(1, [2])])
+    line = ChartLine([ChartPoint.of(0, [1]), ChartPoint.of(1, [2])])
     root = drawn({"gMLP, Toeplitz $W$": line, "a < b": line, " hidden": line})
     assert "a < b" in texts(root)
     assert [text for text in texts(root) if "gMLP" in text or "W" in text] == [
@@ -117,7 +117,7 @@ def test_the_label_of_a_line_is_text_with_italic_symbols():
 def test_letters_have_nine_pixels_on_a_narrow_phone():
     # A phone of 360 pixels leaves 326 to the column of text.
     assert LETTER * 326 / WIDTH >= 9
-    root = drawn({"a": ChartLine([Point.of(0, [1])])})
+    root = drawn({"a": ChartLine([ChartPoint.of(0, [1])])})
     sizes = {element.get("font-size") for element in root.iter() if element.get("font-size")}
     assert sizes == {str(LETTER)}
 

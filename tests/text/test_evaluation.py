@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from experiments.autoregressive import next_token_loss
 from experiments.models.language import LayerSizes, make_model
 from experiments.text import evaluation
-from experiments.text.evaluation import describe, evaluate, next_token_loss
+from experiments.text.evaluation import describe, evaluate
 from experiments.text.tokens import Tokens
 from tests.support.helpers import properties, randomised, seeds
 
