@@ -151,7 +151,13 @@ ONLY_HERE = {
     "jax": ["labml_gmlp/flax", "experiments/flax_autoregressive.py", "tests"],
     "optax": ["experiments/flax_autoregressive.py", "tests"],
     "labml_gmlp.flax": ["labml_gmlp/flax", "experiments/flax_autoregressive.py", "tests"],
-    "numpy": ["labml_gmlp/weights", "labml_gmlp/flax/weights.py", "experiments", "tests"],
+    "numpy": [
+        "labml_gmlp/weights",
+        "labml_gmlp/flax/weights.py",
+        "experiments",
+        "tests",
+        "docs/draw",
+    ],
     "mkdocs": [
         "mkdocs-annotated/mkdocs_annotated/plugin.py",
         "mkdocs-annotated/mkdocs_annotated/options.py",
