@@ -108,10 +108,12 @@
 
   // Only boxes that scroll are stops of the Tab key.
   const resizeObserver = new ResizeObserver((entries) => {
-    for (const { target } of entries) {
-      if (target.scrollWidth > target.clientWidth) target.tabIndex = 0;
+    // Measure all boxes before changing one, so that the page is laid out once.
+    const scrolls = entries.map(({ target }) => target.scrollWidth > target.clientWidth);
+    entries.forEach(({ target }, i) => {
+      if (scrolls[i]) target.tabIndex = 0;
       else target.removeAttribute("tabindex");
-    }
+    });
   });
   for (const box of findAll("pre, .scroll, .eq")) resizeObserver.observe(box);
 
