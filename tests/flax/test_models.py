@@ -29,6 +29,7 @@ from tests.support.flax_models import (
     block,
     encoder,
     fresh,
+    jit,
     jitted,
     language,
     projection,
@@ -61,7 +62,7 @@ def in_flax(port, x, arguments, weights) -> tuple[torch.Tensor, dict[str, torch.
     graph, state = nnx.split(port)
     x, arguments = array(x), {name: array(value) for name, value in arguments.items()}
 
-    @jax.jit
+    @jit
     def run(state, x):
         def loss(state, x):
             y = nnx.merge(graph, state)(x, **arguments)
@@ -181,9 +182,9 @@ def test_padding_equals_cutting_it_off_and_a_shorter_sequence_uses_the_corner():
 
 
 def test_a_position_that_may_read_nothing_reads_zeros_and_has_a_finite_gradient():
-    layer = jitted(random_port(tiny(out_bias=False)))
+    layer = random_port(tiny(out_bias=False))
     nothing, x = np.zeros((SEQ_LEN, SEQ_LEN), bool), jnp.ones(X)
-    y, gradient = jax.jit(
+    y, gradient = jit(
         lambda x: (layer(x, nothing), jax.grad(lambda x: layer(x, nothing).sum())(x))
     )(x)
     assert not np.asarray(y).any()
@@ -212,7 +213,7 @@ def test_nnx_jit_and_a_vmap_over_the_weights_equal_plain_calls():
     np.testing.assert_allclose(compiled, plain[0], rtol=0, atol=1e-12)
     graph = nnx.graphdef(members[0])
     states = jax.tree.map(lambda *leaves: np.stack(leaves), *map(nnx.state, members))
-    together = jax.jit(jax.vmap(lambda state: nnx.merge(graph, state)(x)))(states)
+    together = jit(jax.vmap(lambda state: nnx.merge(graph, state)(x)))(states)
     np.testing.assert_allclose(together, np.stack(plain), rtol=0, atol=1e-12)
     assert not np.allclose(together[0], together[1])
 
