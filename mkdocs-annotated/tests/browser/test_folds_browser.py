@@ -192,6 +192,7 @@ def test_the_switch_shows_all_code_and_is_kept(visit):
 def test_print_shows_all_lines(visit):
     page = visit()
     page.emulate_media(media="print")
+    page.wait_for_function("document.querySelector('#L27').checkVisibility()")
     assert shown(page) == ALL
     assert page.locator(".depth").is_hidden()
 
