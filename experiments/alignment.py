@@ -17,6 +17,8 @@ python -m experiments.alignment --layer amlp
 ```
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -45,76 +47,6 @@ FILLER, SEPARATOR, FIRST_SYMBOL = 0, 1, 2
 IGNORE_INDEX = -100
 # Training seeds are below it.
 VALIDATION_SEED = 2**31
-
-
-@dataclass(frozen=True, kw_only=True)
-class AlignmentSettings:
-    r"""The rows and the model of an alignment run.
-
-    ## Settings
-
-    ```python
-    settings = AlignmentSettings(layer="amlp", d_ffn=240, n_layers=3)
-    ```
-
-    Raises `ValueError` for an unknown layer, a size below 1, and spans longer than `seq_len` or the
-    number of symbols allows.
-    """
-
-    # Layer to stack; other defaults depend on it.
-    layer: Literal["gmlp", "amlp", "transformer"] = "gmlp"
-    # Width of the residual stream.
-    d_model: int = 64  # channels
-    # Width inside a layer.
-    d_ffn: int = 256  # channels
-    # Depth of the model.
-    n_layers: int = 4  # layers
-    # Attention heads, for transformer only.
-    n_heads: int = 4
-    # Width of the tiny attention, for amlp only.
-    d_attn: int = 32  # channels
-    # Length of a row.
-    seq_len: int = 32  # tokens
-    # Number of different symbols.
-    symbols: int = 256
-    # Minimum length of a span.
-    shortest: int = 4  # symbols
-    # Maximum length of a span.
-    longest: int = 12  # symbols
-    # Size of the validation set.
-    rows: int = 2_000  # rows
-
-    def __post_init__(self) -> None:
-        check_choices(self)
-        sizes = ("d_model", "d_ffn", "n_layers", "n_heads", "d_attn", "seq_len", "symbols", "rows")
-        check_positive(self, (*sizes, "shortest"))
-        most = min(self.symbols, (self.seq_len - 1) // 2)
-        if not self.shortest <= self.longest <= most:
-            raise ValueError(
-                f"longest must lie in [shortest={self.shortest}, {most}] with "
-                f"symbols={self.symbols} and seq_len={self.seq_len}, got {self.longest}"
-            )
-
-    @property
-    def n_tokens(self) -> int:
-        return FIRST_SYMBOL + self.symbols + self.seq_len
-
-
-# ## The layers compared
-#
-# All models have about 0.12 million parameters. There are twice as many symbols as the gate of gMLP
-# has channels, so it cannot reserve a channel for each symbol.
-DEFAULTS: dict[str, tuple[AlignmentSettings, Training]] = {
-    "gmlp": (AlignmentSettings(), Training(batch=48, warmup=100)),
-    "amlp": (
-        AlignmentSettings(layer="amlp", d_ffn=240, n_layers=3),
-        Training(batch=48, warmup=100),
-    ),
-    "transformer": (
-        AlignmentSettings(layer="transformer", d_ffn=136, n_layers=3),
-        Training(batch=48, warmup=100, lr=2e-3),
-    ),
-}
 
 
 def sample_row(
@@ -262,6 +194,78 @@ def build(settings: AlignmentSettings, training: Training, launch: Launch, fabri
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class AlignmentSettings:
+    r"""The rows and the model of an alignment run.
+
+    ## Settings
+
+    ```python
+    settings = AlignmentSettings(layer="amlp", d_ffn=240, n_layers=3)
+    ```
+
+    Raises `ValueError` for an unknown layer, a size below 1, and spans longer than `seq_len` or the
+    number of symbols allows.
+    """
+
+    # Layer to stack; other defaults depend on it.
+    layer: Literal["gmlp", "amlp", "transformer"] = "gmlp"
+    # Width of the residual stream.
+    d_model: int = 64  # channels
+    # Width inside a layer.
+    d_ffn: int = 256  # channels
+    # Depth of the model.
+    n_layers: int = 4  # layers
+    # Attention heads, for transformer only.
+    n_heads: int = 4
+    # Width of the tiny attention, for amlp only.
+    d_attn: int = 32  # channels
+    # Length of a row.
+    seq_len: int = 32  # tokens
+    # Number of different symbols.
+    symbols: int = 256
+    # Minimum length of a span.
+    shortest: int = 4  # symbols
+    # Maximum length of a span.
+    longest: int = 12  # symbols
+    # Size of the validation set.
+    rows: int = 2_000  # rows
+
+    # fold: checks
+    def __post_init__(self) -> None:
+        check_choices(self)
+        sizes = ("d_model", "d_ffn", "n_layers", "n_heads", "d_attn", "seq_len", "symbols", "rows")
+        check_positive(self, (*sizes, "shortest"))
+        most = min(self.symbols, (self.seq_len - 1) // 2)
+        if not self.shortest <= self.longest <= most:
+            raise ValueError(
+                f"longest must lie in [shortest={self.shortest}, {most}] with "
+                f"symbols={self.symbols} and seq_len={self.seq_len}, got {self.longest}"
+            )
+
+    @property
+    def n_tokens(self) -> int:
+        return FIRST_SYMBOL + self.symbols + self.seq_len
+
+
+# ## The layers compared
+#
+# All models have about 0.12 million parameters. There are twice as many symbols as the gate of gMLP
+# has channels, so it cannot reserve a channel for each symbol.
+DEFAULTS: dict[str, tuple[AlignmentSettings, Training]] = {
+    "gmlp": (AlignmentSettings(), Training(batch=48, warmup=100)),
+    "amlp": (
+        AlignmentSettings(layer="amlp", d_ffn=240, n_layers=3),
+        Training(batch=48, warmup=100),
+    ),
+    "transformer": (
+        AlignmentSettings(layer="transformer", d_ffn=136, n_layers=3),
+        Training(batch=48, warmup=100, lr=2e-3),
+    ),
+}
+
+
+# ## The experiment
 CURVE = Curve("nats", "nats per query")
 EXPERIMENT = Experiment(
     name="alignment",

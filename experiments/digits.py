@@ -12,6 +12,8 @@ python -m experiments.digits --images images-idx3-ubyte.gz --labels labels-idx1-
 ```
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -35,58 +37,6 @@ from experiments.reporting.run_page import plain_report
 from labml_gmlp import Encoder, GMLPBlock, ImageClassifier, MixerBlock, n_patches
 
 
-@dataclass(frozen=True, kw_only=True)
-class DigitsSettings:
-    r"""The images, the model and the loss of a digits run.
-
-    ## Settings
-
-    ```python
-    settings = DigitsSettings(layer="mixer", n_layers=3)
-    model = make_classifier(settings, (28, 28), seed=0)
-    ```
-
-    Raises `ValueError` for an unknown layer, a size below 1, a negative `shift`, and `smoothing`
-    outside $[0, 1)$.
-    """
-
-    # Images: digits (scikit-learn's 1,797), mnist, t10k (the 10,000 test images of MNIST), or the
-    # path of an IDX file.
-    images: str = "digits"
-    # Path of the IDX file of labels, if images is a path.
-    labels: str | None = None
-    # Number of training images; the rest are held out. By default four fifths; mnist has its own
-    # split.
-    train: int | None = None
-    # Layer to stack; other defaults depend on it.
-    layer: Literal["gmlp", "mixer"] = "gmlp"
-    # Width of the residual stream.
-    d_model: int = 64  # channels
-    # Width inside a layer.
-    d_ffn: int = 256  # channels
-    # Width of the hidden layer across tokens, for mixer only.
-    d_tokens: int = 32
-    # Depth of the model.
-    n_layers: int = 4  # layers
-    # Side of a patch in pixels; by default 4, or 2 for images smaller than 16 x 16.
-    patch_size: int | None = None
-    # Largest random shift of a training image, in each direction.
-    shift: int = 2  # pixels
-    # Label smoothing: the target probability spread evenly over all classes.
-    smoothing: float = 0.1
-
-    def __post_init__(self) -> None:
-        check_choices(self)
-        check_positive(self, ("d_model", "d_ffn", "d_tokens", "n_layers"))
-        for name in ("train", "patch_size"):
-            if getattr(self, name) is not None:
-                check_positive(self, (name,))
-        if self.shift < 0:
-            raise ValueError(f"shift must be at least 0, got {self.shift}")
-        if not 0 <= self.smoothing < 1:
-            raise ValueError(f"smoothing must lie in [0, 1), got {self.smoothing}")
-
-
 # ## The layers compared
 #
 # Each is built from the settings and the number of patches.
@@ -99,13 +49,6 @@ def mixer(settings: DigitsSettings, n: int) -> nn.Module:
 
 
 LAYERS: dict[str, Callable[[DigitsSettings, int], nn.Module]] = {"gmlp": gmlp, "mixer": mixer}
-
-# Ten epochs of 8,000 images. The sizes give both models about 0.11 million parameters.
-_TRAINING = Training(batch=64, steps=1_250, lr=2e-3, warmup=125, evaluate_every=250)
-DEFAULTS: dict[str, tuple[DigitsSettings, Training]] = {
-    "gmlp": (DigitsSettings(), _TRAINING),
-    "mixer": (DigitsSettings(layer="mixer", n_layers=3), _TRAINING),
-}
 
 
 def make_classifier(
@@ -265,6 +208,69 @@ def build(settings: DigitsSettings, training: Training, launch: Launch, fabric: 
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class DigitsSettings:
+    r"""The images, the model and the loss of a digits run.
+
+    ## Settings
+
+    ```python
+    settings = DigitsSettings(layer="mixer", n_layers=3)
+    model = make_classifier(settings, (28, 28), seed=0)
+    ```
+
+    Raises `ValueError` for an unknown layer, a size below 1, a negative `shift`, and `smoothing`
+    outside $[0, 1)$.
+    """
+
+    # Images: digits (scikit-learn's 1,797), mnist, t10k (the 10,000 test images of MNIST), or the
+    # path of an IDX file.
+    images: str = "digits"
+    # Path of the IDX file of labels, if images is a path.
+    labels: str | None = None
+    # Number of training images; the rest are held out. By default four fifths; mnist has its own
+    # split.
+    train: int | None = None
+    # Layer to stack; other defaults depend on it.
+    layer: Literal["gmlp", "mixer"] = "gmlp"
+    # Width of the residual stream.
+    d_model: int = 64  # channels
+    # Width inside a layer.
+    d_ffn: int = 256  # channels
+    # Width of the hidden layer across tokens, for mixer only.
+    d_tokens: int = 32
+    # Depth of the model.
+    n_layers: int = 4  # layers
+    # Side of a patch in pixels; by default 4, or 2 for images smaller than 16 x 16.
+    patch_size: int | None = None
+    # Largest random shift of a training image, in each direction.
+    shift: int = 2  # pixels
+    # Label smoothing: the target probability spread evenly over all classes.
+    smoothing: float = 0.1
+
+    # fold: checks
+    def __post_init__(self) -> None:
+        check_choices(self)
+        check_positive(self, ("d_model", "d_ffn", "d_tokens", "n_layers"))
+        for name in ("train", "patch_size"):
+            if getattr(self, name) is not None:
+                check_positive(self, (name,))
+        if self.shift < 0:
+            raise ValueError(f"shift must be at least 0, got {self.shift}")
+        if not 0 <= self.smoothing < 1:
+            raise ValueError(f"smoothing must lie in [0, 1), got {self.smoothing}")
+
+
+# Ten epochs of 8,000 images. The sizes give both models about 0.11 million parameters.
+_TRAINING = Training(batch=64, steps=1_250, lr=2e-3, warmup=125, evaluate_every=250)
+DEFAULTS: dict[str, tuple[DigitsSettings, Training]] = {
+    "gmlp": (DigitsSettings(), _TRAINING),
+    "mixer": (DigitsSettings(layer="mixer", n_layers=3), _TRAINING),
+}
+
+
+# ## The experiment
+#
 # The training curve includes label smoothing, so it is above the validation curve.
 CURVE = Curve("nats", "nats per image")
 EXPERIMENT = Experiment(

@@ -16,6 +16,8 @@ python -m experiments.masked --corpus tiny_shakespeare --layer toeplitz
 ```
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -57,77 +59,6 @@ def count_masked(n: int, fraction: float) -> int:
     masked characters equally.
     """
     return max(1, round(n * fraction))
-
-
-@dataclass(frozen=True, kw_only=True)
-class MaskedSettings:
-    r"""The text, the model and the masking of a masked run.
-
-    ## Settings
-
-    ```python
-    settings = MaskedSettings(corpus="tiny_shakespeare", layer="toeplitz", d_ffn=592)
-    ```
-
-    Raises `ValueError` for an unknown layer, a size below 1, `dropout` outside $[0, 1)$, `chosen`
-    outside $(0, 1]$, and `maskings` so large that a character would be masked twice.
-    """
-
-    # Text: python, tiny_shakespeare or the path of a UTF-8 file.
-    corpus: str = "python"
-    # Layer to stack; other defaults depend on it.
-    layer: Literal["gmlp", "linear", "additive", "multiplicative", "toeplitz", "transformer"] = (
-        "gmlp"
-    )
-    # Width of the residual stream.
-    d_model: int = 128  # channels
-    # Width inside a layer.
-    d_ffn: int = 512  # channels
-    # Depth of the model.
-    n_layers: int = 6  # layers
-    # Attention heads, for transformer only.
-    n_heads: int = 4
-    # Dropout probability.
-    dropout: float = 0.0
-    # Sequence length.
-    seq_len: int = 128  # characters
-    # Fraction of the characters to mask.
-    chosen: float = 0.15
-    # Number of times that validation reads the text, each time with other characters masked.
-    maskings: int = 2
-
-    def __post_init__(self) -> None:
-        check_choices(self)
-        sizes = ("d_model", "d_ffn", "n_layers", "n_heads", "seq_len", "maskings")
-        check_positive(self, sizes)
-        if not 0 < self.chosen <= 1:
-            raise ValueError(f"chosen must lie in (0, 1], got {self.chosen}")
-        most = self.seq_len // count_masked(self.seq_len, self.chosen)
-        if self.maskings > most:
-            raise ValueError(
-                f"maskings must be at most {most} to mask each character at most once with "
-                f"seq_len={self.seq_len} and chosen={self.chosen}, got {self.maskings}"
-            )
-        layer_sizes(self)
-
-
-# ## The layers compared
-#
-# All models have about 0.7 million parameters. Without a split, `proj_out` has twice as many
-# inputs, so three quarters of `d_ffn` give equal parameter counts at equal depth; with equal
-# `d_ffn` these models would have 28 % more. A Toeplitz $W$ has 255 parameters instead of 16,384.
-# With equal `d_ffn` the model would have 14 % fewer, so its layers are wider.
-DEFAULTS: dict[str, tuple[MaskedSettings, Training]] = {
-    "gmlp": (MaskedSettings(), Training()),
-    "linear": (MaskedSettings(layer="linear", d_ffn=384), Training()),
-    "additive": (MaskedSettings(layer="additive", d_ffn=384), Training()),
-    "multiplicative": (MaskedSettings(layer="multiplicative", d_ffn=384), Training()),
-    "toeplitz": (MaskedSettings(layer="toeplitz", d_ffn=592), Training()),
-    "transformer": (
-        MaskedSettings(layer="transformer", d_ffn=400, n_layers=4),
-        Training(lr=1e-3),
-    ),
-}
 
 
 def mask_tokens(
@@ -333,6 +264,79 @@ def build(settings: MaskedSettings, training: Training, launch: Launch, fabric: 
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class MaskedSettings:
+    r"""The text, the model and the masking of a masked run.
+
+    ## Settings
+
+    ```python
+    settings = MaskedSettings(corpus="tiny_shakespeare", layer="toeplitz", d_ffn=592)
+    ```
+
+    Raises `ValueError` for an unknown layer, a size below 1, `dropout` outside $[0, 1)$, `chosen`
+    outside $(0, 1]$, and `maskings` so large that a character would be masked twice.
+    """
+
+    # Text: python, tiny_shakespeare or the path of a UTF-8 file.
+    corpus: str = "python"
+    # Layer to stack; other defaults depend on it.
+    layer: Literal["gmlp", "linear", "additive", "multiplicative", "toeplitz", "transformer"] = (
+        "gmlp"
+    )
+    # Width of the residual stream.
+    d_model: int = 128  # channels
+    # Width inside a layer.
+    d_ffn: int = 512  # channels
+    # Depth of the model.
+    n_layers: int = 6  # layers
+    # Attention heads, for transformer only.
+    n_heads: int = 4
+    # Dropout probability.
+    dropout: float = 0.0
+    # Sequence length.
+    seq_len: int = 128  # characters
+    # Fraction of the characters to mask.
+    chosen: float = 0.15
+    # Number of times that validation reads the text, each time with other characters masked.
+    maskings: int = 2
+
+    # fold: checks
+    def __post_init__(self) -> None:
+        check_choices(self)
+        sizes = ("d_model", "d_ffn", "n_layers", "n_heads", "seq_len", "maskings")
+        check_positive(self, sizes)
+        if not 0 < self.chosen <= 1:
+            raise ValueError(f"chosen must lie in (0, 1], got {self.chosen}")
+        most = self.seq_len // count_masked(self.seq_len, self.chosen)
+        if self.maskings > most:
+            raise ValueError(
+                f"maskings must be at most {most} to mask each character at most once with "
+                f"seq_len={self.seq_len} and chosen={self.chosen}, got {self.maskings}"
+            )
+        layer_sizes(self)
+
+
+# ## The layers compared
+#
+# All models have about 0.7 million parameters. Without a split, `proj_out` has twice as many
+# inputs, so three quarters of `d_ffn` give equal parameter counts at equal depth; with equal
+# `d_ffn` these models would have 28 % more. A Toeplitz $W$ has 255 parameters instead of 16,384.
+# With equal `d_ffn` the model would have 14 % fewer, so its layers are wider.
+DEFAULTS: dict[str, tuple[MaskedSettings, Training]] = {
+    "gmlp": (MaskedSettings(), Training()),
+    "linear": (MaskedSettings(layer="linear", d_ffn=384), Training()),
+    "additive": (MaskedSettings(layer="additive", d_ffn=384), Training()),
+    "multiplicative": (MaskedSettings(layer="multiplicative", d_ffn=384), Training()),
+    "toeplitz": (MaskedSettings(layer="toeplitz", d_ffn=592), Training()),
+    "transformer": (
+        MaskedSettings(layer="transformer", d_ffn=400, n_layers=4),
+        Training(lr=1e-3),
+    ),
+}
+
+
+# ## The experiment
 CURVE = Curve("nats_per_char", "nats per masked character")
 EXPERIMENT = Experiment(
     name="masked",
