@@ -176,13 +176,13 @@ def render(
     """
     out: list[tuple[str, int]] = [(f"# {coverage.title}", 1), ("", 1)]
     out += _lines(coverage.summary)
+    kinds = [kind for kind in KINDS if any(entry["kind"] == kind for entry in coverage.entries)]
+    out += [("", 1), *((row, 1) for row in _counts(coverage, kinds))]
     if coverage.sources:
         out += [("", 1), ("## How each statement is known { #sources }", 1)]
     for name, meaning in coverage.sources.items():
         anchor = f"### {name.capitalize()} {{ #source-{_slug(name)} }}"
         out += [("", meaning.line), (anchor, meaning.line), ("", meaning.line), *_lines(meaning)]
-    kinds = [kind for kind in KINDS if any(entry["kind"] == kind for entry in coverage.entries)]
-    out += [("", 1), *((row, 1) for row in _counts(coverage, kinds))]
     for kind in kinds:
         out += [("", 1), (f"## {KINDS[kind]}", 1)]
         for entry in coverage.entries:
