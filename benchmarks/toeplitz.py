@@ -21,7 +21,6 @@ their ranges are wide. With `--threads 1` they are narrower and give the same th
 """
 
 import argparse
-import io
 import shlex
 import statistics
 import subprocess
@@ -35,6 +34,13 @@ import torch
 from torch import Tensor, nn
 
 from experiments.engine.run_folder import environment, write_json
+from experiments.reporting.charts import (
+    ChartLine,
+    ChartPoint,
+    describe_ends,
+    line_chart,
+    log_axis,
+)
 from labml_gmlp import SpatialProjection, ToeplitzProjection
 from labml_gmlp.storage import atomic_write
 
@@ -153,39 +159,32 @@ def _ratio(one: list[float], other: list[float]) -> str:
 
 
 def chart(points: list[dict[str, Any]], title: str) -> bytes:
-    r"""Plots time and memory over the number of tokens, as an SVG.
+    r"""Plots the time of a pass over the number of tokens, as an SVG.
 
     ## Chart
 
-    Both axes are logarithmic, so a power of $n$ is a straight line whose slope is the exponent.
-    """
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
+    Both axes are logarithmic, so a power of $n$ is a straight line whose slope is the exponent. A
+    line is the median of the rounds, its band reaches from the fastest to the slowest.
 
-    figure = Figure(figsize=(9, 4), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    for way, colour in zip(WAYS, ("#33557f", "#b3261e", "#2c6e49"), strict=True):
-        timed = [p for p in points if way in p["seconds"]]
-        medians = [1e3 * statistics.median(p["seconds"][way]) for p in timed]
-        left.plot([p["n"] for p in timed], medians, color=colour, marker="o", label=way)
-        # A growth of zero cannot be drawn on a logarithmic axis.
-        weighed = [p for p in points if p["bytes"].get(way)]
-        sizes = [p["bytes"][way] / MIB for p in weighed]
-        right.plot([p["n"] for p in weighed], sizes, color=colour, marker="o", label=way)
-    left.set_ylabel("forward and backward, ms")
-    right.set_ylabel("growth of the peak, MiB")
-    for axes in (left, right):
-        axes.set_xscale("log", base=2)
-        axes.set_yscale("log")
-        axes.set_xlabel("tokens")
-        axes.grid(alpha=0.25, linewidth=0.6)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False)
-    figure.suptitle(title, fontsize=9)
-    buffer = io.BytesIO()
-    with mpl.rc_context({"svg.hashsalt": "toeplitz", "svg.fonttype": "path"}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return buffer.getvalue()
+    * `points` are the measurements
+    * `title` says where they were made
+    """
+    lines = {}
+    for colour, way in enumerate(WAYS):
+        timed = [(p["n"], p["seconds"][way]) for p in points if way in p["seconds"]]
+        drawn = [ChartPoint(n, statistics.median(t), min(t), max(t)) for n, t in timed]
+        lines[way.replace("W", "$W$")] = ChartLine(drawn, colour)
+    every = [point for line in lines.values() for point in line.points]
+    return line_chart(
+        lines,
+        name="toeplitz-cost",
+        title="Time of a forward and a backward pass over the number of tokens, both logarithmic",
+        description=f"{title}. {describe_ends(lines)}",
+        x_label="tokens",
+        y_label="forward and backward, seconds",
+        x=log_axis(every[0].x, max(point.x for point in every), (1, 3)),
+        y=log_axis(min(p.low for p in every), max(p.high for p in every), (1,)),
+    )
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -205,7 +204,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         help="do not repeat a pass longer than this (default: 5)",
     )
     add("--threads", type=int, help="threads of torch (default: torch's own choice)")
-    add("--chart", type=Path, metavar="FILE", help="write an SVG chart; needs matplotlib")
+    add("--chart", type=Path, metavar="FILE", help="write an SVG chart of the times")
     add("--save", type=Path, metavar="FILE", help="write all results to a JSON file")
     add("--peak", choices=list(WAYS), help="only print the memory of one layer at one size")
     return parser.parse_args(arguments)

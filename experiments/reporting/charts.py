@@ -150,9 +150,9 @@ def line_chart(
 
 
 def describe_ends(lines: Mapping[str, ChartLine]) -> str:
-    """The last mean of each line, in words, for the description of a chart."""
+    """The last value of each line, in words, for the description of a chart."""
     ends = [f"{plain(name)} {line.points[-1].mean:.3g}" for name, line in lines.items()]
-    return f"Means at the right end: {', '.join(ends)}."
+    return f"At the right end: {', '.join(ends)}."
 
 
 def plain(label: str) -> str:

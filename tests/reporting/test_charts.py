@@ -147,7 +147,7 @@ def test_a_number_is_short(value, text):
 def test_models_are_compared_by_all_seeds_in_the_unit_of_the_table():
     seeds = [[{"step": 5, "error": 0.5}, {"step": 10, "error": low}] for low in (0.1, 0.2, 0.3)]
     shown = compare({"a model": seeds}, PER_CENT_WRONG, "digits", {"a model": 1}).decode()
-    assert "Means at the right end: a model 20." in shown
+    assert "At the right end: a model 20." in shown
     assert 'id="digits-title"' in shown
     assert ">wrong, %</text>" in shown
     assert COLOURS[1][0] in shown
