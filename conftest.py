@@ -8,6 +8,10 @@
 No profile has a deadline, since the first call of torch in a process is slow.
 """
 
+import gc
+from collections.abc import Iterator
+
+import pytest
 from hypothesis import settings
 
 settings.register_profile(
@@ -16,3 +20,18 @@ settings.register_profile(
 settings.register_profile("random", deadline=None, max_examples=20, print_blob=True)
 settings.register_profile("long", deadline=None, max_examples=200, print_blob=True)
 settings.load_profile("derandomised")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Spares the garbage collector the modules and tests, which live until the end.
+
+    Reading them again and again takes a fifth of the time to collect the tests, and 0.4 s for each
+    full collection after that.
+    """
+    gc.disable()
+    result = yield
+    gc.enable()
+    gc.collect()
+    gc.freeze()
+    return result
