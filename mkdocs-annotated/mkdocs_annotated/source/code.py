@@ -9,6 +9,7 @@ attached to names.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -52,6 +53,8 @@ class Token:
     kind: str
 
 
+# A file is shown on its own page and, in part, on pages that compare it.
+@functools.lru_cache(maxsize=512)
 def highlight(source: str) -> tuple[tuple[Token, ...], ...]:
     r"""Return the tokens of each line; joined, they are the source without line breaks.
 
@@ -158,6 +161,7 @@ def _append(line: list[Token], token: Token) -> None:
     line.append(token)
 
 
+@functools.cache
 def _kind(token_type: _TokenType) -> str:
     for family, kind in KINDS:
         if token_type[: len(family)] == family:
