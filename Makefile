@@ -34,8 +34,9 @@ run: $(INSTALLED) ## train the language model, then build the site with the page
 	@$(MAKE) --no-print-directory site
 	@echo "page of this run: file://$(CURDIR)/site/$(RUN)/index.html"
 
+# pytest rewrites the asserts of all tests, which takes 8 s in each process unless it may keep them.
 test: $(INSTALLED) ## run the tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
 
 check: $(INSTALLED) ## ruff format, ruff lint, mypy
 	$(BIN)/ruff format --check .
