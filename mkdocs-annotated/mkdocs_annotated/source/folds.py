@@ -8,7 +8,7 @@ A reader of an algorithm skips argument checks, long parameter lists and imports
   same indent, to the next definition, or to the end of the block, whichever is first. Directly
   above a definition it holds all definitions up to the next prose or the end of the block. A
   comment `# end fold` ends a fold explicitly; it may then hold prose and definitions.
-* a parameter list of more than three lines
+* a parameter list of more than two lines
 * the imports beside the docstring of a module
 
 Folds do not overlap: those of authors come first.
@@ -25,7 +25,7 @@ from mkdocs_annotated.source.scan import END_FOLD, ScannedSource, definition_spa
 
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 # A parameter list of at most this many lines stays as it is.
-SHORT_SIGNATURE = 3
+SHORT_SIGNATURE = 2
 LABEL_WIDTH = 64  # characters
 
 

@@ -16,7 +16,8 @@ belongs to exactly one row. The rules:
   does the code after a fold of several rows.
 * Inline comments, and directives such as `# noqa`, are code.
 * In a module or class body, a definition without a docstring opens a row without prose, and so does
-  the statement after a definition, unless a comment already opened one.
+  the statement after a definition, unless a comment already opened one. The first definition of a
+  class with a docstring stays beside it: the docstring describes the arguments of `__init__`.
 """
 
 from __future__ import annotations
@@ -238,6 +239,17 @@ def _blocks(node: ast.stmt) -> Iterator[list[ast.stmt]]:
         yield part.body
 
 
+def _first_members(scanned: ScannedSource, body: Statements) -> Iterator[int]:
+    """Yield the first line of each definition directly after the docstring of a class."""
+    for node in body:
+        for block in _blocks(node):
+            yield from _first_members(scanned, block)
+        if isinstance(node, ast.ClassDef) and scanned.docstring(node.body):
+            second = node.body[1] if len(node.body) > 1 else None
+            if isinstance(second, DEFINITIONS):
+                yield scanned.logical_line(definition_span(second)[0]).first
+
+
 def _starts_after_definitions(scanned: ScannedSource, body: Statements) -> Iterator[int]:
     """Yield the first line of each statement that follows a definition in a module or class."""
     after_definition = False
@@ -269,7 +281,9 @@ class _RowSplitter:
         self.docstring_lines = {
             n for d in self.documented.values() if d.docstring for n in d.docstring.lines
         } | set(docstring.lines if docstring else ())
+        beside_class = set(_first_members(scanned, scanned.tree.body))
         self.row_starts = {d.first for d in definitions if not d.docstring and not d.is_local}
+        self.row_starts -= beside_class
         self.row_starts.update(_starts_after_definitions(scanned, scanned.tree.body))
         self.folds = folds
         self.fold_starts = {f.first for f in folds if opens_definitions(scanned, f.first)}

@@ -125,7 +125,7 @@ def test_a_coding_line_counts_only_in_the_first_two_lines():
     assert rows("x = 1\ny = 2\n# coding: why\nz = 3\n")[1] == ("coding: why", [4])
 
 
-def test_a_method_without_a_docstring_opens_a_row_without_prose():
+def test_the_first_method_is_beside_the_docstring_of_its_class_and_the_next_opens_a_row():
     found = rows(
         '''
         class A:
@@ -138,7 +138,14 @@ def test_a_method_without_a_docstring_opens_a_row_without_prose():
                 return 2
         '''
     )
-    assert found == [("A.", [1]), ("", [4, 5, 6, 7, 8])]
+    assert found == [("A.", [1, 3, 4, 5]), ("", [7, 8])]
+
+
+def test_a_first_method_with_a_docstring_or_behind_a_statement_opens_a_row():
+    source = 'class A:\n    """A."""\n{}\n    def f(self):\n        return 1\n'
+    assert rows(source.format("    x = 1\n")) == [("A.", [1, 3]), ("", [5, 6])]
+    found = rows('class A:\n    """A."""\n    def f(self):\n        """F."""\n')
+    assert found == [("A.", [1]), ("F.", [3])]
 
 
 def test_a_function_without_a_docstring_is_not_beside_the_module_docstring():
