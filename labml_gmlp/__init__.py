@@ -11,8 +11,8 @@ Read in this order:
 2. [the encoder](blocks/encoder.py): a stack of blocks
 3. [the Transformer layer](blocks/transformer.py): the baseline
 4. [the language model](models/language.py): from tokens to logits
-5. [generation](generation.py): from logits to text, by [sampling](sampling.py) and with a
-   [cache](cache.py)
+5. [generation](generation.py): from logits to text, by [sampling](sampling.py) and [one token at
+   a time](incremental.py)
 6. [the image classifier](models/vision.py): from pixels to logits
 7. [the sizes of the paper](models/sizes.py): the models of its tables, ready to build
 
@@ -21,7 +21,8 @@ Other layers that mix tokens:
 * [Toeplitz projections](blocks/toeplitz.py): the form of $W$ in the paper's language models
 * [the convolution projection](blocks/convolution.py): the gate of cgMLP, for any length
 * [the windowed projection](blocks/windowed.py): shared weights for windows, for any length
-* [tiny attention](blocks/tiny_attention.py): turns gMLP into aMLP
+* [the multi-head projection](blocks/multi_head.py): a matrix $W$ for each group of channels
+* [tiny attention](blocks/tiny_attention.py) and [the aMLP block](models/amlp.py) that adds it
 * [the gates of the ablation](blocks/gates.py): Eq. 3 and the steps before it
 * [MLP-Mixer](blocks/mixer.py): the all-MLP model of the same month
 
@@ -44,15 +45,17 @@ from labml_gmlp.blocks.encoder import Encoder
 from labml_gmlp.blocks.gates import AdditiveGate, LinearGate, MultiplicativeGate
 from labml_gmlp.blocks.gmlp import GMLPBlock, SpatialGatingUnit, SpatialProjection
 from labml_gmlp.blocks.mixer import MixerBlock
+from labml_gmlp.blocks.multi_head import MultiHeadSpatialProjection
 from labml_gmlp.blocks.stochastic_depth import StochasticDepth, survival_at
 from labml_gmlp.blocks.tiny_attention import TinyAttention
 from labml_gmlp.blocks.toeplitz import DecayedToeplitzProjection, ToeplitzProjection
 from labml_gmlp.blocks.token_shift import TokenShift
 from labml_gmlp.blocks.transformer import TransformerLayer
 from labml_gmlp.blocks.windowed import WindowedProjection
-from labml_gmlp.cache import Cache
 from labml_gmlp.generation import generate, generate_batch
+from labml_gmlp.incremental import incremental
 from labml_gmlp.models import sizes
+from labml_gmlp.models.amlp import AMLPBlock, AMLPGatingUnit
 from labml_gmlp.models.language import LanguageModel
 from labml_gmlp.models.vision import ImageClassifier, n_patches
 from labml_gmlp.resize import extend, interpolate, interpolate_image
@@ -61,8 +64,9 @@ from labml_gmlp.sampling import distribution
 __version__ = "0.1.0"
 
 __all__ = [
+    "AMLPBlock",
+    "AMLPGatingUnit",
     "AdditiveGate",
-    "Cache",
     "ConvolutionProjection",
     "DecayedToeplitzProjection",
     "Encoder",
@@ -75,6 +79,7 @@ __all__ = [
     "LanguageModel",
     "LinearGate",
     "MixerBlock",
+    "MultiHeadSpatialProjection",
     "MultiplicativeGate",
     "SpatialGatingUnit",
     "SpatialProjection",
@@ -88,6 +93,7 @@ __all__ = [
     "extend",
     "generate",
     "generate_batch",
+    "incremental",
     "interpolate",
     "interpolate_image",
     "n_patches",

@@ -39,8 +39,6 @@ encoder.layers = nn.ModuleList(layers)
 This file imports only torch and the standard library.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -189,11 +187,7 @@ class FromLabml(nn.Module):
         self.causal = causal
 
     def forward(
-        self,
-        x: Tensor,
-        mask: Tensor | None = None,
-        key_padding_mask: Tensor | None = None,
-        cache: Any = None,
+        self, x: Tensor, mask: Tensor | None = None, key_padding_mask: Tensor | None = None
     ) -> Tensor:
         r"""Applies the layer to a batch-first batch.
 
@@ -201,15 +195,13 @@ class FromLabml(nn.Module):
         * `mask` is boolean, `[n, n]` or `[B, n, n]`, true where position $i$ may read position $j$.
           Each $i$ must be able to read some $j$, or softmax gives NaN
         * `key_padding_mask` is boolean, `[B, n]`, true for a real token
-        * `cache` must be `None`
 
         Returns `[B, n, d]`. Values at padded positions are arbitrary; ignore them.
 
-        Raises `ValueError` if a tensor has another shape, if `cache` is not `None`, and if masks
-        differ between sequences but the layer takes one for all, as labml_nn's `GMLPBlock` does;
-        `TypeError` if a mask is not boolean.
+        Raises `ValueError` if a tensor has another shape, and if masks differ between sequences but
+        the layer takes one for all, as labml_nn's `GMLPBlock` does; `TypeError` if a mask is not
+        boolean.
         """
-        _check_no_cache(cache)
         _check_input("x", x, self.size, "[B, n, d={}]")
         may_read = _may_read(x, mask, key_padding_mask, self.causal)
         if may_read is not None:
@@ -256,11 +248,7 @@ class FromTorch(nn.Module):
         self.causal = causal
 
     def forward(
-        self,
-        x: Tensor,
-        mask: Tensor | None = None,
-        key_padding_mask: Tensor | None = None,
-        cache: Any = None,
+        self, x: Tensor, mask: Tensor | None = None, key_padding_mask: Tensor | None = None
     ) -> Tensor:
         r"""Applies the layer to a batch-first batch.
 
@@ -268,14 +256,12 @@ class FromTorch(nn.Module):
         * `mask` is boolean, `[n, n]` or `[B, n, n]`, true where position $i$ may read position $j$.
           Each $i$ must be able to read some $j$, or softmax gives NaN
         * `key_padding_mask` is boolean, `[B, n]`, true for a real token
-        * `cache` must be `None`
 
         Returns `[B, n, d]`. Values at padded positions are arbitrary; ignore them.
 
-        Raises `ValueError` if a tensor has another shape or `cache` is not `None`; `TypeError` if a
+        Raises `ValueError` if a tensor has another shape, and `TypeError` if a
         mask is not boolean.
         """
-        _check_no_cache(cache)
         _check_input("x", x, self.size, "[B, n, d={}]")
         attention = self.layer.self_attn
         options: dict[str, Tensor] = {}
@@ -355,17 +341,10 @@ def _check_input(name: str, x: Tensor, size: int, shape: str) -> None:
         raise ValueError(f"{name} must be {shape.format(size)}, got {list(x.shape)}")
 
 
-def _check_no_cache(cache: Any) -> None:
-    if cache is not None:
-        raise ValueError(
-            f"cache must be None for a layer of another package, got {type(cache).__name__}"
-        )
-
-
 def _check_mask(name: str, mask: Tensor, *shapes: tuple[int, ...]) -> None:
     kind = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
     if kind != torch.bool:
         raise TypeError(f"{name} must be a boolean tensor, true = may be read, got {kind}")
-    if mask.shape not in shapes:
+    if all(mask.shape != shape for shape in shapes):
         allowed = " or ".join(str(list(shape)) for shape in dict.fromkeys(shapes))
         raise ValueError(f"{name} must be {allowed}, got {list(mask.shape)}")

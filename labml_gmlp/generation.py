@@ -3,14 +3,13 @@ r"""Text generation with a causal language model, one token at a time.
 # Generation
 
 Each token is drawn from the model's [filtered probabilities](sampling.py). With `use_cache=False`
-the model reads the whole text again for each token. With a [cache](cache.py) it reads each token
-once and generates the same text.
+the model reads the whole text again for each token. Otherwise an [incremental
+copy](incremental.py) of it reads each token once and generates the same text.
 
 The paper has no causal model; generation is our addition.
 """
 
 import functools
-import inspect
 import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from labml_gmlp.cache import Cache
+from labml_gmlp.incremental import IncrementalModel, incremental
 from labml_gmlp.sampling import check_filters, distribution
 
 
@@ -60,7 +59,8 @@ def generate_batch(
     * `slide` is the number of oldest tokens dropped when the text outgrows `seq_len`. The rest is
       read again in one pass. 1 keeps the most context, and costs such a pass for each token; `None`
       means 1, with a warning
-    * `use_cache=False` reads the whole text again for each token, for models without a cache
+    * `use_cache=False` reads the whole text again for each token, for models that
+      [`incremental`](incremental.py) does not know
 
     Yields pairs of the index of the prompt and the token, both `int`.
 
@@ -69,10 +69,9 @@ def generate_batch(
     integer; if `slide` is not an integer from 1 to `seq_len`; if `seed` is not an integer in [0,
     2**63); if `temperature` is negative or not finite, `top_k` not a positive integer, `top_p`
     outside (0, 1], or `repetition_penalty` not positive and finite. `TypeError` if a prompt is not
-    an integer tensor, or `model` takes no `cache` and `use_cache` is true.
+    an integer tensor, and what `incremental` raises if `use_cache` is true.
 
-    Raises while drawing: `ValueError` if the logits have another shape or no finite maximum, and if
-    the model did not use its cache.
+    Raises while drawing: `ValueError` if the logits have another shape or no finite maximum.
 
     Warns with `UserWarning` if the text outgrows `seq_len` and `slide` is `None`.
     """
@@ -85,7 +84,7 @@ def generate_batch(
     check_filters(temperature, top_k, top_p, repetition_penalty)
     _check_options(n_new, seq_len, stops, seed, slide)
     if use_cache:
-        _check_takes_cache(model)
+        model = _incremental(model)
     # The last token is drawn but never read.
     n_read = max(len(prompt) for prompt in prompts) + n_new - 1
     if use_cache and slide is None and seq_len is not None and n_new and n_read > seq_len:
@@ -98,9 +97,7 @@ def generate_batch(
     generators: list[torch.Generator | None] = [None] * len(prompts)
     if seed is not None:
         generators = [torch.Generator().manual_seed(seed + b) for b in range(len(prompts))]
-    window = _SlidingWindow(
-        model, prompts[0].device, seq_len, slide or 1, Cache(seq_len) if use_cache else None
-    )
+    window = _SlidingWindow(model, prompts[0].device, seq_len, slide or 1)
     next_p = functools.partial(
         distribution,
         temperature=temperature,
@@ -194,24 +191,18 @@ def generate(
 
 
 class _SlidingWindow:
-    r"""The part of the text that the model sees, and the cache of the tokens it has read.
+    r"""The part of the text that the model sees.
 
     ## Sliding window
     """
 
     def __init__(
-        self,
-        model: nn.Module,
-        device: torch.device,
-        seq_len: int | None,
-        slide: int,
-        cache: Cache | None,
+        self, model: nn.Module, device: torch.device, seq_len: int | None, slide: int
     ) -> None:
         self.model = model
         self.device = device
         self.seq_len = seq_len
         self.slide = slide
-        self.cache = cache
         self.start = 0
 
     def window_start(self, n: int) -> int:
@@ -227,32 +218,25 @@ class _SlidingWindow:
         return math.ceil((n - self.seq_len) / self.slide) * self.slide
 
     def read(self, texts: list[list[int]], n: int) -> Tensor:
-        r"""Reads the tokens up to `n` that the cache does not hold yet.
+        r"""Reads the tokens up to `n`, an incremental model only those that it has not read yet.
 
         * `texts` have at least $n$ tokens each, and start with the texts of the previous call
 
         Returns the logits of token $n + 1$, `[B, n_tokens]`.
         """
         start = self.window_start(n)
-        options = {}
-        if self.cache is not None:
+        if isinstance(self.model, IncrementalModel):
             # When the window moves, every token moves to another row of $W$: start afresh.
             if start != self.start:
-                self.cache.clear()
+                self.model.clear()
             self.start = start
-            start += self.cache.position
-            options["cache"] = self.cache
+            start += self.model.position
         tokens = torch.tensor([text[start:n] for text in texts], device=self.device)
-        logits = self.model(tokens, **options)
+        logits = self.model(tokens)
         if logits.dim() != 3 or logits.shape[:2] != tokens.shape:
             raise ValueError(
                 f"model must return [B, n, n_tokens] with [B, n] = {list(tokens.shape)}, "
                 f"got {list(logits.shape)}"
-            )
-        if self.cache is not None and self.cache.position != n - self.start:
-            raise ValueError(
-                f"model must advance its cache to {n - self.start} tokens, got "
-                f"{self.cache.position}; models without a cache need use_cache=False"
             )
         return logits[:, -1]
 
@@ -288,10 +272,8 @@ def _check_options(
             raise ValueError(f"stop_tokens must be non-negative integers, got {token!r}")
 
 
-def _check_takes_cache(model: nn.Module) -> None:
-    parameters = inspect.signature(model.forward).parameters
-    if "cache" not in parameters and all(p.kind is not p.VAR_KEYWORD for p in parameters.values()):
-        raise TypeError(
-            f"model must accept a cache argument, got {type(model).__name__}; "
-            f"models without a cache need use_cache=False"
-        )
+def _incremental(model: nn.Module) -> IncrementalModel:
+    try:
+        return incremental(model)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{error}; use_cache=False needs no such model") from error

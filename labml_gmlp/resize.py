@@ -24,12 +24,16 @@ from torch import Tensor, nn
 
 from labml_gmlp.blocks.gmlp import SpatialProjection
 from labml_gmlp.blocks.mixer import MixerBlock
+from labml_gmlp.blocks.multi_head import MultiHeadSpatialProjection
 from labml_gmlp.blocks.toeplitz import DecayedToeplitzProjection, ToeplitzProjection
 from labml_gmlp.models.language import LanguageModel
 from labml_gmlp.models.vision import ImageClassifier
 
 Grid = tuple[int, int]
 Change = Callable[[Tensor], Tensor]
+
+# The projections whose $W$ has a weight of its own for each pair of positions.
+FREE = (SpatialProjection, MultiHeadSpatialProjection)
 
 
 def extend(model: nn.Module, seq_len: int) -> nn.Module:
@@ -89,7 +93,7 @@ def extend(model: nn.Module, seq_len: int) -> nn.Module:
                 f"sequences as it is"
             )
         new = seq_len - old
-        if isinstance(layer, SpatialProjection):
+        if isinstance(layer, FREE):
             _replace(layer, "weight", along_diagonals)
         elif isinstance(layer, ToeplitzProjection):
             sides = (0 if layer.causal else new, new)
@@ -196,7 +200,7 @@ def _stretch(layer: nn.Module, old: Grid, new: Grid) -> None:
 
     def matrix(weight: Tensor) -> Tensor:
         # Entries above the diagonal of a causal layer are unused, and must not leak below it.
-        if isinstance(layer, SpatialProjection) and layer.causal:
+        if isinstance(layer, FREE) and layer.causal:
             weight = weight.tril()
         return stretched(stretched(weight).mT).mT * ratio
 
@@ -210,7 +214,7 @@ def _stretch(layer: nn.Module, old: Grid, new: Grid) -> None:
         above = (below + 1).clamp(max=weight.shape[-1] - 1)
         return torch.lerp(weight[..., below], weight[..., above], at - below) * ratio
 
-    if isinstance(layer, SpatialProjection):
+    if isinstance(layer, FREE):
         _replace(layer, "weight", matrix)
     elif isinstance(layer, ToeplitzProjection):
         _replace(layer, "weight", distances)
@@ -250,7 +254,7 @@ def _resized_layers(
 
 # The number of positions in the weights of a layer; `None` if they do not depend on it.
 def _length(layer: nn.Module) -> int | None:
-    if isinstance(layer, (SpatialProjection, ToeplitzProjection, MixerBlock)):
+    if isinstance(layer, (*FREE, ToeplitzProjection, MixerBlock)):
         return layer.seq_len
     return layer.n_positions if isinstance(layer, LanguageModel) else None
 
@@ -259,7 +263,7 @@ def _length(layer: nn.Module) -> int | None:
 def _vectors(layer: nn.Module) -> list[str]:
     if isinstance(layer, DecayedToeplitzProjection):
         return ["bias", "row", "column"]
-    return ["bias"] if isinstance(layer, (SpatialProjection, ToeplitzProjection)) else []
+    return ["bias"] if isinstance(layer, (*FREE, ToeplitzProjection)) else []
 
 
 def _replace(layer: nn.Module, name: str, change: Change) -> None:

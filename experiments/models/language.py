@@ -18,6 +18,7 @@ from torch import nn
 from experiments.engine.settings.errors import check_choice
 from labml_gmlp import (
     AdditiveGate,
+    AMLPBlock,
     ConvolutionProjection,
     Encoder,
     ForLabml,
@@ -26,6 +27,7 @@ from labml_gmlp import (
     LanguageModel,
     LinearGate,
     MultiplicativeGate,
+    SpatialGatingUnit,
     SpatialProjection,
     TinyAttention,
     ToeplitzProjection,
@@ -96,7 +98,7 @@ def gmlp(sizes: LayerSizes, causal: bool) -> nn.Module:
 
 def amlp(sizes: LayerSizes, causal: bool) -> nn.Module:
     """gMLP with a tiny attention added to the gate."""
-    return GMLPBlock(
+    return AMLPBlock(
         sizes.d_model,
         sizes.d_ffn,
         sizes.seq_len,
@@ -108,22 +110,21 @@ def amlp(sizes: LayerSizes, causal: bool) -> nn.Module:
 
 def toeplitz(sizes: LayerSizes, causal: bool) -> nn.Module:
     """gMLP with one weight per relative position, as in the paper's language models."""
-    return GMLPBlock(
-        sizes.d_model,
-        sizes.d_ffn,
-        causal=causal,
-        projection=ToeplitzProjection(sizes.seq_len, causal=causal),
-        dropout=sizes.make_dropout(),
-    )
+    return _with_projection(ToeplitzProjection(sizes.seq_len, causal=causal), sizes, causal)
 
 
 def convolution(sizes: LayerSizes, causal: bool) -> nn.Module:
     """gMLP with a short convolution per channel, as in models of speech."""
+    projection = ConvolutionProjection(sizes.d_ffn // 2, sizes.kernel, causal=causal)
+    return _with_projection(projection, sizes, causal)
+
+
+def _with_projection(projection: nn.Module, sizes: LayerSizes, causal: bool) -> nn.Module:
     return GMLPBlock(
         sizes.d_model,
         sizes.d_ffn,
         causal=causal,
-        projection=ConvolutionProjection(sizes.d_ffn // 2, sizes.kernel, causal=causal),
+        sgu=SpatialGatingUnit(sizes.d_ffn, projection=projection),
         dropout=sizes.make_dropout(),
     )
 

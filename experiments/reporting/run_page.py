@@ -108,11 +108,11 @@ def matrices(
     Returns Markdown paragraphs; an empty list if no block has such a matrix.
     """
     best = best_weights(checkpoint)
-    # Other projections have a `weight` too: diagonals, kernels, or one matrix for each head.
+    # Other projections have a `weight` too: diagonals or kernels.
     found = [
         best[f"{name}.weight"]
         for name, part in model.named_modules()
-        if isinstance(part, SpatialProjection) and part.weight.dim() == 2
+        if isinstance(part, SpatialProjection)
     ]
     if not found:
         return []

@@ -26,8 +26,6 @@ positions must add them elsewhere.
 This file imports only torch and the standard library, so you can copy it alone.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -46,7 +44,7 @@ class ConvolutionProjection(nn.Module):
 
     ```python
     projection = ConvolutionProjection(n_channels=128, kernel_size=31)
-    block = GMLPBlock(d_model=64, d_ffn=256, projection=projection)
+    block = GMLPBlock(64, 256, sgu=SpatialGatingUnit(256, projection=projection))
     ```
 
     * `n_channels` is the number of channels of $Z$: `d_ffn / 2` in a spatial gating unit
@@ -67,14 +65,15 @@ class ConvolutionProjection(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        # fold: checks
         _check_size("n_channels", n_channels)
         _check_size("kernel_size", kernel_size)
-        # An even kernel has no centre: its output would be shifted by half a token.
         if not causal and kernel_size % 2 == 0:
             raise ValueError(
                 f"kernel_size must be odd to be centred on a token unless causal=True, "
                 f"got {kernel_size}"
             )
+        # An even kernel has no centre: its output would be shifted by half a token.
         self.n_channels = n_channels
         self.kernel_size = kernel_size
         self.causal = causal
@@ -94,36 +93,30 @@ class ConvolutionProjection(nn.Module):
         nn.init.normal_(self.weight, std=1e-6)
         nn.init.ones_(self.bias)
 
-    def forward(self, z: Tensor, mask: Tensor | None = None, cache: Any = None) -> Tensor:
+    def forward(self, z: Tensor, mask: Tensor | None = None) -> Tensor:
         r"""Returns $f_{K,b}(Z)$, `[B, n, c]`.
 
         * `z` is $Z$, `[B, n, c]`; padded positions must be zero, as the spatial gating unit makes
           them
         * `mask` is boolean, `[n, n]` or `[B, n, n]`: true where position $i$ may read position $j$.
           It costs one copy of $Z$ per tap
-        * `cache` holds the earlier positions; `z` then holds only the new ones
 
-        Raises `ValueError` if `z` or `mask` has the wrong shape, or if `cache` is used with a mask
-        or without `causal`; `TypeError` if `mask` is not boolean.
+        Raises `ValueError` if `z` or `mask` has the wrong shape, and `TypeError` if `mask` is not
+        boolean.
         """
+        # fold: checks
         if z.dim() != 3 or z.shape[-1] != self.n_channels:
             raise ValueError(f"z must be [B, n, c={self.n_channels}], got {list(z.shape)}")
         n = z.shape[1]
-        before = 0
-        if cache is not None:
-            _check_cache(self.causal, mask)
-            # The kernel reaches only the last $k - 1$ of the earlier positions.
-            before = min(cache.position, self.left)
-            z = cache.extend(self, z)[:, cache.position - before :]  # [B, before + n, c]
         if mask is not None:
             _check_mask("mask", mask, (n, n), (z.shape[0], n, n))
         # torch cannot convolve zero tokens; return an empty result that carries a gradient.
         if n == 0:
-            return z[:, before:] * self.weight[:, 0] + self.bias
+            return z * self.weight[:, 0] + self.bias
         # Zeros surround the sequence, and padded tokens are zero *after* the norm, so padding does
         # not change the result. In ESPnet they kept the bias of the norm until [pull request
         # 6660](https://github.com/espnet/espnet/pull/6660), so a result depended on the batch.
-        z = nn.functional.pad(z.mT, (self.left - before, self.right))  # [B, c, n + k - 1]
+        z = nn.functional.pad(z.mT, (self.left, self.right))  # [B, c, n + k - 1]
         if mask is None:
             f = nn.functional.conv1d(z, self.weight[:, None], self.bias, groups=self.n_channels)
             return f.mT
@@ -141,23 +134,16 @@ class ConvolutionProjection(nn.Module):
         return f"{self.n_channels}, kernel_size={self.kernel_size}, causal={self.causal}"
 
 
-# ## Argument checks
+# fold: argument checks
 def _check_size(name: str, value: int) -> None:
     if type(value) is not int or value < 1:
         raise ValueError(f"{name} must be a positive integer, got {value!r}")
-
-
-def _check_cache(causal: bool, mask: Tensor | None) -> None:
-    if not causal:
-        raise ValueError("cache needs causal=True: earlier positions must not read new ones")
-    if mask is not None:
-        raise ValueError("mask must be None when cache is given")
 
 
 def _check_mask(name: str, mask: Tensor, *shapes: tuple[int, ...]) -> None:
     kind = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
     if kind != torch.bool:
         raise TypeError(f"{name} must be a boolean tensor, true = may be read, got {kind}")
-    if mask.shape not in shapes:
+    if all(mask.shape != shape for shape in shapes):
         allowed = " or ".join(str(list(shape)) for shape in shapes)
         raise ValueError(f"{name} must be {allowed}, got {list(mask.shape)}")

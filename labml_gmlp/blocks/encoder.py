@@ -10,7 +10,6 @@ A layer is a module with
 * an attribute `size`, its width $d$
 * `forward(x, mask=None)` from `[B, n, d]` to `[B, n, d]`
 * `key_padding_mask` as a third argument, if it supports padded batches
-* `cache` as a fourth argument, if it supports generation one token at a time
 
 This file imports only torch and the standard library, so you can copy it alone.
 """
@@ -43,7 +42,7 @@ class Encoder(nn.Module):
       of the layer, so a setting can change with depth
     * `n_layers` is $L$
     * `checkpoint_layers` stores only the input of each layer for the backward pass and recomputes
-      the rest: less memory for about a third more time. It is ignored when a cache is given
+      the rest: less memory for about a third more time
     * `norm_eps` is the epsilon of the final norm
 
     Raises `ValueError` if `n_layers` is not a positive integer, if `make_layer` returns the same
@@ -73,18 +72,13 @@ class Encoder(nn.Module):
         self.norm = nn.LayerNorm(self.size, eps=norm_eps, device=device, dtype=dtype)
 
     def forward(
-        self,
-        x: Tensor,
-        mask: Tensor | None = None,
-        key_padding_mask: Tensor | None = None,
-        cache: Any = None,
+        self, x: Tensor, mask: Tensor | None = None, key_padding_mask: Tensor | None = None
     ) -> Tensor:
         r"""Returns $Y$, `[B, n, d]`.
 
         * `x` is $X_0$, `[B, n, d]`
         * `mask` is boolean, true where position $i$ may read position $j$; each layer gets it
         * `key_padding_mask` is boolean, `[B, n]`, true for a real token
-        * `cache` holds the earlier positions for all layers; `x` then holds only the new ones
 
         The layers check their input and raise `ValueError` or `TypeError`.
         """
@@ -93,18 +87,11 @@ class Encoder(nn.Module):
         options: dict[str, Any] = {"mask": mask}
         if key_padding_mask is not None:
             options["key_padding_mask"] = key_padding_mask
-        if cache is not None:
-            options["cache"] = cache
-        n = x.shape[1]
         for layer in self.layers:
-            # Recomputing a layer would extend its cache twice.
-            if self.checkpoint_layers and cache is None and torch.is_grad_enabled():
+            if self.checkpoint_layers and torch.is_grad_enabled():
                 x = checkpoint(layer, x=x, **options, use_reentrant=False)
             else:
                 x = layer(x=x, **options)
-        # Advance once all layers have read the new positions.
-        if cache is not None:
-            cache.advance(n)
         return self.norm(x)
 
 

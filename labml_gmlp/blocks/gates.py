@@ -11,8 +11,8 @@ The paper compares four forms of $s$, each a step towards its [spatial gating un
 | multiplicative, Eq. 3 | $Z \odot f_{W,b}(Z)$ | `MultiplicativeGate` | $W \approx 0$, $b = 1$ |
 | with a split, Eq. 4 | $Z_1 \odot f_{W,b}(Z_2)$ | `SpatialGatingUnit` | $W \approx 0$, $b = 1$ |
 
-In the paper's masked language models, perplexity falls from row to row. We know this order only
-second-hand, and of the four values only the last, 4.35, so the table leaves them out.
+In the paper's masked language models, perplexity falls from row to row
+([source](../../docs/coverage.yml#gate-ablation)).
 
 Between the norms, the first two gates are linear in $Z$; the last two multiply. The initial values
 of the last two are the paper's (section 2.1). For the first two they are our choice, with the same
@@ -22,7 +22,7 @@ This file imports only torch and the standard library, so you can copy it alone.
 """
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -57,7 +57,9 @@ class _Gate(nn.Module, ABC):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        # fold: checks
         _check_size("d_ffn", d_ffn)
+        # Without a split, $s(Z)$ has as many channels as $Z$.
         self.d_ffn = d_ffn
         self.d_out = d_ffn
         self.norm = nn.LayerNorm(d_ffn, eps=norm_eps, device=device, dtype=dtype)
@@ -80,7 +82,6 @@ class _Gate(nn.Module, ABC):
         mask: Tensor | None = None,
         key_padding_mask: Tensor | None = None,
         attended: Tensor | None = None,
-        cache: Any = None,
     ) -> Tensor:
         r"""Returns $s(Z)$, `[B, n, d_ffn]`; values at padded positions are arbitrary.
 
@@ -88,22 +89,21 @@ class _Gate(nn.Module, ABC):
         * `mask` is boolean, `[n, n]` or `[B, n, n]`, true where position $i$ may read position $j$
         * `key_padding_mask` is boolean, `[B, n]`: true for a real token, false for padding
         * `attended` is added to $f_{W,b}$, `[B, n, d_ffn]`: aMLP's tiny attention
-        * `cache` holds the earlier positions, for the projection; `z` then holds only the new ones
 
         Raises `ValueError` if `z` or `key_padding_mask` has the wrong shape, and `TypeError` if
-        `key_padding_mask` is not boolean; the projection checks `mask`, `cache` and the number of
+        `key_padding_mask` is not boolean; the projection checks `mask` and the number of
         tokens.
         """
+        # fold: checks
         if z.dim() != 3 or z.shape[-1] != self.d_ffn:
             raise ValueError(f"z must be [B, n, d_ffn={self.d_ffn}], got {list(z.shape)}")
+        # $\mathrm{norm}(Z)$, which $f_{W,b}$ reads
         normalised = self.norm(z)
         # Zero rows add nothing to the sum, so padding has no effect on real tokens.
         if key_padding_mask is not None:
             _check_mask("key_padding_mask", key_padding_mask, tuple(z.shape[:2]))
             normalised = normalised.masked_fill(~key_padding_mask[..., None], 0.0)
-        # Pass `cache` only when there is one, so projections without that argument work too.
-        with_cache = {} if cache is None else {"cache": cache}
-        f = self.projection(normalised, mask, **with_cache)  # [B, n, d_ffn]
+        f = self.projection(normalised, mask)  # [B, n, d_ffn]
         if attended is not None:
             f = f + attended
         return self.s(z, normalised, f)
@@ -183,7 +183,7 @@ class MultiplicativeGate(_Gate):
         return z * f
 
 
-# ## Argument checks
+# fold: argument checks
 def _check_size(name: str, value: int) -> None:
     if type(value) is not int or value < 1:
         raise ValueError(f"{name} must be a positive integer, got {value!r}")
@@ -193,6 +193,6 @@ def _check_mask(name: str, mask: Tensor, *shapes: tuple[int, ...]) -> None:
     kind = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
     if kind != torch.bool:
         raise TypeError(f"{name} must be a boolean tensor, true = may be read, got {kind}")
-    if mask.shape not in shapes:
+    if all(mask.shape != shape for shape in shapes):
         allowed = " or ".join(str(list(shape)) for shape in shapes)
         raise ValueError(f"{name} must be {allowed}, got {list(mask.shape)}")

@@ -2,24 +2,21 @@ r"""The gMLP block with its spatial gating unit and spatial projection (Eq. 1, 4
 
 # The gMLP block
 
-*Pay Attention to MLPs* (Liu, Dai, So and Le, 2021, [arXiv
-2105.08050](https://arxiv.org/abs/2105.08050)) asks how much a Transformer needs attention. Its gMLP
-block has none. It is a feed-forward layer with a gate in the middle, and only the gate mixes
-tokens. Attention computes its mixing weights from the tokens. gMLP learns them once, as
-one $n \times n$ matrix $W$ per block, and uses the same $W$ for every input.
+Does a Transformer need attention? *Pay Attention to MLPs* (Liu, Dai, So and Le, 2021, [arXiv
+2105.08050](https://arxiv.org/abs/2105.08050)) replaces it by one learned matrix over positions and
+one product:
 
-Each equation is one class. This page goes from the inside out:
+$$Z = \sigma(X U), \qquad \tilde{Z} = s(Z), \qquad Y = \tilde{Z} V \tag{1}$$
 
-| paper | class | operation |
-| --- | --- | --- |
-| Eq. 2 | `SpatialProjection` | mixes tokens with the matrix $W$ |
-| Eq. 4 | `SpatialGatingUnit` | multiplies one half of the channels by a projection of the other |
-| Eq. 1 | `GMLPBlock` | expands the channels, applies the gate, projects back |
+* $X$ and $Y$ are $n$ tokens with $d$ channels each
+* $U$ widens the channels to $e$, $V$ narrows them back, $\sigma$ is GELU
+* $s$ is the *spatial gating unit*, the only step in which tokens meet
 
-Eq. 3, the gate without the split, is one of the [gates of the ablation](gates.py). Causality,
-padding masks and the generation cache are our additions.
+Without $s$, Eq. 1 is the feed-forward half of a Transformer layer.
 
-This file imports only torch and the standard library, so you can copy it alone.
+The page goes from the whole to its parts: the block (Eq. 1), the unit (Eq. 4), the projection
+(Eq. 2). Causal models and padding masks are our additions. The file imports only torch and the
+standard library, so you can copy it alone.
 """
 
 from collections.abc import Callable
@@ -29,244 +26,26 @@ import torch
 from torch import Tensor, nn
 
 
-class SpatialProjection(nn.Module):
-    r"""A linear layer across tokens: it mixes positions with a learned matrix.
-
-    ## Spatial projection
-
-    $$f_{W,b}(Z) = W Z + b, \qquad W \in \mathbb{R}^{n \times n}, \quad b \in \mathbb{R}^n \tag{2}$$
-
-    It acts on tokens where an ordinary linear layer acts on channels (paper, section 2.1, Eq. 2).
-    With indices,
-
-    $$f_{W,b}(Z)_{ic} = \sum_{j=1}^{n} W_{ij} Z_{jc} + b_i$$
-
-    All channels $c$ share one $W$, and $W$ does not depend on the input. Row $i$ of $W$ belongs to
-    position $i$, so the layer needs no position embedding.
-
-    ```python
-    projection = SpatialProjection(seq_len=128, causal=True)
-    y = projection(torch.randn(8, 100, 64))  # [8, 100, 64]
-    ```
-
-    * `seq_len` is the longest sequence in tokens; shorter ones use the top left corner of $W$ and
-      the first entries of $b$
-    * `causal` keeps only $j \le i$, for next-token models (unlike the paper)
-    * `n_heads` is the number of channel groups, each with its own $W$ and $b$; the paper has one
-
-    Raises `ValueError` if `seq_len` or `n_heads` is not a positive integer.
-    """
-
-    def __init__(
-        self,
-        seq_len: int,
-        *,
-        causal: bool = False,
-        n_heads: int = 1,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        super().__init__()
-        _check_size("seq_len", seq_len)
-        _check_size("n_heads", n_heads)
-        self.seq_len = seq_len
-        self.causal = causal
-        self.n_heads = n_heads
-        # With one head there is no head axis, so $W$ is `[n, n]` as in the paper.
-        heads = () if n_heads == 1 else (n_heads,)
-        size = (*heads, seq_len, seq_len)
-        self.weight = nn.Parameter(torch.empty(size, device=device, dtype=dtype))
-        self.bias = nn.Parameter(torch.empty(size[:-1], device=device, dtype=dtype))
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        r"""Draws $W$ from $N(0, 10^{-12})$ and sets $b = 1$.
-
-        The gate then starts at one, and the block as a feed-forward layer on single tokens (paper,
-        section 2.1). The paper says only "near zero"; the scale is our choice.
-        """
-        nn.init.normal_(self.weight, std=1e-6)
-        nn.init.ones_(self.bias)
-
-    def forward(self, z: Tensor, mask: Tensor | None = None, cache: Any = None) -> Tensor:
-        r"""Returns $f_{W,b}(Z)$, `[B, n, c]`.
-
-        * `z` is $Z$, `[B, n, c]`; $c$ is a multiple of `n_heads`
-        * `mask` is boolean, `[n, n]` or `[B, n, n]`: true where position $i$ may read position $j$
-        * `cache` holds the earlier positions; `z` then holds only the new ones
-
-        Raises `ValueError` if `z` or `mask` has the wrong shape, if there are more than `seq_len`
-        tokens, or if `cache` is used with a mask or without `causal`; `TypeError` if `mask` is not
-        boolean.
-        """
-        if z.dim() != 3 or z.shape[-1] % self.n_heads:
-            wanted = "[B, n, c]" + f" with c a multiple of {self.n_heads}" * (self.n_heads > 1)
-            raise ValueError(f"z must be {wanted}, got {list(z.shape)}")
-        # `z` covers positions `start` to `stop - 1`, which may read 0 to `stop - 1`. Without a
-        # cache, `start` is 0.
-        start = 0 if cache is None else cache.position
-        stop = start + z.shape[1]
-        if stop > self.seq_len:
-            raise ValueError(f"z must have at most seq_len={self.seq_len} tokens, got {stop}")
-        if cache is not None:
-            _check_cache(self.causal, mask)
-            z = cache.extend(self, z)  # [B, stop, c]
-        # Negative padding removes the rows and columns from `stop` on. `torch.export` rejects a
-        # slice here, because whether it is contiguous depends on $n$.
-        weight, bias = self.weight[..., start:, :], self.bias[..., start:]
-        cut = stop - self.seq_len
-        weight = nn.functional.pad(weight, (0, cut, 0, cut))  # [n, stop] or [h, n, stop]
-        bias = nn.functional.pad(bias, (0, cut))  # [n] or [h, n]
-        # Above the diagonal, $j > i$ is the future. Masking $W$, not the product, keeps it out of
-        # every sum and makes the gradient of these weights exactly zero. (It must be finite: 0
-        # times NaN is NaN.)
-        if self.causal:
-            weight = weight.tril(start)
-        if mask is not None:
-            _check_mask("mask", mask, (stop, stop), (z.shape[0], stop, stop))
-            weight = weight * (mask if mask.dim() == 2 else mask[:, None])
-        # $WZ + b$, with the heads as a second batch axis.
-        z = z.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)  # [B, h, stop, c / h]
-        weight = weight.expand(*z.shape[:2], -1, -1)  # [B, h, n, stop]
-        f = weight @ z + bias[..., None]  # [B, h, n, c / h]
-        return f.transpose(1, 2).flatten(-2)
-
-    def extra_repr(self) -> str:
-        return f"seq_len={self.seq_len}, causal={self.causal}, n_heads={self.n_heads}"
-
-
-class SpatialGatingUnit(nn.Module):
-    r"""A gate that multiplies one half of the channels by a spatial projection of the other half.
-
-    ## Spatial gating unit
-
-    $$s(Z) = Z_1 \odot f_{W,b}(Z_2) \tag{4}$$
-
-    $Z$ is split along its channels into $Z_1$, which is passed on, and $Z_2$, which becomes the
-    gate (paper, section 2.1, Eq. 4). The product contains terms $Z_{ic} Z_{jc'}$ weighted by
-    $W_{ij}$, so the unit is quadratic in its input. The split works better than Eq. 3, which gates
-    $Z$ with itself (paper, as reported). The unit costs $n^2 e / 2$ multiply-adds for $e$ = `d_ffn`
-    (section 2.1).
-
-    ```python
-    unit = SpatialGatingUnit(d_ffn=256, seq_len=128)
-    y = unit(torch.randn(8, 100, 256))  # [8, 100, 128]
-    ```
-
-    * `d_ffn` is the number of channels of $Z$, even
-    * `seq_len` and `causal` go to `SpatialProjection`
-    * `projection` replaces `SpatialProjection` by another token-mixing layer, called as
-      `projection(z2, mask)` on `[B, n, d_ffn / 2]`; `seq_len` is then not used
-    * `activation` is applied to the gate; `None` means none, as in the paper
-    * `norm_eps` is the epsilon of the normalisation
-
-    Raises `ValueError` if `d_ffn` is not a positive even integer, if `seq_len` is not a positive
-    integer and no `projection` is given, or if `causal=True` and the `projection` is not causal.
-    """
-
-    def __init__(
-        self,
-        d_ffn: int,
-        seq_len: int | None = None,
-        *,
-        causal: bool = False,
-        projection: nn.Module | None = None,
-        activation: Callable[[Tensor], Tensor] | None = None,
-        norm_eps: float = 1e-5,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        super().__init__()
-        _check_size("d_ffn", d_ffn)
-        if d_ffn % 2:
-            raise ValueError(f"d_ffn must be even to split Z into Z1 and Z2, got {d_ffn}")
-        _check_causal("projection", projection, causal)
-        self.d_ffn = d_ffn
-        self.d_out = d_ffn // 2
-        # The paper normalises the input of $f_{W,b}$ because it stabilises the training of large
-        # language models.
-        self.norm = nn.LayerNorm(d_ffn // 2, eps=norm_eps, device=device, dtype=dtype)
-        if projection is None:
-            projection = SpatialProjection(
-                seq_len,  # type: ignore[arg-type]
-                causal=causal,
-                device=device,
-                dtype=dtype,
-            )
-        self.projection = projection
-        self.causal = getattr(projection, "causal", False)
-        self.activation = activation
-
-    def forward(
-        self,
-        z: Tensor,
-        mask: Tensor | None = None,
-        key_padding_mask: Tensor | None = None,
-        attended: Tensor | None = None,
-        cache: Any = None,
-    ) -> Tensor:
-        r"""Returns $s(Z)$, `[B, n, d_ffn / 2]`; values at padded positions are arbitrary.
-
-        * `z` is $Z$, `[B, n, d_ffn]`
-        * `mask` is that of `SpatialProjection.forward`
-        * `key_padding_mask` is boolean, `[B, n]`: true for a real token, false for padding
-        * `attended` is added to $f_{W,b}(Z_2)$, `[B, n, d_ffn / 2]`: aMLP's tiny attention
-        * `cache` goes to the projection
-
-        Raises `ValueError` if `z` or a mask has the wrong shape, if there are more than `seq_len`
-        tokens, or if `cache` is used with a `mask` or without `causal`; `TypeError` if a mask is
-        not boolean.
-        """
-        if z.dim() != 3 or z.shape[-1] != self.d_ffn:
-            raise ValueError(f"z must be [B, n, d_ffn={self.d_ffn}], got {list(z.shape)}")
-        z1, z2 = z.chunk(2, dim=-1)  # [B, n, d_ffn / 2] each
-        z2 = self.norm(z2)
-        # Zero rows of $Z_2$ add nothing to the sum, so a sequence gives the same result alone and
-        # in a padded batch. The rows are zeroed *after* the norm, which would turn zeros into its
-        # bias. Our addition; the paper has no padding mask.
-        if key_padding_mask is not None:
-            _check_mask("key_padding_mask", key_padding_mask, tuple(z.shape[:2]))
-            z2 = z2.masked_fill(~key_padding_mask[..., None], 0.0)
-        # Pass `cache` only when there is one, so projections without that argument work too.
-        with_cache = {} if cache is None else {"cache": cache}
-        gate = self.projection(z2, mask, **with_cache)  # [B, n, d_ffn / 2]
-        if attended is not None:
-            gate = gate + attended
-        if self.activation is not None:
-            gate = self.activation(gate)
-        return z1 * gate
-
-
 class GMLPBlock(nn.Module):
     r"""The gMLP block: a feed-forward layer with a spatial gating unit in the middle.
 
-    ## gMLP block
-
-    $$Z = \sigma(X U), \qquad \tilde{Z} = s(Z), \qquad Y = \tilde{Z} V \tag{1}$$
-
-    $U$ and $V$ act on channels, like the two layers of a Transformer's feed-forward network, and
-    $s$ acts on tokens (paper, section 2, Eq. 1). With the identity as $s$, the block is that
-    feed-forward network. The equation omits the norm, the residual connection ("shortcut" in the
-    paper) and all biases; figure 1 of the paper shows the norm and the shortcut.
+    ## The block
 
     ```python
     block = GMLPBlock(d_model=64, d_ffn=256, seq_len=128)
     y = block(torch.randn(8, 100, 64))  # [8, 100, 64]
     ```
 
-    * `d_model` is $d$, the number of channels of $X$ and $Y$
-    * `d_ffn` is the number of channels of $Z$; $\tilde{Z}$ has half as many, or `sgu.d_out`
-    * `seq_len`, `causal` and `projection` go to `SpatialGatingUnit`
-    * `sgu` replaces `SpatialGatingUnit`, for example by a gate of the ablation
-    * `attention` reads the normalised $X$, and the gate adds its output: aMLP's tiny attention
-    * `token_shift` is applied to the normalised $X$ and `dropout` to $Y$
-    * `activation` is $\sigma$; the paper says GELU, and its exact form (not tanh) is our choice
-    * `norm_eps` and `sgu_norm_eps` are the epsilons of the two norms
+    * `d_model` is $d$ and `d_ffn` is $e$, both in channels
+    * `seq_len` is the longest sequence in tokens
+    * `causal` keeps each token from reading later ones (not in the paper)
+    * `sgu` replaces the default `SpatialGatingUnit`, then without `seq_len`
+    * `dropout` is applied to $Y$, for example [stochastic depth](stochastic_depth.py)
+    * `activation` is $\sigma$; that GELU is the exact one, not the tanh form, is our choice
+    * `norm_eps` is the epsilon of the norm; `device` and `dtype` are those of the parameters
 
-    Raises `ValueError` if `d_model` or `d_ffn` is not a positive integer, if `projection` and `sgu`
-    are both given, or if `causal=True` and `sgu`, `projection`, `attention` or `token_shift` is not
-    causal. Without `sgu`, also if `d_ffn` is odd, or if `seq_len` is not a positive integer and no
-    `projection` is given.
+    Raises `ValueError` if a size is not a positive integer, if `d_ffn` is odd, if `seq_len` is
+    given beside `sgu` or missing without it, and if `sgu` is not causal in a causal block.
     """
 
     def __init__(
@@ -276,108 +55,250 @@ class GMLPBlock(nn.Module):
         seq_len: int | None = None,
         *,
         causal: bool = False,
-        projection: nn.Module | None = None,
-        sgu: nn.Module | None = None,
-        attention: nn.Module | None = None,
-        token_shift: nn.Module | None = None,
+        sgu: Any = None,
         dropout: nn.Module | None = None,
         activation: Callable[[Tensor], Tensor] = nn.functional.gelu,
         norm_eps: float = 1e-5,
-        sgu_norm_eps: float = 1e-5,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
+        **factory: Any,
     ) -> None:
         super().__init__()
+        # fold: checks
         _check_size("d_model", d_model)
         _check_size("d_ffn", d_ffn)
-        _check_causal("attention", attention, causal)
-        _check_causal("token_shift", token_shift, causal)
-        # `Encoder` reads the width from here.
+        _check_given("sgu", sgu, seq_len, causal)
+        # The norm stands in front (pre-norm). Eq. 1 leaves it out, and all biases; figure 1 of the
+        # paper shows it.
         self.size = d_model
-        self.norm = nn.LayerNorm(d_model, eps=norm_eps, device=device, dtype=dtype)
-        self.token_shift = token_shift
-        self.attention = attention
-        self.proj_in = nn.Linear(d_model, d_ffn, device=device, dtype=dtype)
+        self.norm = nn.LayerNorm(d_model, eps=norm_eps, **factory)
+        # $U$, `[d, e]`, and $\sigma$
+        self.proj_in = nn.Linear(d_model, d_ffn, **factory)
         self.activation = activation
+        # $s$ halves the channels.
         if sgu is None:
-            sgu = SpatialGatingUnit(
-                d_ffn,
-                seq_len,
-                causal=causal,
-                projection=projection,
-                norm_eps=sgu_norm_eps,
-                device=device,
-                dtype=dtype,
-            )
-        elif projection is not None:
-            raise ValueError("projection must be None when sgu is given; pass it to the sgu")
-        _check_causal("sgu", sgu, causal)
+            sgu = SpatialGatingUnit(d_ffn, seq_len, causal=causal, **factory)
         self.sgu = sgu
-        d_out = int(sgu.d_out)  # type: ignore[arg-type]
-        self.proj_out = nn.Linear(d_out, d_model, device=device, dtype=dtype)
-        self.dropout = dropout
+        # $V$, `[e / 2, d]`
+        self.proj_out = nn.Linear(sgu.d_out, d_model, **factory)
+        self.dropout = nn.Identity() if dropout is None else dropout
 
     def forward(
-        self,
-        x: Tensor,
-        mask: Tensor | None = None,
-        key_padding_mask: Tensor | None = None,
-        cache: Any = None,
+        self, x: Tensor, mask: Tensor | None = None, key_padding_mask: Tensor | None = None
     ) -> Tensor:
         r"""Returns $X + Y$, `[B, n, d_model]`; values at padded positions are arbitrary.
 
         * `x` is $X$, `[B, n, d_model]`
-        * `mask` and `key_padding_mask` are those of `SpatialGatingUnit.forward`
-        * `cache` holds the earlier positions; `x` then holds only the new ones
+        * `mask` is boolean, `[n, n]` or `[B, n, n]`: true where position $i$ may read position $j$
+        * `key_padding_mask` is boolean, `[B, n]`: true for a real token, false for padding
 
-        Raises `ValueError` if `x` or a mask has the wrong shape, if there are more than `seq_len`
-        tokens, or if `cache` is used with a `mask` or without `causal`; `TypeError` if a mask is
-        not boolean.
+        Raises `ValueError` if `x` or a mask has the wrong shape or there are more than `seq_len`
+        tokens, and `TypeError` if a mask is not boolean.
         """
+        # fold: checks
         if x.dim() != 3 or x.shape[-1] != self.size:
             raise ValueError(f"x must be [B, n, d_model={self.size}], got {list(x.shape)}")
-        normalised = self.norm(x)
-        if self.token_shift is not None:
-            normalised = self.token_shift(normalised, key_padding_mask, cache)
-        # $Z = \sigma(XU)$
-        z = self.activation(self.proj_in(normalised))  # [B, n, d_ffn]
-        attended = None
-        if self.attention is not None:
-            attended = self.attention(normalised, mask, key_padding_mask, cache)
-        # $\tilde{Z} = s(Z)$
-        z_tilde = self.sgu(z, mask, key_padding_mask, attended, cache)  # [B, n, d_out]
+        # $Z = \sigma(X U)$: each token on its own, as in a Transformer
+        z = self.activation(self.proj_in(self.norm(x)))  # [B, n, d_ffn]
+        # $\tilde{Z} = s(Z)$: the tokens meet
+        z_tilde = self.sgu(z, mask, key_padding_mask)  # [B, n, d_ffn / 2]
         # $Y = \tilde{Z} V$
         y = self.proj_out(z_tilde)  # [B, n, d_model]
-        if self.dropout is not None:
-            y = self.dropout(y)
-        # The residual adds $X$ itself, so one path through all blocks has no norm.
-        return x + y
+        # The residual connection adds $X$ itself, not its norm. One path through all blocks then
+        # has no norm in it, and gradients reach the first block unchanged.
+        return x + self.dropout(y)
 
 
-# ## Argument checks
-#
-# torch would silently multiply $W$ by a mask of numbers and broadcast a mask of one row.
-def _check_size(name: str, value: int) -> None:
+class SpatialGatingUnit(nn.Module):
+    r"""A gate that multiplies one half of the channels by a spatial projection of the other half.
+
+    ## The spatial gating unit
+
+    $$s(Z) = Z_1 \odot f_{W,b}(Z_2) \tag{4}$$
+
+    $Z$ is split along its channels into two halves. $Z_1$ is carried through. $Z_2$ is projected
+    along the tokens and becomes the gate: it says how much of each channel of each token passes
+    (paper, section 2.1).
+
+    A linear layer across tokens would mix them too. The product does more: it contains terms
+    $Z_{ic} Z_{jc'}$ weighted by $W_{ij}$, so two tokens interact, as a query and a key do.
+
+    ```python
+    unit = SpatialGatingUnit(d_ffn=256, seq_len=128)
+    y = unit(torch.randn(8, 100, 256))  # [8, 100, 128]
+    ```
+
+    * `d_ffn` is $e$, the number of channels of $Z$, even
+    * `seq_len` and `causal` are those of `SpatialProjection`
+    * `projection` replaces the default $f_{W,b}$, then without `seq_len`; it is called as
+      `projection(z2, mask)`
+    * `norm_eps` is the epsilon of the norm; `device` and `dtype` are those of the parameters
+
+    Raises `ValueError` if `d_ffn` is not a positive even integer, if `seq_len` is given beside
+    `projection` or missing without it, and if `projection` is not causal in a causal unit.
+    """
+
+    def __init__(
+        self,
+        d_ffn: int,
+        seq_len: int | None = None,
+        *,
+        causal: bool = False,
+        projection: nn.Module | None = None,
+        norm_eps: float = 1e-5,
+        **factory: Any,
+    ) -> None:
+        super().__init__()
+        # fold: checks
+        _check_size("d_ffn", d_ffn)
+        if d_ffn % 2:
+            raise ValueError(f"d_ffn must be even to split Z into Z1 and Z2, got {d_ffn}")
+        _check_given("projection", projection, seq_len, causal)
+        # $Z$ has $e$ channels, $s(Z)$ has $e / 2$.
+        self.d_ffn = d_ffn
+        self.d_out = d_ffn // 2
+        # Normalising $Z_2$ made the training of large language models stable (paper, section 2.1).
+        self.norm = nn.LayerNorm(d_ffn // 2, eps=norm_eps, **factory)
+        # $f_{W,b}$
+        if projection is None:
+            projection = SpatialProjection(seq_len, causal=causal, **factory)
+        self.projection = projection
+        self.causal = getattr(projection, "causal", False)
+
+    def forward(
+        self, z: Tensor, mask: Tensor | None = None, key_padding_mask: Tensor | None = None
+    ) -> Tensor:
+        r"""Returns $s(Z)$, `[B, n, d_ffn / 2]`; values at padded positions are arbitrary.
+
+        * `z` is $Z$, `[B, n, d_ffn]`
+        * `mask` and `key_padding_mask` are those of `GMLPBlock.forward`
+
+        Raises what `GMLPBlock.forward` raises.
+        """
+        # fold: checks
+        if z.dim() != 3 or z.shape[-1] != self.d_ffn:
+            raise ValueError(f"z must be [B, n, d_ffn={self.d_ffn}], got {list(z.shape)}")
+        # $Z_1$ is the first half of the channels, $Z_2$ the second.
+        z1, z2 = z.chunk(2, dim=-1)  # [B, n, d_ffn / 2] each
+        # Each token is normalised over its channels.
+        z2 = self.norm(z2)
+        # A padded token must not be read. Its row of $Z_2$ becomes zero *after* the norm, which
+        # would turn zeros into its bias. Our addition; the paper has no padding mask.
+        if key_padding_mask is not None:
+            _check_mask("key_padding_mask", key_padding_mask, z.shape[:2])
+            z2 = z2.masked_fill(~key_padding_mask[..., None], 0.0)
+        # $f_{W,b}(Z_2)$
+        gate = self.projection(z2, mask)  # [B, n, d_ffn / 2]
+        # $s(Z) = Z_1 \odot f_{W,b}(Z_2)$
+        return z1 * gate
+
+
+class SpatialProjection(nn.Module):
+    r"""A linear layer across tokens: it mixes positions with a learned matrix.
+
+    ## The spatial projection
+
+    $$f_{W,b}(Z) = W Z + b, \qquad W \in \mathbb{R}^{n \times n}, \quad b \in \mathbb{R}^n \tag{2}$$
+
+    With indices, for position $i$ and channel $c$:
+
+    $$f_{W,b}(Z)_{ic} = \sum_{j=1}^{n} W_{ij} Z_{jc} + b_i$$
+
+    $W_{ij}$ says how much position $i$ reads from position $j$. Attention computes such weights
+    from the tokens, anew for each input and head. Here they are parameters: one $W$ per block, the
+    same for all channels and inputs. Row $i$ belongs to position $i$, so the model needs no
+    position embedding (paper, section 2).
+
+    The product costs $n^2 e / 2$ multiply-adds with the $e / 2$ channels of the gate. The scores
+    and sums of attention cost $2 n^2 d$ (paper, section 2.1). Both grow with $n^2$.
+
+    ```python
+    projection = SpatialProjection(seq_len=128, causal=True)
+    y = projection(torch.randn(8, 100, 64))  # [8, 100, 64]
+    ```
+
+    * `seq_len` is the longest sequence in tokens, the size of $W$
+    * `causal` keeps only $j \le i$, for models that predict the next token (not in the paper)
+    * `device` and `dtype` are those of the parameters
+
+    Raises `ValueError` if `seq_len` is not a positive integer.
+    """
+
+    def __init__(self, seq_len: int | None, *, causal: bool = False, **factory: Any) -> None:
+        super().__init__()
+        seq_len = _check_size("seq_len", seq_len)
+        # $W$ and $b$
+        self.seq_len = seq_len
+        self.causal = causal
+        self.weight = nn.Parameter(torch.empty(seq_len, seq_len, **factory))
+        self.bias = nn.Parameter(torch.empty(seq_len, **factory))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        r"""Draws $W$ from $N(0, 10^{-12})$ and sets $b = 1$.
+
+        ### At initialisation
+
+        With $W \approx 0$ and $b = 1$ the gate is 1. Each block starts as a feed-forward layer on
+        single tokens, and training adds the mixing little by little. The paper calls this critical
+        for stability (section 2.1). It says only "near zero"; the scale is our choice.
+        """
+        nn.init.normal_(self.weight, std=1e-6)
+        nn.init.ones_(self.bias)
+
+    def forward(self, z: Tensor, mask: Tensor | None = None) -> Tensor:
+        r"""Returns $f_{W,b}(Z)$, `[B, n, c]`.
+
+        * `z` is $Z$, `[B, n, c]`
+        * `mask` is that of `GMLPBlock.forward`
+
+        Raises `ValueError` if `z` or `mask` has the wrong shape or there are more than `seq_len`
+        tokens, and `TypeError` if `mask` is not boolean.
+        """
+        # fold: checks
+        if z.dim() != 3 or z.shape[1] > self.seq_len:
+            wanted = f"[B, n, c] with n at most seq_len={self.seq_len}"
+            raise ValueError(f"z must be {wanted}, got {list(z.shape)}")
+        # A shorter sequence uses the top left corner of $W$ and the first entries of $b$. Negative
+        # padding cuts them out; `weight[:n, :n]` cannot be exported with a dynamic $n$.
+        n = z.shape[1]
+        cut = n - self.seq_len
+        weight = nn.functional.pad(self.weight, (0, cut, 0, cut))  # [n, n]
+        bias = nn.functional.pad(self.bias, (0, cut))  # [n]
+        # A causal model must not read the future, $j > i$: these weights are zero. Masking $W$
+        # rather than the product keeps the future out of every sum and makes the gradient of these
+        # weights exactly zero.
+        if self.causal:
+            weight = weight.tril()  # [n, n]
+        # Any other mask works the same way.
+        if mask is not None:
+            _check_mask("mask", mask, (n, n), (z.shape[0], n, n))
+            weight = weight * mask  # [n, n] or [B, n, n]
+        # $W Z + b$, with the same $W$ for each sequence of the batch
+        weight = weight.expand(z.shape[0], n, n)  # [B, n, n]
+        return weight @ z + bias[:, None]
+
+    def extra_repr(self) -> str:
+        return f"seq_len={self.seq_len}, causal={self.causal}"
+
+
+# fold: argument checks
+def _check_size(name: str, value: int | None) -> int:
     if type(value) is not int or value < 1:
         raise ValueError(f"{name} must be a positive integer, got {value!r}")
+    return value
 
 
-def _check_causal(name: str, layer: nn.Module | None, causal: bool) -> None:
-    if causal and layer is not None and getattr(layer, "causal", None) is not True:
+def _check_given(name: str, layer: nn.Module | None, seq_len: int | None, causal: bool) -> None:
+    if layer is not None and seq_len is not None:
+        raise ValueError(f"seq_len must be None beside {name}, which has its own, got {seq_len}")
+    if layer is not None and causal and getattr(layer, "causal", None) is not True:
         raise ValueError(f"{name} must be causal in a causal layer, got {type(layer).__name__}")
 
 
-def _check_cache(causal: bool, mask: Tensor | None) -> None:
-    if not causal:
-        raise ValueError("cache needs causal=True: earlier positions must not read new ones")
-    if mask is not None:
-        raise ValueError("mask must be None when cache is given")
-
-
+# torch would silently broadcast a mask of one row and multiply $W$ by a mask of numbers.
 def _check_mask(name: str, mask: Tensor, *shapes: tuple[int, ...]) -> None:
     kind = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
     if kind != torch.bool:
         raise TypeError(f"{name} must be a boolean tensor, true = may be read, got {kind}")
-    if mask.shape not in shapes:
+    if all(mask.shape != shape for shape in shapes):
         allowed = " or ".join(str(list(shape)) for shape in shapes)
         raise ValueError(f"{name} must be {allowed}, got {list(mask.shape)}")

@@ -12,7 +12,6 @@ This file imports only torch and the standard library, so you can copy it alone.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -65,6 +64,7 @@ class MixerBlock(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        # fold: checks
         _check_size("d_model", d_model)
         _check_size("seq_len", seq_len)
         _check_size("d_tokens", d_tokens)
@@ -86,23 +86,17 @@ class MixerBlock(nn.Module):
         self.dropout = nn.Identity() if dropout is None else dropout
 
     def forward(
-        self,
-        x: Tensor,
-        mask: Tensor | None = None,
-        key_padding_mask: Tensor | None = None,
-        cache: Any = None,
+        self, x: Tensor, mask: Tensor | None = None, key_padding_mask: Tensor | None = None
     ) -> Tensor:
         r"""Returns $Y$, `[B, seq_len, d_model]`.
 
         * `x` is $X$, `[B, seq_len, d_model]`
-        * `mask`, `key_padding_mask` and `cache` must be `None`; `Encoder` may pass them
+        * `mask` and `key_padding_mask` must be `None`; `Encoder` may pass them
 
-        Raises `ValueError` if `x` has the wrong shape, or if `mask`, `key_padding_mask` or `cache`
-        is given.
+        Raises `ValueError` if `x` has the wrong shape, or if a mask is given.
         """
         # Ignoring them would silently read forbidden positions.
-        options = {"mask": mask, "key_padding_mask": key_padding_mask, "cache": cache}
-        for name, value in options.items():
+        for name, value in {"mask": mask, "key_padding_mask": key_padding_mask}.items():
             if value is not None:
                 raise ValueError(
                     f"{name} must be None because token mixing reads all tokens, "
@@ -118,7 +112,7 @@ class MixerBlock(nn.Module):
         return u + self.dropout(self.proj_out(self.activation(self.proj_in(self.norm(u)))))
 
 
-# ## Argument checks
+# fold: argument checks
 def _check_size(name: str, value: int) -> None:
     if type(value) is not int or value < 1:
         raise ValueError(f"{name} must be a positive integer, got {value!r}")

@@ -5,7 +5,7 @@ r"""Stochastic depth: in training, each sequence skips some residual branches at
 A deep network then trains like many shallower ones with shared weights (Huang, Sun, Liu, Sedra and
 Weinberger, 2016, [arXiv 1603.09382](https://arxiv.org/abs/1603.09382)). It is the only
 regularisation in the paper's vision models that changes with their size: the survival probabilities
-are 1, 0.95 and 0.8 (paper, as reported).
+are 1, 0.95 and 0.8 (paper, [source](../../docs/coverage.yml#stochastic-depth)).
 
 Public gMLP implementations make three mistakes here. Dropping a branch for the whole batch makes
 the gradient noisy. Not rescaling the kept branches makes training and evaluation differ. Choosing

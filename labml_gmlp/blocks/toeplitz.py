@@ -3,8 +3,9 @@ r"""Spatial projections with a Toeplitz matrix, computed directly or with the FF
 # Toeplitz projections
 
 The spatial projection of gMLP gives each pair of positions its own weight. In masked language
-models its diagonals become nearly constant (paper, as reported): a weight depends on the distance
-of the two tokens and hardly on their positions. Such a matrix is called *Toeplitz*, and the paper
+models its diagonals become nearly constant (paper,
+[source](../../docs/coverage.yml#toeplitz-weights)): a weight depends on the distance of the two
+tokens and hardly on their positions. Such a matrix is called *Toeplitz*, and the paper
 uses it for its language experiments:
 
 $$W_{ij} = w_{i-j}$$
@@ -26,8 +27,6 @@ mentions neither.
 This file imports only torch and the standard library, so you can copy it alone.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -47,8 +46,7 @@ def dense_product(w: Tensor, z: Tensor, start: int = 0, mask: Tensor | None = No
 
     $$f_{ic} = \sum_{j=1}^{n} w_{i-j} Z_{jc}$$
 
-    Masks and caches need single entries of $W$, and for short sequences this is faster than the
-    FFT.
+    A mask needs single entries of $W$, and for short sequences this is faster than the FFT.
 
     * `w` holds $w_{-(n-1)}$ to $w_{n-1}$ in this order, `[2n - 1]`, or `[h, 2n - 1]`
     * `z` is $Z$, `[B, h, n, c / h]`
@@ -119,7 +117,7 @@ class ToeplitzProjection(nn.Module):
     $$f_{w,b}(Z)_{ic} = \sum_{j=1}^{n} w_{i-j} Z_{jc} + b_i$$
 
     It replaces `SpatialProjection` in a gMLP block. The paper uses it for language, without loss of
-    quality, and a free $W$ for images (as reported).
+    quality, and a free $W$ for images.
 
     `weight` holds $w$ ordered by the offset $i - j$, from $w_{-(n-1)}$ (the first token reads the
     last) over $w_0$ to $w_{n-1}$ (the last token reads the first). With `causal` it starts at
@@ -127,7 +125,7 @@ class ToeplitzProjection(nn.Module):
 
     ```python
     projection = ToeplitzProjection(seq_len=128)
-    block = GMLPBlock(d_model=64, d_ffn=256, projection=projection)
+    block = GMLPBlock(64, 256, sgu=SpatialGatingUnit(256, projection=projection))
     ```
 
     * `seq_len` is the longest sequence in tokens
@@ -150,6 +148,7 @@ class ToeplitzProjection(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        # fold: checks
         _check_size("seq_len", seq_len)
         _check_size("n_heads", n_heads)
         if fft_from is not None:
@@ -158,6 +157,7 @@ class ToeplitzProjection(nn.Module):
         self.causal = causal
         self.n_heads = n_heads
         self.fft_from = fft_from
+        # $w$, one weight for each offset, and $b$; for several heads, a row for each
         heads = () if n_heads == 1 else (n_heads,)
         n_offsets = seq_len if causal else 2 * seq_len - 1
         self.weight = nn.Parameter(torch.empty(*heads, n_offsets, device=device, dtype=dtype))
@@ -172,52 +172,49 @@ class ToeplitzProjection(nn.Module):
         nn.init.normal_(self.weight, std=1e-6)
         nn.init.ones_(self.bias)
 
-    def forward(self, z: Tensor, mask: Tensor | None = None, cache: Any = None) -> Tensor:
+    def forward(self, z: Tensor, mask: Tensor | None = None) -> Tensor:
         r"""Returns $f_{w,b}(Z)$, `[B, n, c]`.
 
         * `z` is $Z$, `[B, n, c]`; $c$ is a multiple of `n_heads`
         * `mask` is boolean, `[n, n]` or `[B, n, n]`: true where position $i$ may read position $j$
-        * `cache` holds the earlier positions; `z` then holds only the new ones
 
-        Raises `ValueError` if `z` or `mask` has the wrong shape, if there are more than `seq_len`
-        tokens, or if `cache` is used with a mask or without `causal`; `TypeError` if `mask` is not
-        boolean.
+        Raises `ValueError` if `z` or `mask` has the wrong shape or there are more than `seq_len`
+        tokens, and `TypeError` if `mask` is not boolean.
         """
-        if z.dim() != 3 or z.shape[-1] % self.n_heads:
-            wanted = "[B, n, c]" + f" with c a multiple of {self.n_heads}" * (self.n_heads > 1)
+        # fold: checks
+        if z.dim() != 3 or z.shape[1] > self.seq_len or z.shape[2] % self.n_heads:
+            wanted = f"[B, n, c] with n at most seq_len={self.seq_len}"
+            wanted += f" and c a multiple of n_heads={self.n_heads}" * (self.n_heads > 1)
             raise ValueError(f"z must be {wanted}, got {list(z.shape)}")
-        # `z` covers positions `start` to `stop - 1`, which may read 0 to `stop - 1`. Without a
-        # cache, `start` is 0.
-        start = 0 if cache is None else cache.position
-        stop = start + z.shape[1]
-        if stop > self.seq_len:
-            raise ValueError(f"z must have at most seq_len={self.seq_len} tokens, got {stop}")
-        if cache is not None:
-            _check_cache(self.causal, mask)
-            z = cache.extend(self, z)  # [B, stop, c]
+        n = z.shape[1]
         if mask is not None:
-            _check_mask(mask, (stop, stop), (z.shape[0], stop, stop))
+            _check_mask(mask, (n, n), (z.shape[0], n, n))
+        # A mask changes single entries of $W$, which the FFT never has.
+        by_fft = mask is None and self.fft_from is not None and n >= self.fft_from
+        return self.project(z, mask, by_fft=by_fft)
+
+    def project(
+        self, z: Tensor, mask: Tensor | None = None, start: int = 0, by_fft: bool = False
+    ) -> Tensor:
+        r"""Returns $f_{w,b}(Z)$ from position `start` on, `[B, n - start, c]`.
+
+        * `z` and `mask` are those of `forward`
+        * `start` is the first row of $W$ to compute, 0 with the FFT
+        """
         # The heads become a second batch axis.
-        z = z.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)  # [B, h, stop, c / h]
-        f = self.product(z, start, mask, by_rows=cache is not None)  # [B, h, n, c / h]
-        f = f + _cut(self.bias, start, stop)[..., None]
+        heads = z.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)  # [B, h, n, c / h]
+        f = self.product(heads, mask, start, by_fft)  # [B, h, n - start, c / h]
+        f = f + _cut(self.bias, start, z.shape[1])[..., None]
         return f.transpose(1, 2).flatten(-2)
 
-    def product(self, z: Tensor, start: int, mask: Tensor | None, by_rows: bool) -> Tensor:
-        r"""Returns $WZ$ from row `start` on.
-
-        A mask changes single entries of $W$, which the FFT never has. With a cache, few rows are
-        needed, and later tokens must not change them in the last bits.
-        """
-        n = z.shape[-2]
+    def product(self, z: Tensor, mask: Tensor | None, start: int, by_fft: bool) -> Tensor:
+        r"""Returns $WZ$ of all heads from row `start` on, `[B, h, n - start, c / h]`."""
         # Keep the offsets $-(n-1)$ to $n-1$, and offset 0 if there are no tokens. Causal weights
         # have no negative offsets: pad them with zeros, so that no row reads a later token.
-        reach = max(n, 1) - 1
+        reach = max(z.shape[-2], 1) - 1
         cut = reach - (self.seq_len - 1)
         w = nn.functional.pad(self.weight, (reach if self.causal else cut, cut))  # [2n - 1]
-        if by_rows or mask is not None or self.fft_from is None or n < self.fft_from:
-            return dense_product(w, z, start, mask)
-        return fft_product(w, z)
+        return fft_product(w, z) if by_fft else dense_product(w, z, start, mask)
 
     def extra_repr(self) -> str:
         return (
@@ -243,7 +240,7 @@ class DecayedToeplitzProjection(ToeplitzProjection):
 
     ```python
     projection = DecayedToeplitzProjection(seq_len=128)
-    block = GMLPBlock(d_model=64, d_ffn=256, causal=True, projection=projection)
+    block = GMLPBlock(64, 256, causal=True, sgu=SpatialGatingUnit(256, projection=projection))
     ```
 
     * `seq_len`, `n_heads` and `fft_from` are those of `ToeplitzProjection`
@@ -278,15 +275,15 @@ class DecayedToeplitzProjection(ToeplitzProjection):
             if name in ("row", "column"):
                 nn.init.ones_(parameter)
 
-    def product(self, z: Tensor, start: int, mask: Tensor | None, by_rows: bool) -> Tensor:
-        r"""Returns $WZ$ from row `start` on.
+    def product(self, z: Tensor, mask: Tensor | None, start: int, by_fft: bool) -> Tensor:
+        r"""Returns $WZ$ of all heads from row `start` on, `[B, h, n - start, c / h]`.
 
         Scaling column $j$ of $W$ by $y_j$ equals scaling row $j$ of $Z$, and $x_i$ scales row $i$
         of the product. The matrix in between is Toeplitz, so both ways to multiply it still apply.
         """
-        stop = z.shape[-2]
-        z = z * _cut(self.column, 0, stop)[..., None]
-        return super().product(z, start, mask, by_rows) * _cut(self.row, start, stop)[..., None]
+        n = z.shape[-2]
+        z = z * _cut(self.column, 0, n)[..., None]
+        return super().product(z, mask, start, by_fft) * _cut(self.row, start, n)[..., None]
 
 
 # Entries `start` to `stop` of $b$, $x$ or $y$. Negative padding removes the rest. `torch.export`
@@ -295,23 +292,16 @@ def _cut(p: Tensor, start: int, stop: int) -> Tensor:
     return nn.functional.pad(p[..., start:], (0, stop - p.shape[-1]))
 
 
-# ## Argument checks
+# fold: argument checks
 def _check_size(name: str, value: int) -> None:
     if type(value) is not int or value < 1:
         raise ValueError(f"{name} must be a positive integer, got {value!r}")
-
-
-def _check_cache(causal: bool, mask: Tensor | None) -> None:
-    if not causal:
-        raise ValueError("cache needs causal=True: earlier positions must not read new ones")
-    if mask is not None:
-        raise ValueError("mask must be None when cache is given")
 
 
 def _check_mask(mask: Tensor, *shapes: tuple[int, ...]) -> None:
     kind = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
     if kind != torch.bool:
         raise TypeError(f"mask must be a boolean tensor, true = may be read, got {kind}")
-    if mask.shape not in shapes:
+    if all(mask.shape != shape for shape in shapes):
         allowed = " or ".join(str(list(shape)) for shape in shapes)
         raise ValueError(f"mask must be {allowed}, got {list(mask.shape)}")

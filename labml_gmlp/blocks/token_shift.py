@@ -3,13 +3,12 @@ r"""Token shift: some channels are read from a neighbouring position, without pa
 # Token shift
 
 Token shift is not in the paper. g-mlp-pytorch offers it as an option after the norm of the block,
-and so does `GMLPBlock`.
+and so does [`AMLPBlock`](../models/amlp.py).
 
 This file imports only torch and the standard library, so you can copy it alone.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +27,7 @@ class TokenShift(nn.Module):
 
     ```python
     shift = TokenShift((0, 1))
-    block = GMLPBlock(d_model=64, d_ffn=256, seq_len=128, causal=True, token_shift=shift)
+    block = AMLPBlock(d_model=64, d_ffn=256, seq_len=128, causal=True, token_shift=shift)
     ```
 
     * `shifts` are the $s_k$: `(0, 1)` delays half of the channels by one token, `(-1, 0, 1)` reads
@@ -48,18 +47,16 @@ class TokenShift(nn.Module):
         self.shifts = tuple(shifts)
         self.causal = min(shifts) >= 0
 
-    def forward(
-        self, x: Tensor, key_padding_mask: Tensor | None = None, cache: Any = None
-    ) -> Tensor:
+    def forward(self, x: Tensor, key_padding_mask: Tensor | None = None) -> Tensor:
         r"""Returns $\mathrm{shift}(X)$, `[B, n, d]`; values at padded positions are arbitrary.
 
         * `x` is the normalised $X$, `[B, n, d]`, with $d$ at least the number of shifts
         * `key_padding_mask` is boolean, `[B, n]`, true for a real token
-        * `cache` holds the earlier positions; `x` then holds only the new ones
 
-        Raises `ValueError` if `x` or the mask has the wrong shape, or if `cache` is used with a
-        negative shift; `TypeError` if the mask is not boolean.
+        Raises `ValueError` if `x` or the mask has the wrong shape, and `TypeError` if the mask is
+        not boolean.
         """
+        # fold: checks
         if x.dim() != 3 or x.shape[-1] < len(self.shifts):
             wanted = f"[B, n, d] with d at least {len(self.shifts)}, one channel for each shift"
             raise ValueError(f"x must be {wanted}, got {list(x.shape)}")
@@ -70,16 +67,8 @@ class TokenShift(nn.Module):
         n, width = x.shape[1], x.shape[2] // len(self.shifts)
         # The largest shift in each direction.
         before, after = max(0, *self.shifts), max(0, *(-shift for shift in self.shifts))
-        zeros = before
-        if cache is not None:
-            if not self.causal:
-                raise ValueError(f"cache needs shifts >= 0, got {self.shifts}")
-            # Keep the earlier positions within reach; zeros replace only those before the sequence.
-            first = max(0, cache.position - before)
-            zeros = before - (cache.position - first)
-            x = cache.extend(self, x)[:, first:]
-        # New position $i$ is row `before` + $i$ here, so $i - s_k$ is a row too.
-        x = nn.functional.pad(x, (0, 0, zeros, after))  # [B, before + n + after, d]
+        # Position $i$ becomes row `before` + $i$, so $i - s_k$ is a row too.
+        x = nn.functional.pad(x, (0, 0, before, after))  # [B, before + n + after, d]
         *groups, rest = x.split([width] * len(self.shifts) + [x.shape[2] % len(self.shifts)], dim=2)
         moved = [
             group[:, before - shift : before - shift + n]
@@ -91,11 +80,11 @@ class TokenShift(nn.Module):
         return f"shifts={self.shifts}"
 
 
-# ## Argument checks
+# fold: argument checks
 def _check_mask(name: str, mask: Tensor, *shapes: tuple[int, ...]) -> None:
     kind = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
     if kind != torch.bool:
         raise TypeError(f"{name} must be a boolean tensor, true = may be read, got {kind}")
-    if mask.shape not in shapes:
+    if all(mask.shape != shape for shape in shapes):
         allowed = " or ".join(str(list(shape)) for shape in shapes)
         raise ValueError(f"{name} must be {allowed}, got {list(mask.shape)}")

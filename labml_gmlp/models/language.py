@@ -7,8 +7,6 @@ the logits at position $i$ depend on the tokens up to $i$. Otherwise it is a *ma
 as in the paper, which predicts hidden tokens from both sides.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -59,7 +57,7 @@ class LanguageModel(nn.Module):
         self.embedding = nn.Embedding(n_tokens, d_model, device=device, dtype=dtype)
         self.positions = None
         if n_positions is not None:
-            self.positions = nn.Embedding(n_positions, d_model, device=device, dtype=dtype)
+            self.positions = LearnedPositions(n_positions, d_model, device=device, dtype=dtype)
         self.encoder = encoder
         self.head = None
         if not tied:
@@ -83,36 +81,55 @@ class LanguageModel(nn.Module):
         tokens: Tensor,
         mask: Tensor | None = None,
         key_padding_mask: Tensor | None = None,
-        cache: Any = None,
     ) -> Tensor:
         r"""Returns the logits, `[B, n, n_tokens]`.
 
         * `tokens` are integers below `n_tokens`, `[B, n]`
         * `mask` and `key_padding_mask` go to the encoder
-        * `cache` is a [`Cache`](../cache.py) with the earlier tokens; `tokens` are then only the
-          new ones
 
         Raises `ValueError` if `tokens` does not have two axes, or if there are more than
-        `n_positions`; the encoder checks the masks, the cache and `seq_len`.
+        `n_positions`; the encoder checks the masks and `seq_len`.
         """
         if tokens.dim() != 2:
             raise ValueError(f"tokens must be [B, n], got {list(tokens.shape)}")
         x = self.embedding(tokens)  # [B, n, d]
         if self.positions is not None:
-            start = 0 if cache is None else cache.position
-            stop = start + tokens.shape[1]
-            if stop > self.positions.num_embeddings:
-                raise ValueError(
-                    f"tokens must be [B, n] with n at most n_positions={self.n_positions}, "
-                    f"got {stop}"
-                )
-            x = x + self.positions.weight[start:stop]
-        # Pass `cache` only when there is one, so encoders without that argument work too.
-        with_cache = {} if cache is None else {"cache": cache}
-        y = self.encoder(x, mask, key_padding_mask, **with_cache)  # [B, n, d]
+            x = self.positions(x)
+        y = self.encoder(x, mask, key_padding_mask)  # [B, n, d]
         if self.head is not None:
             return self.head(y)  # [B, n, n_tokens]
         return nn.functional.linear(y, self.embedding.weight)  # [B, n, n_tokens]
+
+
+class LearnedPositions(nn.Embedding):
+    r"""Adds a learned vector to each token, one for each position.
+
+    ## Learned positions
+
+    $$X_i = E_{t_i} + P_i$$
+
+    ```python
+    positions = LearnedPositions(128, 64)
+    x = positions(torch.randn(8, 100, 64))  # [8, 100, 64]
+    ```
+
+    The arguments are those of `torch.nn.Embedding`: the number of positions, then $d$.
+    """
+
+    def forward(self, x: Tensor, start: int = 0) -> Tensor:
+        r"""Returns `x` plus the vectors of positions `start` and up, `[B, n, d]`.
+
+        * `x` are the embedded tokens, `[B, n, d]`
+
+        Raises `ValueError` if there are fewer positions.
+        """
+        stop = start + x.shape[1]
+        if stop > self.num_embeddings:
+            raise ValueError(
+                f"tokens must be [B, n] with n at most n_positions={self.num_embeddings}, "
+                f"got {stop}"
+            )
+        return x + self.weight[start:stop]
 
 
 def _check_size(name: str, value: int) -> None:

@@ -14,17 +14,19 @@ our blocks.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
 from labml_gmlp.blocks.encoder import Encoder
-from labml_gmlp.blocks.gmlp import GMLPBlock
+from labml_gmlp.blocks.gmlp import GMLPBlock, SpatialGatingUnit
 from labml_gmlp.blocks.mixer import MixerBlock
 from labml_gmlp.blocks.stochastic_depth import StochasticDepth, survival_at
 from labml_gmlp.blocks.tiny_attention import TinyAttention
 from labml_gmlp.blocks.toeplitz import ToeplitzProjection
+from labml_gmlp.models.amlp import AMLPBlock, AMLPGatingUnit
 from labml_gmlp.models.language import LanguageModel
 from labml_gmlp.models.vision import ImageClassifier, n_patches
 
@@ -179,26 +181,17 @@ class LanguageSize:
         Raises `ValueError` if `n_tokens` or `seq_len` is not a positive integer.
         """
 
+        where: dict[str, Any] = {"device": device, "dtype": dtype}
+        d, e, a = self.d_model, self.d_ffn, self.d_attn
+
         def block() -> GMLPBlock:
-            attention = None
-            if self.d_attn is not None:
-                attention = TinyAttention(
-                    self.d_model,
-                    self.d_ffn // 2,
-                    self.d_attn,
-                    causal=causal,
-                    device=device,
-                    dtype=dtype,
-                )
-            return GMLPBlock(
-                self.d_model,
-                self.d_ffn,
-                causal=causal,
-                projection=ToeplitzProjection(seq_len, causal=causal, device=device, dtype=dtype),
-                attention=attention,
-                device=device,
-                dtype=dtype,
-            )
+            projection = ToeplitzProjection(seq_len, causal=causal, **where)
+            if a is None:
+                unit = SpatialGatingUnit(e, projection=projection, **where)
+                return GMLPBlock(d, e, sgu=unit, causal=causal, **where)
+            attention = TinyAttention(d, e // 2, a, causal=causal, **where)
+            unit = AMLPGatingUnit(e, projection=projection, **where)
+            return AMLPBlock(d, e, sgu=unit, attention=attention, causal=causal, **where)
 
         encoder = Encoder(block, self.n_layers, device=device, dtype=dtype)
         return LanguageModel(n_tokens, encoder, device=device, dtype=dtype)

@@ -22,12 +22,14 @@ from labml_gmlp.blocks.encoder import Encoder
 from labml_gmlp.blocks.gates import AdditiveGate, LinearGate, MultiplicativeGate
 from labml_gmlp.blocks.gmlp import GMLPBlock, SpatialGatingUnit, SpatialProjection
 from labml_gmlp.blocks.mixer import MixerBlock
+from labml_gmlp.blocks.multi_head import MultiHeadSpatialProjection
 from labml_gmlp.blocks.stochastic_depth import StochasticDepth
 from labml_gmlp.blocks.tiny_attention import TinyAttention
 from labml_gmlp.blocks.toeplitz import DecayedToeplitzProjection, ToeplitzProjection
 from labml_gmlp.blocks.token_shift import TokenShift
 from labml_gmlp.blocks.transformer import TransformerLayer
 from labml_gmlp.blocks.windowed import WindowedProjection
+from labml_gmlp.models.amlp import AMLPBlock, AMLPGatingUnit
 from labml_gmlp.models.language import LanguageModel
 from labml_gmlp.models.vision import ImageClassifier
 from labml_gmlp.weights.errors import WeightsError, short_repr
@@ -171,18 +173,40 @@ def _build_encoder(layers: Any, checkpoint_layers: Any, norm_eps: Any) -> nn.Mod
     )
 
 
-def _build_sgu(d_ffn: Any, projection: Any, activation: Any, norm_eps: Any) -> nn.Module:
-    return SpatialGatingUnit(d_ffn, projection=projection, activation=activation, norm_eps=norm_eps)
+# Trees of earlier versions know one class for two of today's. They are still read: an argument that
+# only the larger class has decides.
+def _build_block(attention: Any, token_shift: Any, **arguments: Any) -> nn.Module:
+    if attention is None and token_shift is None:
+        return GMLPBlock(**arguments)
+    return AMLPBlock(attention=attention, token_shift=token_shift, **arguments)
+
+
+def _build_unit(activation: Any, **arguments: Any) -> nn.Module:
+    if activation is None:
+        return SpatialGatingUnit(**arguments)
+    return AMLPGatingUnit(activation=activation, **arguments)
+
+
+def _build_projection(n_heads: Any, **arguments: Any) -> nn.Module:
+    if n_heads == 1:
+        return SpatialProjection(**arguments)
+    return MultiHeadSpatialProjection(n_heads=n_heads, **arguments)
+
+
+# A constant that a tree needs although the layer has no such attribute.
+def _always(value: Any) -> Callable[[Any], Any]:
+    return lambda layer: value
 
 
 def _dropout(layer: Any) -> Any:
-    # `MixerBlock` and `TransformerLayer` store an identity for `dropout=None`.
+    # The layers store an identity for `dropout=None`.
     return None if type(layer.dropout) is nn.Identity else layer.dropout
 
 
 _GATE = _attributes("d_ffn", "projection", norm_eps="norm.eps")
 _PROJECTION = _attributes("seq_len", "causal", "n_heads")
 _HALVES = _attributes("activation", norm_eps="norm.eps", d_model="size")
+_BLOCK = _attributes("sgu", d_ffn="proj_in.out_features") | _HALVES | {"dropout": _dropout}
 _LAYER_TYPES: dict[str, _LayerType] = {
     entry.type.__name__: entry
     for entry in (
@@ -205,9 +229,10 @@ _LAYER_TYPES: dict[str, _LayerType] = {
         ),
         _LayerType(
             GMLPBlock,
-            _attributes("sgu", "attention", "token_shift", "dropout", d_ffn="proj_in.out_features")
-            | _HALVES,
+            _BLOCK | {"attention": _always(None), "token_shift": _always(None)},
+            _build_block,
         ),
+        _LayerType(AMLPBlock, _BLOCK | _attributes("attention", "token_shift")),
         _LayerType(
             MixerBlock,
             _attributes(
@@ -218,15 +243,25 @@ _LAYER_TYPES: dict[str, _LayerType] = {
         ),
         _LayerType(
             TransformerLayer,
-            _attributes("n_heads", "causal", d_ffn="proj_in.out_features")
+            _attributes(
+                n_heads="attention.n_heads",
+                causal="attention.causal",
+                d_ffn="proj_in.out_features",
+            )
             | _HALVES
             | {"dropout": _dropout},
         ),
-        _LayerType(SpatialGatingUnit, _GATE | _attributes("activation"), _build_sgu),
+        _LayerType(SpatialGatingUnit, _GATE | {"activation": _always(None)}, _build_unit),
+        _LayerType(AMLPGatingUnit, _GATE | _attributes("activation")),
         _LayerType(LinearGate, _GATE),
         _LayerType(AdditiveGate, _GATE),
         _LayerType(MultiplicativeGate, _GATE),
-        _LayerType(SpatialProjection, _PROJECTION),
+        _LayerType(
+            SpatialProjection,
+            _attributes("seq_len", "causal") | {"n_heads": _always(1)},
+            _build_projection,
+        ),
+        _LayerType(MultiHeadSpatialProjection, _PROJECTION),
         _LayerType(ToeplitzProjection, _PROJECTION | _attributes("fft_from")),
         _LayerType(DecayedToeplitzProjection, _attributes("seq_len", "n_heads", "fft_from")),
         _LayerType(ConvolutionProjection, _attributes("n_channels", "kernel_size", "causal")),

@@ -4,19 +4,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from labml_gmlp import ConvolutionProjection, Encoder, GMLPBlock, SpatialGatingUnit
-from labml_gmlp.cache import Cache
+from labml_gmlp import ConvolutionProjection, GMLPBlock, SpatialGatingUnit
 from tests.support import oracles
 from tests.support.helpers import (
     FLOAT64,
     MASKS,
-    TOLERANCES,
     arrays,
     as_array,
     assert_equals_oracle,
     assert_padding_equals_truncation,
     assert_the_past_cannot_see_the_future,
-    dtypes,
     kept_tokens,
     masks,
     properties,
@@ -49,7 +46,10 @@ LAYERS = {
     ),
     "GMLPBlock": (
         lambda k, causal: GMLPBlock(
-            D_MODEL, D_FFN, causal=causal, projection=ConvolutionProjection(C, k, causal=causal)
+            D_MODEL,
+            D_FFN,
+            causal=causal,
+            sgu=SpatialGatingUnit(D_FFN, projection=ConvolutionProjection(C, k, causal=causal)),
         ),
         D_MODEL,
     ),
@@ -228,39 +228,6 @@ def test_without_a_padding_mask_padding_changes_the_output(name):
     # Without a padding mask, zeros at the input become the bias of the norm.
     assert not torch.isclose(layer(x)[:, 3], alone[:, 3]).any()
     torch.testing.assert_close(layer(x, None, kept)[:, :4], alone, rtol=0, atol=1e-12)
-
-
-# The cache
-
-
-@properties
-@given(
-    dtype=dtypes,
-    k=st.integers(1, 9),
-    chunks=st.lists(st.integers(1, 5), min_size=1, max_size=6),
-    seed=seeds,
-)
-def test_chunks_through_the_cache_equal_the_whole(k, chunks, dtype, seed):
-    torch.manual_seed(seed)
-    atol = TOLERANCES[dtype]
-    layers = Encoder(lambda: LAYERS["GMLPBlock"][0](k, True), 2)
-    layers = randomised(layers).to(dtype)
-    x, cache = random(B, sum(chunks), D_MODEL).to(dtype), Cache(sum(chunks))
-    parts = [layers(part, cache=cache) for part in x.split(chunks, dim=1)]
-    torch.testing.assert_close(torch.cat(parts, dim=1), layers(x), rtol=0, atol=atol)
-
-
-def test_only_the_last_positions_of_the_cache_are_read():
-    torch.manual_seed(0)
-    k, start, m = 4, 7, 2
-    projection, z = randomised(ConvolutionProjection(C, k, causal=True)), random(B, start + m, C)
-    cache = Cache(start + m)
-    projection(z[:, :start], cache=cache)
-    cache.advance(start)
-    want = projection(z)[:, start:]
-    cache.extend(projection, z[:, start:])[:, : start - (k - 1)] = torch.nan
-    cache._ends[projection] = start
-    torch.testing.assert_close(projection(z[:, start:], cache=cache), want, rtol=0, atol=1e-12)
 
 
 # A freshly built layer

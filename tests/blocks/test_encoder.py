@@ -6,7 +6,6 @@ import torch
 from torch import nn
 
 from labml_gmlp import Encoder, GMLPBlock, TransformerLayer
-from labml_gmlp.cache import Cache
 from tests.support import oracles
 from tests.support.helpers import (
     FLOAT64,
@@ -187,20 +186,6 @@ def test_a_padding_mask_is_never_silently_dropped():
         Encoder(Add, 1)(torch.randn(B, N, D_MODEL), None, kept)
 
 
-def test_a_cache_reaches_each_layer_and_advances_once_all_have_read():
-    class Cached(Add):
-        def forward(self, x, mask=None, cache=None):
-            self.masks.append((cache, cache.position))
-            return x
-
-    encoder, cache = Encoder(Cached, 3), Cache(9)
-    encoder(torch.randn(B, 4, D_MODEL), cache=cache)
-    encoder(torch.randn(B, 2, D_MODEL), cache=cache)
-    for layer in encoder.layers:
-        assert layer.masks == [(cache, 0), (cache, 4)]
-    assert cache.position == 6
-
-
 # Checkpointed layers
 
 
@@ -262,7 +247,6 @@ def test_without_gradients_layers_are_not_checkpointed(monkeypatch):
     encoder, x = Encoder(mixed, 2, checkpoint_layers=True), torch.randn(B, N, D_MODEL)
     with torch.no_grad():
         encoder(x)
-        encoder(x, cache=Cache(N))
     with pytest.raises(AssertionError, match="checkpointed"):
         encoder(x)
 
@@ -271,23 +255,6 @@ def causal(i: int) -> nn.Module:
     if i % 2:
         return TransformerLayer(D_MODEL, 2, 5, causal=True)
     return GMLPBlock(D_MODEL, 6, N, causal=True)
-
-
-def test_with_a_cache_layers_are_not_checkpointed():
-    torch.manual_seed(0)
-    plain = Encoder(causal, 2).double()
-    saving = Encoder(causal, 2, checkpoint_layers=True).double()
-    saving.load_state_dict(plain.state_dict())
-    x, found = random(B, N, D_MODEL), []
-    for encoder in (plain, saving):
-        cache = Cache(N)
-        parts = [encoder(part, cache=cache) for part in x.split(2, dim=1)]
-        parts[-1].square().sum().backward()
-        # A cache keeps no graph, so weights used only for cached positions have no gradient.
-        learned = {key: p.grad for key, p in encoder.named_parameters() if p.grad is not None}
-        found.append([*parts, *learned.values()])
-        assert {"layers.0.proj_out.weight", "layers.1.attention_out.weight"} <= set(learned)
-    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
 
 
 # Errors

@@ -10,6 +10,7 @@ from labml_gmlp import (
     GMLPBlock,
     LinearGate,
     MixerBlock,
+    MultiHeadSpatialProjection,
     MultiplicativeGate,
     SpatialGatingUnit,
     SpatialProjection,
@@ -31,7 +32,8 @@ def gate(kind):
 
 # Name: how to build a layer, and good values of its sizes.
 SIZES = {
-    "SpatialProjection": (SpatialProjection, {"seq_len": SEQ_LEN, "n_heads": 1}),
+    "SpatialProjection": (SpatialProjection, {"seq_len": SEQ_LEN}),
+    "MultiHeadSpatialProjection": (MultiHeadSpatialProjection, {"seq_len": SEQ_LEN, "n_heads": 2}),
     "SpatialGatingUnit": (SpatialGatingUnit, {"d_ffn": D_FFN, "seq_len": SEQ_LEN}),
     "GMLPBlock": (GMLPBlock, {"d_model": D_MODEL, "d_ffn": D_FFN, "seq_len": SEQ_LEN}),
     "LinearGate": (gate(LinearGate), {"d_ffn": D_FFN}),
@@ -71,7 +73,7 @@ def test_n_heads_must_divide_d_model(n_heads):
 
 # Name: a layer, its number of channels, and the bound that it names for its input.
 LAYERS = {
-    "SpatialProjection": (SpatialProjection(SEQ_LEN, n_heads=3), 3, "[B, n, c] with c"),
+    "MultiHeadSpatialProjection": (MultiHeadSpatialProjection(SEQ_LEN, 3), 3, "n_heads=3"),
     "SpatialGatingUnit": (SpatialGatingUnit(D_FFN, SEQ_LEN), D_FFN, "[B, n, d_ffn=10]"),
     "GMLPBlock": (GMLPBlock(D_MODEL, D_FFN, SEQ_LEN, causal=True), D_MODEL, "[B, n, d_model=3]"),
     "TransformerLayer": (TransformerLayer(12, 3, 7), 12, "[B, n, d_model=12]"),
@@ -96,7 +98,7 @@ def test_the_input_of_a_mixer_has_the_shape_that_it_was_built_for():
         assert_raises(lambda x=x: block(x), ValueError, "[B, seq_len=6, d_model=4]", list(shape))
 
 
-@pytest.mark.parametrize("name", ["SpatialProjection", "SpatialGatingUnit", "GMLPBlock"])
+@pytest.mark.parametrize("name", ["MultiHeadSpatialProjection", "SpatialGatingUnit", "GMLPBlock"])
 @pytest.mark.parametrize("n", [SEQ_LEN + 1, 50])
 def test_a_sequence_must_not_be_longer_than_seq_len(name, n):
     layer, width, _ = LAYERS[name]

@@ -8,24 +8,22 @@ from torch import nn
 
 from labml_gmlp import (
     AdditiveGate,
+    AMLPBlock,
     GMLPBlock,
     LinearGate,
     MultiplicativeGate,
     SpatialProjection,
     TinyAttention,
 )
-from labml_gmlp.cache import Cache
 from tests.support import oracles
 from tests.support.helpers import (
     FLOAT64,
     MASKS_AND_PADDING,
-    TOLERANCES,
     arrays,
     as_array,
     assert_equals_oracle,
     assert_padding_equals_truncation,
     assert_the_past_cannot_see_the_future,
-    dtypes,
     kept_tokens,
     masks,
     properties,
@@ -107,7 +105,7 @@ def test_attention_is_added_to_the_projection(kind):
     want = gate(z) + added
     torch.testing.assert_close(gate(z, attended=attended), want, rtol=0, atol=1e-12)
     attention = TinyAttention(D_MODEL, D_FFN, 4)
-    block = randomised(GMLPBlock(D_MODEL, D_FFN, sgu=gate, attention=attention))
+    block = randomised(AMLPBlock(D_MODEL, D_FFN, sgu=gate, attention=attention))
     assert block(random(B, N, D_MODEL)).shape == (B, N, D_MODEL)
 
 
@@ -164,7 +162,7 @@ def test_the_additive_gate_equals_the_linear_gate_except_for_the_norm_of_the_res
     torch.testing.assert_close(additive(z), want, rtol=0, atol=1e-12)
 
 
-# Causality, padding, cache
+# Causality, padding
 
 
 @every_gate
@@ -200,21 +198,6 @@ def test_padding_equals_cutting_it_off(kind, mask, lengths, causal, seed):
     gate, z = randomised(gate_of(kind, causal)), random(len(lengths), 6, D_FFN)
     mask = random_mask(mask, len(lengths), 6)
     assert_padding_equals_truncation(gate, z, mask, lengths)
-
-
-@every_gate
-@properties
-@given(dtype=dtypes, steps=st.lists(st.integers(1, 4), min_size=1, max_size=6), seed=seeds)
-def test_steps_with_a_cache_equal_one_pass(kind, dtype, steps, seed):
-    torch.manual_seed(seed)
-    atol = TOLERANCES[dtype]
-    steps = steps[:1] if sum(steps) > SEQ_LEN else steps
-    layer, cache, parts = randomised(block_of(kind, True)).to(dtype), Cache(SEQ_LEN), []
-    x = torch.randn(B, sum(steps), D_MODEL, dtype=dtype)
-    for new in x.split(steps, dim=1):
-        parts.append(layer(new, cache=cache))
-        cache.advance(new.shape[1])
-    torch.testing.assert_close(torch.cat(parts, 1), layer(x), rtol=atol, atol=atol)
 
 
 # As a torch module

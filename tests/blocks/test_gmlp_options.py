@@ -1,4 +1,4 @@
-"""Heads, and the parts that can be passed to the gMLP block."""
+"""Heads, the aMLP block, and the parts that can be passed to a block."""
 
 import pytest
 import torch
@@ -6,7 +6,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from labml_gmlp import GMLPBlock, SpatialGatingUnit, SpatialProjection
+from labml_gmlp import (
+    AMLPBlock,
+    AMLPGatingUnit,
+    ConvolutionProjection,
+    GMLPBlock,
+    LinearGate,
+    MultiHeadSpatialProjection,
+    SpatialGatingUnit,
+    SpatialProjection,
+    TinyAttention,
+    ToeplitzProjection,
+    TransformerLayer,
+    WindowedProjection,
+)
 from tests.support import oracles
 from tests.support.helpers import (
     FLOAT64,
@@ -36,15 +49,18 @@ any_number_of_heads = pytest.mark.parametrize("n_heads", [2, 3, 6])
 
 
 def projection_of(n_heads, seq_len=SEQ_LEN, causal=False):
-    return randomised(SpatialProjection(seq_len, causal=causal, n_heads=n_heads))
+    return randomised(MultiHeadSpatialProjection(seq_len, n_heads, causal=causal))
 
 
 def unit_of(**options):
-    return randomised(SpatialGatingUnit(D_FFN, SEQ_LEN, **options))
+    seq_len = None if "projection" in options else SEQ_LEN
+    return randomised(AMLPGatingUnit(D_FFN, seq_len, **options))
 
 
 def block_of(**options):
-    return randomised(GMLPBlock(D_MODEL, D_FFN, SEQ_LEN, **options))
+    seq_len = None if "sgu" in options else SEQ_LEN
+    kind = AMLPBlock if {"attention", "token_shift"} & options.keys() else GMLPBlock
+    return randomised(kind(D_MODEL, D_FFN, seq_len, **options))
 
 
 # Heads
@@ -87,18 +103,15 @@ def test_heads_equal_separate_projections_of_channel_groups(
     assert torch.equal(projection(z, mask), torch.cat(alone, dim=-1))
 
 
-def test_one_head_has_the_shape_of_the_paper_and_more_have_an_axis():
-    for n_heads, heads in ((1, []), (3, [3])):
-        shapes = {
-            name: list(p.shape)
-            for name, p in SpatialProjection(5, n_heads=n_heads).state_dict().items()
-        }
+def test_one_matrix_has_the_shape_of_the_paper_and_several_have_an_axis_of_heads():
+    for projection, heads in ((SpatialProjection(5), []), (MultiHeadSpatialProjection(5, 3), [3])):
+        shapes = {name: list(p.shape) for name, p in projection.state_dict().items()}
         assert shapes == {"weight": [*heads, 5, 5], "bias": [*heads, 5]}
 
 
 def test_fresh_heads_start_with_different_weights_near_zero_and_a_bias_of_one():
     torch.manual_seed(0)
-    projection = SpatialProjection(8, n_heads=2)
+    projection = MultiHeadSpatialProjection(8, 2)
     first, second = projection.weight
     assert not torch.equal(first, second)
     assert projection.weight.abs().max() < 1e-5
@@ -163,13 +176,12 @@ def test_without_attended_the_activation_is_applied_to_the_projection():
 
 def test_a_unit_with_a_given_projection_needs_no_seq_len():
     torch.manual_seed(0)
-    projection = projection_of(1)
+    projection = randomised(SpatialProjection(SEQ_LEN))
     given, named = SpatialGatingUnit(D_FFN, projection=projection), unit_of()
     named.load_state_dict(given.double().state_dict())
     z = random(B, 4, D_FFN)
     assert torch.equal(given(z), named(z))
-    block = GMLPBlock(D_MODEL, D_FFN, projection=projection)
-    assert block.sgu.projection is projection
+    assert given.projection is projection
 
 
 @pytest.mark.parametrize("causal", [False, True])
@@ -213,7 +225,7 @@ def test_the_gate_adds_the_output_of_attention():
     mask, kept = random_mask("a mask each", B, 4), kept_tokens([2, 4], 4)
     y = block(x, mask, kept)
     normalised = block.norm(x)
-    assert_called_with(spy, normalised, mask, kept, None)
+    assert_called_with(spy, normalised, mask, kept)
     z = block.activation(block.proj_in(normalised))
     assert torch.equal(y, x + block.proj_out(block.sgu(z, mask, kept, attended)))
 
@@ -225,8 +237,8 @@ def test_a_token_shift_is_applied_right_after_the_norm():
     kept = kept_tokens([2, 4], 4)
     y = block(x, None, kept)
     shifted = block.norm(x).roll(1, dims=1)
-    assert_called_with(spy, block.norm(x), kept, None)
-    assert_called_with(attention, shifted, None, kept, None)
+    assert_called_with(spy, block.norm(x), kept)
+    assert_called_with(attention, shifted, None, kept)
     z = block.activation(block.proj_in(shifted))
     assert torch.equal(y, x + block.proj_out(block.sgu(z, None, kept, shifted[..., :1])))
 
@@ -242,7 +254,7 @@ def test_proj_out_has_the_width_of_the_given_gate():
     mask, kept = random_mask("one mask", B, 4), kept_tokens([2, 4], 4)
     y = block(x, mask, kept)
     z = block.activation(block.proj_in(block.norm(x)))
-    assert_called_with(spy, z, mask, kept, None, None)
+    assert_called_with(spy, z, mask, kept)
     assert torch.equal(y, x + block.proj_out(z[..., :4]))
 
 
@@ -268,20 +280,68 @@ def test_dropout_is_off_in_evaluation():
     assert torch.equal(block.eval()(x), free(x))
 
 
+# How to pass each part, to a causal layer by default.
+TAKES_A_PART = {
+    "sgu": lambda part, n=None, causal=True: GMLPBlock(D_MODEL, D_FFN, n, causal=causal, sgu=part),
+    "projection": lambda part, n=None, causal=True: SpatialGatingUnit(
+        D_FFN, n, causal=causal, projection=part
+    ),
+    "attention": lambda part, causal=True: AMLPBlock(
+        D_MODEL, D_FFN, SEQ_LEN, causal=causal, attention=part
+    ),
+    "token_shift": lambda part, causal=True: AMLPBlock(
+        D_MODEL, D_FFN, SEQ_LEN, causal=causal, token_shift=part
+    ),
+}
+
+
 def test_a_causal_block_accepts_causal_parts():
-    for name in ("sgu", "attention", "projection"):
-        given = {name: Spy(lambda *_: None, causal=True)}
-        assert GMLPBlock(D_MODEL, D_FFN, SEQ_LEN, causal=True, **given).size == D_MODEL
+    for make in TAKES_A_PART.values():
+        make(Spy(lambda *_: None, causal=True))
 
 
 # 1 equals True, but our layers say True.
 @pytest.mark.parametrize("causal", [False, None, 1, "no"])
-@pytest.mark.parametrize("name", ["sgu", "attention", "projection"])
-def test_a_causal_block_rejects_parts_that_are_not_causal(name, causal):
-    given = {name: Spy(lambda *_: None, causal=causal)}
-    assert_raises(
-        lambda: GMLPBlock(D_MODEL, D_FFN, SEQ_LEN, causal=True, **given),
-        ValueError,
-        *(name, "causal", "Spy"),
-    )
-    GMLPBlock(D_MODEL, D_FFN, SEQ_LEN, **given)
+@pytest.mark.parametrize("name", TAKES_A_PART)
+def test_a_causal_layer_rejects_parts_that_are_not_causal(name, causal):
+    make, part = TAKES_A_PART[name], Spy(lambda *_: None, causal=causal)
+    assert_raises(lambda: make(part), ValueError, name, "causal", "Spy")
+    make(part, causal=False)
+
+
+@pytest.mark.parametrize("name", ["sgu", "projection"])
+def test_seq_len_is_refused_beside_a_layer_that_has_its_own(name):
+    part = Spy(lambda *_: None)
+    assert_raises(lambda: TAKES_A_PART[name](part, 7), ValueError, "seq_len", name, 7)
+
+
+# Name: how to build a layer, and its number of channels.
+MASKED = {
+    "GMLPBlock": (lambda: GMLPBlock(D_MODEL, D_FFN, SEQ_LEN), D_MODEL),
+    "AMLPBlock": (
+        lambda: AMLPBlock(D_MODEL, D_FFN, SEQ_LEN, attention=TinyAttention(D_MODEL, 6, 5)),
+        D_MODEL,
+    ),
+    "heads": (lambda: MultiHeadSpatialProjection(SEQ_LEN, 3), 6),
+    "Toeplitz": (lambda: ToeplitzProjection(SEQ_LEN), 6),
+    "convolution": (lambda: ConvolutionProjection(6, 3), 6),
+    "windows": (lambda: WindowedProjection(2), 6),
+    "linear gate": (lambda: LinearGate(D_FFN, SpatialProjection(SEQ_LEN)), D_FFN),
+    "Transformer": (lambda: TransformerLayer(6, 2, 5), 6),
+}
+
+
+# A mask check that compares shapes with `in` fails in a graph once masks of two kinds were seen.
+@pytest.mark.parametrize("dynamic", [None, True, False])
+def test_masks_of_all_kinds_and_changing_sizes_compile_without_a_break(dynamic):
+    torch._dynamo.reset()
+    torch.manual_seed(0)
+    for build, width in MASKED.values():
+        layer = build()
+        compiled = torch.compile(layer, fullgraph=True, dynamic=dynamic, backend="eager")
+        # A static graph is compiled anew for each size, and torch allows eight.
+        sizes = ((2, 5),) if dynamic is False else ((2, 5), (3, 4), (4, 5))
+        for mask in MASKS:
+            for n_batch, n in sizes:
+                x, some = torch.randn(n_batch, n, width), random_mask(mask, n_batch, n)
+                torch.testing.assert_close(compiled(x, some), layer(x, some))

@@ -5,20 +5,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labml_gmlp import GMLPBlock, TinyAttention
-from labml_gmlp.cache import Cache
+from labml_gmlp import AMLPBlock, TinyAttention
 from tests.support import oracles
 from tests.support.helpers import (
     FLOAT64,
     MASKS_AND_PADDING,
-    TOLERANCES,
     arrays,
     as_array,
     assert_equals_oracle,
     assert_padding_equals_truncation,
     assert_padding_is_never_read,
     assert_the_past_cannot_see_the_future,
-    dtypes,
     kept_tokens,
     masks,
     properties,
@@ -38,7 +35,7 @@ def tiny(causal=False, **options):
 
 
 def amlp(causal=False, **options):
-    return GMLPBlock(D_MODEL, D_FFN, SEQ_LEN, causal=causal, attention=tiny(causal), **options)
+    return AMLPBlock(D_MODEL, D_FFN, SEQ_LEN, causal=causal, attention=tiny(causal), **options)
 
 
 # Name: how to build it, and its equation.
@@ -182,31 +179,13 @@ def test_padding_anywhere_is_never_read(name, n, causal, seed):
     assert_padding_is_never_read(layer, x, kept)
 
 
-# The cache
-
-
-@every_layer
-@properties
-@given(dtype=dtypes, steps=st.lists(st.integers(1, 4), min_size=1, max_size=6), seed=seeds)
-def test_steps_with_a_cache_equal_one_pass(name, dtype, steps, seed):
-    torch.manual_seed(seed)
-    atol = TOLERANCES[dtype]
-    steps = steps[:1] if sum(steps) > SEQ_LEN else steps
-    layer = randomised(LAYERS[name][0](True)).to(dtype)
-    x, cache, parts = torch.randn(B, sum(steps), D_MODEL, dtype=dtype), Cache(SEQ_LEN), []
-    for new in x.split(steps, dim=1):
-        parts.append(layer(new, cache=cache))
-        cache.advance(new.shape[1])
-    torch.testing.assert_close(torch.cat(parts, 1), layer(x), rtol=atol, atol=atol)
-
-
 # A fresh layer
 
 
 def test_a_fresh_block_is_the_same_feed_forward_layer_as_without_attention():
     torch.manual_seed(0)
     tiny_attention = TinyAttention(32, 48)
-    block = GMLPBlock(32, 96, 64, attention=tiny_attention)
+    block = AMLPBlock(32, 96, 64, attention=tiny_attention)
     x = torch.randn(4, 64, 32)
     z1, _ = block.activation(block.proj_in(block.norm(x))).chunk(2, dim=-1)
     assert (tiny_attention(block.norm(x)).abs().max()) < 1e-4

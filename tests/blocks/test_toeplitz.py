@@ -10,16 +10,15 @@ from torch import nn
 from labml_gmlp import (
     DecayedToeplitzProjection,
     GMLPBlock,
+    SpatialGatingUnit,
     SpatialProjection,
     ToeplitzProjection,
 )
 from labml_gmlp.blocks import toeplitz
-from labml_gmlp.cache import Cache
 from tests.support import oracles
 from tests.support.helpers import (
     FLOAT64,
     MASKS,
-    TOLERANCES,
     arrays,
     as_array,
     assert_equals_oracle,
@@ -280,10 +279,9 @@ def test_the_fft_is_used_from_fft_from_on(name, transforms):
 
 
 @every_causal_layer
-def test_masks_and_caches_use_the_dense_product(name, transforms):
+def test_masks_use_the_dense_product(name, transforms):
     layer = build(name, fft_from=1)
     layer(random(1, 5, C), true(5, 5))
-    layer(random(1, 5, C), cache=Cache(SEQ_LEN))
     assert transforms == []
 
 
@@ -396,30 +394,12 @@ def test_a_two_sided_projection_sees_the_future():
 @every_causal_layer
 def test_a_causal_block_accepts_a_causal_projection(name):
     torch.manual_seed(0)
-    block = randomised(GMLPBlock(C, 10, causal=True, projection=build(name)))
+    block = randomised(
+        GMLPBlock(C, 10, causal=True, sgu=SpatialGatingUnit(10, projection=build(name)))
+    )
     x = random(B, SEQ_LEN, C)
     assert block.sgu.projection.causal is True
     assert_the_past_cannot_see_the_future(block, x, with_another_future(x, 3), 3)
-
-
-@every_causal_layer
-@properties
-@given(
-    dtype=dtypes,
-    fft_from=st.sampled_from([None, 1]),
-    chunks=st.lists(st.integers(1, 4), min_size=1, max_size=4),
-    seed=seeds,
-)
-def test_chunks_with_a_cache_equal_the_whole(name, dtype, fft_from, chunks, seed):
-    torch.manual_seed(seed)
-    atol = TOLERANCES[dtype]
-    n = sum(chunks)
-    layer = build(name, 16, n_heads=2, fft_from=fft_from).to(dtype)
-    z, cache, parts = torch.randn(B, n, C, dtype=dtype), Cache(16), []
-    for chunk in z.split(chunks, dim=1):
-        parts.append(layer(chunk, cache=cache))
-        cache.advance(chunk.shape[1])
-    torch.testing.assert_close(torch.cat(parts, 1), layer(z), rtol=0, atol=atol)
 
 
 # Shorter sequences and masks

@@ -5,15 +5,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labml_gmlp import GMLPBlock, SpatialProjection, TokenShift
-from labml_gmlp.cache import Cache
+from labml_gmlp import (
+    AMLPBlock,
+    MultiHeadSpatialProjection,
+    SpatialGatingUnit,
+    TokenShift,
+)
 from tests.support import oracles
 from tests.support.helpers import (
     FLOAT64,
-    TOLERANCES,
     assert_equals_oracle,
     assert_the_past_cannot_see_the_future,
-    dtypes,
     kept_tokens,
     properties,
     random,
@@ -43,7 +45,7 @@ any_shifts = st.lists(st.integers(-8, 8), min_size=1, max_size=D).map(tuple)
 
 
 def block_of(shifts, causal=True):
-    return randomised(GMLPBlock(D, D_FFN, SEQ_LEN, causal=causal, token_shift=TokenShift(shifts)))
+    return randomised(AMLPBlock(D, D_FFN, SEQ_LEN, causal=causal, token_shift=TokenShift(shifts)))
 
 
 @every_shift
@@ -111,26 +113,6 @@ def test_padding_anywhere_is_never_read(shifts, n, seed):
     assert torch.equal(shift(x, kept), shift(garbage, kept))
 
 
-@properties
-@given(
-    dtype=dtypes,
-    steps=st.lists(st.integers(1, 4), min_size=1, max_size=6),
-    shifts=causal_shifts,
-    seed=seeds,
-)
-def test_steps_with_a_cache_equal_one_pass(dtype, steps, shifts, seed):
-    torch.manual_seed(seed)
-    atol = TOLERANCES[dtype]
-    steps = steps[:1] if sum(steps) > SEQ_LEN else steps
-    x = torch.randn(B, sum(steps), D, dtype=dtype)
-    for layer, tolerance in ((TokenShift(shifts), 0), (block_of(shifts).to(dtype), atol)):
-        cache, parts = Cache(SEQ_LEN), []
-        for new in x.split(steps, dim=1):
-            parts.append(layer(new, cache=cache))
-            cache.advance(new.shape[1])
-        torch.testing.assert_close(torch.cat(parts, 1), layer(x), rtol=tolerance, atol=tolerance)
-
-
 # Comparison with g-mlp-pytorch
 
 
@@ -162,11 +144,12 @@ def test_every_input_that_is_read_has_a_gradient():
 
 
 def test_a_token_shift_works_with_another_projection():
-    block = GMLPBlock(
+    projection = MultiHeadSpatialProjection(SEQ_LEN, 5, causal=True)
+    block = AMLPBlock(
         D,
         D_FFN,
         causal=True,
-        projection=SpatialProjection(SEQ_LEN, causal=True, n_heads=5),
+        sgu=SpatialGatingUnit(D_FFN, projection=projection),
         token_shift=TokenShift((0, 1)),
     )
     assert block(torch.randn(B, N, D)).shape == (B, N, D)

@@ -5,18 +5,15 @@ from hypothesis import strategies as st
 from torch import nn
 
 from labml_gmlp import Encoder, GMLPBlock, SpatialGatingUnit, SpatialProjection, WindowedProjection
-from labml_gmlp.cache import Cache
 from tests.support import oracles
 from tests.support.helpers import (
     FLOAT64,
     MASKS,
-    TOLERANCES,
     arrays,
     as_array,
     assert_equals_oracle,
     assert_padding_equals_truncation,
     assert_the_past_cannot_see_the_future,
-    dtypes,
     masks,
     properties,
     random,
@@ -46,7 +43,9 @@ LAYERS = {
             D_MODEL,
             D_FFN,
             causal=causal,
-            projection=WindowedProjection(w, causal=causal, **options),
+            sgu=SpatialGatingUnit(
+                D_FFN, projection=WindowedProjection(w, causal=causal, **options)
+            ),
         ),
         D_MODEL,
     ),
@@ -240,52 +239,6 @@ def test_padding_equals_cutting_it_off(name, mask, lengths, w, causal, n_heads, 
     layer = randomised(build(w, causal=causal, n_heads=n_heads))
     x, mask = random(len(lengths), 7, width), random_mask(mask, len(lengths), 7)
     assert_padding_equals_truncation(layer, x, mask, lengths)
-
-
-# The cache
-
-
-@properties
-@given(
-    dtype=dtypes,
-    w=st.integers(1, 5),
-    chunks=st.lists(st.integers(1, 9), min_size=1, max_size=7),
-    n_heads=heads,
-    seed=seeds,
-)
-def test_chunks_through_the_cache_equal_the_whole(w, chunks, n_heads, dtype, seed):
-    torch.manual_seed(seed)
-    atol = TOLERANCES[dtype]
-    layers = Encoder(lambda: LAYERS["GMLPBlock"][0](w, causal=True, n_heads=n_heads), 2)
-    layers = randomised(layers).to(dtype)
-    x, cache = random(B, sum(chunks), D_MODEL).to(dtype), Cache(sum(chunks))
-    parts = [layers(part, cache=cache) for part in x.split(chunks, dim=1)]
-    torch.testing.assert_close(torch.cat(parts, dim=1), layers(x), rtol=0, atol=atol)
-
-
-@pytest.mark.parametrize(("start", "m", "oldest"), [(9, 1, 6), (11, 1, 6), (12, 1, 9), (10, 4, 6)])
-def test_only_two_windows_of_the_cache_are_read(start, m, oldest):
-    torch.manual_seed(0)
-    projection, z = randomised(WindowedProjection(3, causal=True)), random(B, start + m, C)
-    cache = Cache(start + m)
-    projection(z[:, :start], cache=cache)
-    cache.advance(start)
-    want = projection(z)[:, start:]
-    cache.extend(projection, z[:, start:])[:, :oldest] = torch.nan
-    cache._ends[projection] = start
-    torch.testing.assert_close(projection(z[:, start:], cache=cache), want, rtol=0, atol=1e-12)
-
-
-def test_a_step_inside_a_window_needs_no_other_row_of_the_weights():
-    torch.manual_seed(0)
-    projection, z, cache = randomised(WindowedProjection(3, causal=True)), random(B, 8, C), Cache(8)
-    want = projection(z)[:, 7:]
-    projection(z[:, :7], cache=cache)
-    cache.advance(7)
-    with torch.no_grad():
-        projection.weight[[0, 2]] = torch.nan
-        projection.bias[[0, 2]] = torch.nan
-    torch.testing.assert_close(projection(z[:, 7:], cache=cache), want, rtol=0, atol=1e-12)
 
 
 # A freshly built layer

@@ -277,6 +277,7 @@ layer = MultiplicativeGate(4, Projection())
 """,
     "gmlp": "layer = GMLPBlock(4, 6, 5, causal=True)",
     "mixer": "layer = MixerBlock(4, 5, 3, 7)",
+    "multi_head": "layer = MultiHeadSpatialProjection(5, 2)",
     "stochastic_depth": "layer = StochasticDepth(0.5)",
     "tiny_attention": "layer = TinyAttention(4, 4, 3, causal=True)",
     "token_shift": "layer = TokenShift((0, 1))",

@@ -7,6 +7,7 @@ import torch
 
 from experiments.engine.run_folder import read_metrics
 from labml_gmlp import (
+    AMLPBlock,
     Encoder,
     GMLPBlock,
     LanguageModel,
@@ -32,7 +33,7 @@ pytestmark = [
 
 LAYERS = {
     "GMLPBlock": lambda: GMLPBlock(12, 10, 6, causal=True),
-    "aMLP": lambda: GMLPBlock(
+    "aMLP": lambda: AMLPBlock(
         12, 10, 6, causal=True, attention=TinyAttention(12, 5, 4, causal=True)
     ),
     "TransformerLayer": lambda: TransformerLayer(12, 3, 7, causal=True),

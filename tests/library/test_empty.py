@@ -5,13 +5,14 @@ import torch
 from torch import nn
 
 from labml_gmlp import (
-    Cache,
+    AMLPBlock,
     ConvolutionProjection,
     DecayedToeplitzProjection,
     Encoder,
     GMLPBlock,
     LanguageModel,
     MixerBlock,
+    MultiHeadSpatialProjection,
     MultiplicativeGate,
     SpatialProjection,
     StochasticDepth,
@@ -28,7 +29,7 @@ EMPTY = [(2, 0), (0, 3), (0, 0)]
 
 PROJECTIONS = {
     "free": lambda causal: SpatialProjection(SEQ_LEN, causal=causal),
-    "free heads": lambda causal: SpatialProjection(SEQ_LEN, causal=causal, n_heads=2),
+    "free heads": lambda causal: MultiHeadSpatialProjection(SEQ_LEN, 2, causal=causal),
     "Toeplitz": lambda causal: ToeplitzProjection(SEQ_LEN, causal=causal, fft_from=None),
     "Toeplitz heads": lambda causal: ToeplitzProjection(SEQ_LEN, causal=causal, n_heads=2),
     "Toeplitz by FFT": lambda causal: ToeplitzProjection(SEQ_LEN, causal=causal, fft_from=1),
@@ -65,27 +66,14 @@ def test_a_projection_of_an_empty_input_is_empty_with_gradients_of_zero(
     assert_empty(layer, torch.randn(n_batch, n, CHANNELS), random_mask(mask, n_batch, n))
 
 
-@pytest.mark.parametrize("name", CAUSAL)
-def test_a_cache_accepts_an_empty_step(name):
-    layer, cache, z = CAUSAL[name](True), Cache(), torch.randn(2, 3, CHANNELS)
-    with torch.no_grad():
-        want = layer(z)
-        got = []
-        for part in z.split([0, 2, 0, 1], dim=1):
-            got.append(layer(part, cache=cache))
-            cache.advance(part.shape[1])
-        assert layer(z[:, :0], cache=cache).shape == (2, 0, CHANNELS)
-    torch.testing.assert_close(torch.cat(got, dim=1), want, rtol=0, atol=1e-6)
-
-
 def gmlp(**options) -> GMLPBlock:
     return GMLPBlock(CHANNELS, 6, SEQ_LEN, **options)
 
 
 LAYERS = {
     "gMLP": gmlp,
-    "aMLP": lambda: gmlp(attention=TinyAttention(CHANNELS, 3, 5)),
-    "token shift": lambda: gmlp(token_shift=TokenShift((-1, 0, 1))),
+    "aMLP": lambda: AMLPBlock(CHANNELS, 6, SEQ_LEN, attention=TinyAttention(CHANNELS, 3, 5)),
+    "token shift": lambda: AMLPBlock(CHANNELS, 6, SEQ_LEN, token_shift=TokenShift((-1, 0, 1))),
     "stochastic depth": lambda: gmlp(dropout=StochasticDepth(0.5)),
     "Eq. 3": lambda: GMLPBlock(CHANNELS, 6, sgu=MultiplicativeGate(6, SpatialProjection(SEQ_LEN))),
     "Transformer": lambda: TransformerLayer(CHANNELS, 2, 5),

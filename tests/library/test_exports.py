@@ -15,6 +15,7 @@ from torch.export import Dim, ExportedProgram
 from torch.func import functional_call, grad, jacrev, stack_module_state, vmap
 
 from labml_gmlp import (
+    AMLPBlock,
     ConvolutionProjection,
     DecayedToeplitzProjection,
     Encoder,
@@ -22,7 +23,9 @@ from labml_gmlp import (
     ImageClassifier,
     LanguageModel,
     MixerBlock,
+    MultiHeadSpatialProjection,
     MultiplicativeGate,
+    SpatialGatingUnit,
     SpatialProjection,
     StochasticDepth,
     TinyAttention,
@@ -77,11 +80,12 @@ def images(n_batch, n):
 
 
 def heads():
-    return SpatialProjection(SEQ_LEN, causal=True, n_heads=3)
+    return MultiHeadSpatialProjection(SEQ_LEN, 3, causal=True)
 
 
 def with_projection(projection):
-    return GMLPBlock(D_MODEL, D_FFN, causal=projection.causal, projection=projection)
+    unit = SpatialGatingUnit(D_FFN, projection=projection)
+    return GMLPBlock(D_MODEL, D_FFN, causal=projection.causal, sgu=unit)
 
 
 def classifier():
@@ -143,7 +147,7 @@ FFT = {
 MODELS = {
     "GMLPBlock": Model(lambda: GMLPBlock(D_MODEL, D_FFN, SEQ_LEN), vectors, GMLP_KEYS),
     "GMLPBlock, causal heads": Model(
-        lambda: GMLPBlock(D_MODEL, D_FFN, causal=True, projection=heads()),
+        lambda: with_projection(heads()),
         vectors,
         GMLP_KEYS,
         draws_in_order=False,
@@ -185,7 +189,7 @@ MODELS = {
         lambda: WindowedProjection(2, causal=True, n_heads=3), lengths=(6, 8, 10), window=2
     ),
     "aMLP": Model(
-        lambda: GMLPBlock(D_MODEL, D_FFN, SEQ_LEN, attention=TinyAttention(D_MODEL, 3, 5)),
+        lambda: AMLPBlock(D_MODEL, D_FFN, SEQ_LEN, attention=TinyAttention(D_MODEL, 3, 5)),
         vectors,
         AMLP_KEYS,
         draws_in_order=False,
@@ -199,7 +203,7 @@ MODELS = {
         draws_in_order=False,
     ),
     "token shift": Model(
-        lambda: GMLPBlock(D_MODEL, D_FFN, SEQ_LEN, token_shift=TokenShift((-1, 0, 2))),
+        lambda: AMLPBlock(D_MODEL, D_FFN, SEQ_LEN, token_shift=TokenShift((-1, 0, 2))),
         vectors,
         GMLP_KEYS,
     ),
@@ -288,7 +292,7 @@ def test_a_model_is_captured_as_one_graph_for_all_sizes(name):
 # The "aot_eager" backend also traces the backward pass, which takes ten times as long. By default
 # it runs on the layers that mix tokens, without the block around them.
 MIXING_LAYERS = {
-    "free, causal heads": lambda: SpatialProjection(SEQ_LEN, causal=True, n_heads=3),
+    "free, causal heads": heads,
     "Toeplitz, causal heads": lambda: ToeplitzProjection(
         SEQ_LEN, causal=True, n_heads=3, fft_from=None
     ),

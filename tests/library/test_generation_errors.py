@@ -44,7 +44,7 @@ def test_there_is_no_warning_with_a_slide_or_when_the_text_fits(options):
 # Errors at the call, before a token is requested
 
 
-class Cacheless(nn.Module):
+class Unknown(nn.Module):
     def forward(self, tokens):
         raise AssertionError
 
@@ -100,9 +100,11 @@ def test_a_bad_type_is_refused_before_a_token_is_requested():
             got,
         )
     assert_raises(
-        lambda: generate(Cacheless(), PROMPT, 3),
-        TypeError,
-        *("model", "cache", "Cacheless", "use_cache=False"),
+        lambda: generate(Unknown(), PROMPT, 3), TypeError, "model", "Unknown", "use_cache=False"
+    )
+    bidirectional = LanguageModel(N_TOKENS, Encoder(lambda: GMLPBlock(4, 6, SEQ_LEN), 1))
+    assert_raises(
+        lambda: generate(bidirectional, PROMPT, 3), ValueError, "causal", "use_cache=False"
     )
 
 
@@ -116,31 +118,26 @@ def test_a_bad_prompt_of_several_is_named():
 
 
 class Broken(nn.Module):
-    """Ignores its cache, or returns logits of another shape."""
+    """Returns logits of another shape."""
 
     def __init__(self, *shape):
         super().__init__()
         self.shape = shape
 
-    def forward(self, tokens, **kwargs):
-        return torch.zeros(*(self.shape or (*tokens.shape, 3)))
+    def forward(self, tokens):
+        return torch.zeros(*self.shape)
 
 
 @pytest.mark.parametrize(
     ("model", "parts"),
     [
-        (Broken(), ("cache", 2, 0, "use_cache=False")),
         (Broken(2, 3), ("model", "[B, n] = [1, 2]", [2, 3])),
         (Broken(1, 1, 3), ("model", "[B, n] = [1, 2]", [1, 1, 3])),
-        (
-            LanguageModel(N_TOKENS, Encoder(lambda: GMLPBlock(4, 6, SEQ_LEN), 1)),
-            ("cache", "causal=True"),
-        ),
     ],
-    ids=["no cache", "no tokens", "one position", "not causal"],
+    ids=["no tokens", "one position"],
 )
 def test_a_model_that_breaks_its_contract_is_found_at_the_first_token(model, parts):
-    assert_raises(lambda: next(generate(model, PROMPT, 3)), ValueError, *parts)
+    assert_raises(lambda: next(generate(model, PROMPT, 3, use_cache=False)), ValueError, *parts)
 
 
 def test_a_text_that_outgrows_the_model_is_refused():

@@ -13,6 +13,8 @@ from labml_gmlp import (
     ImageClassifier,
     LanguageModel,
     MixerBlock,
+    MultiHeadSpatialProjection,
+    SpatialGatingUnit,
     SpatialProjection,
     ToeplitzProjection,
     TransformerLayer,
@@ -26,7 +28,7 @@ N, C = 5, 4
 PROJECTIONS = {
     "dense": lambda n: SpatialProjection(n),
     "causal": lambda n: SpatialProjection(n, causal=True),
-    "heads": lambda n: SpatialProjection(n, n_heads=2),
+    "heads": lambda n: MultiHeadSpatialProjection(n, 2),
     "toeplitz": lambda n: ToeplitzProjection(n),
     "causal toeplitz": lambda n: ToeplitzProjection(n, causal=True, n_heads=2),
     "decayed": lambda n: DecayedToeplitzProjection(n),
@@ -86,7 +88,7 @@ def test_the_last_bias_is_repeated(name):
 
 def language_model(make_projection, n, **options):
     def block():
-        return GMLPBlock(C, 8, projection=make_projection(n))
+        return GMLPBlock(C, 8, sgu=SpatialGatingUnit(8, projection=make_projection(n)))
 
     return randomised(LanguageModel(7, Encoder(block, 2), **options))
 
@@ -330,7 +332,9 @@ def test_separately_learned_positions_cannot_be_extended(build, name):
 
 def test_a_toeplitz_projection_cannot_be_resized_as_an_image():
     model = ImageClassifier(
-        Encoder(lambda: GMLPBlock(C, 8, projection=ToeplitzProjection(4)), 1),
+        Encoder(
+            lambda: GMLPBlock(C, 8, sgu=SpatialGatingUnit(8, projection=ToeplitzProjection(4))), 1
+        ),
         3,
         image_size=4,
         patch_size=2,

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from labml_gmlp import (
+    AMLPBlock,
     Encoder,
     GMLPBlock,
     ImageClassifier,
@@ -38,7 +39,7 @@ SEQ_LEN = 6
 # The layers of the encoder, for n tokens.
 LAYERS = {
     "gMLP": lambda n: GMLPBlock(D_MODEL, D_FFN, n),
-    "aMLP": lambda n: GMLPBlock(D_MODEL, D_FFN, n, attention=TinyAttention(D_MODEL, D_FFN // 2, 5)),
+    "aMLP": lambda n: AMLPBlock(D_MODEL, D_FFN, n, attention=TinyAttention(D_MODEL, D_FFN // 2, 5)),
     "MLP-Mixer": lambda n: MixerBlock(D_MODEL, n, 3, 2 * D_MODEL),
     "Transformer": lambda n: TransformerLayer(D_MODEL, 2, D_FFN),
 }

@@ -34,6 +34,7 @@ from labml_gmlp import (
     Encoder,
     GMLPBlock,
     LanguageModel,
+    SpatialGatingUnit,
     SpatialProjection,
     ToeplitzProjection,
     WindowedProjection,
@@ -102,7 +103,8 @@ def reported(folder, monkeypatch, projections, causal=True) -> list[torch.Tensor
         "experiments.reporting.run_page.spatial_matrices", lambda w: drawn.extend(w) or b""
     )
     encoder = Encoder(
-        lambda i: GMLPBlock(4, 6, causal=True, projection=projections[i]), len(projections)
+        lambda i: GMLPBlock(4, 6, causal=True, sgu=SpatialGatingUnit(6, projection=projections[i])),
+        len(projections),
     )
     model = LanguageModel(9, encoder)
     state = State({}, model, torch.optim.AdamW(model.parameters()), best=RESULT["validation"])

@@ -7,7 +7,8 @@ from labml_gmlp import (
     Encoder,
     GMLPBlock,
     LanguageModel,
-    SpatialProjection,
+    MultiHeadSpatialProjection,
+    SpatialGatingUnit,
     TransformerLayer,
     generate,
     generate_batch,
@@ -38,8 +39,8 @@ def layer_of(kind):
     if kind == "gMLP":
         return GMLPBlock(4, 6, SEQ_LEN, causal=True)
     if kind == "heads":
-        projection = SpatialProjection(SEQ_LEN, causal=True, n_heads=3)
-        return GMLPBlock(4, 6, causal=True, projection=projection)
+        projection = MultiHeadSpatialProjection(SEQ_LEN, 3, causal=True)
+        return GMLPBlock(4, 6, causal=True, sgu=SpatialGatingUnit(6, projection=projection))
     return TransformerLayer(4, 2, 6, causal=True)
 
 

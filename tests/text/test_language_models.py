@@ -9,6 +9,8 @@ from torch import nn
 from experiments.models.language import LAYERS, LayerSizes, make_model
 from labml_gmlp import (
     AdditiveGate,
+    AMLPBlock,
+    AMLPGatingUnit,
     ConvolutionProjection,
     GMLPBlock,
     LinearGate,
@@ -58,11 +60,10 @@ def test_a_block_has_the_gate_and_the_projection_of_its_name(layer, gate, projec
     model = make_model(layer, SMALL, 5, causal=causal, seed=0)
     assert len(model.encoder.layers) == SMALL.n_layers
     for block in model.encoder.layers:
-        assert type(block) is GMLPBlock
-        assert type(block.sgu) is gate
+        assert type(block) is (AMLPBlock if layer == "amlp" else GMLPBlock)
+        assert type(block.sgu) is (AMLPGatingUnit if layer == "amlp" else gate)
         assert type(block.sgu.projection) is projection
         assert block.sgu.causal is causal
-        assert (block.attention is not None) == (layer == "amlp")
         if layer == "amlp":
             assert type(block.attention) is TinyAttention
             assert (block.attention.d_attn, block.attention.causal) == (SMALL.d_attn, causal)

@@ -19,6 +19,7 @@ from labml_gmlp import (
     Encoder,
     GMLPBlock,
     LanguageModel,
+    SpatialGatingUnit,
     SpatialProjection,
     ToeplitzProjection,
     weights,
@@ -277,10 +278,15 @@ OUR_PROJECTIONS: dict[str, Callable[[bool], nn.Module]] = {
 }
 
 
+def block_with(projection: nn.Module) -> nn.Module:
+    unit = SpatialGatingUnit(D_FFN, projection=projection)
+    return GMLPBlock(D, D_FFN, causal=projection.causal, sgu=unit)
+
+
 def our_language_model(projection: str, causal: bool, n_positions: int | None) -> nn.Module:
     """A model with a tied head, our default."""
     make = OUR_PROJECTIONS[projection]
-    encoder = Encoder(lambda: GMLPBlock(D, D_FFN, causal=causal, projection=make(causal)), N_LAYERS)
+    encoder = Encoder(lambda: block_with(make(causal)), N_LAYERS)
     return randomised(LanguageModel(V, encoder, n_positions=n_positions)).eval()
 
 
@@ -317,7 +323,7 @@ def test_our_models_are_materialised_for_labml_nn(projection, n_positions):
 def test_each_head_is_materialised(causal):
     torch.manual_seed(0)
     make = lambda: ToeplitzProjection(N, causal=causal, n_heads=3)  # noqa: E731
-    ours = Encoder(lambda: GMLPBlock(D, D_FFN, causal=causal, projection=make()), N_LAYERS)
+    ours = Encoder(lambda: block_with(make()), N_LAYERS)
     ours.norm = nn.Identity()
     ours = randomised(ours)
     theirs = g_mlp(num_tokens=None, heads=3, causal=causal).double().eval()

@@ -11,6 +11,8 @@ from torch import nn
 
 from labml_gmlp import (
     AdditiveGate,
+    AMLPBlock,
+    AMLPGatingUnit,
     ConvolutionProjection,
     DecayedToeplitzProjection,
     Encoder,
@@ -19,6 +21,7 @@ from labml_gmlp import (
     LanguageModel,
     LinearGate,
     MixerBlock,
+    MultiHeadSpatialProjection,
     MultiplicativeGate,
     SpatialGatingUnit,
     SpatialProjection,
@@ -39,7 +42,7 @@ from tests.support.helpers import assert_raises, randomised
 N = 6
 CAUSAL = {"causal": True}
 PROJECTIONS = {
-    "heads": lambda: SpatialProjection(N, n_heads=3),
+    "heads": lambda: MultiHeadSpatialProjection(N, 3),
     "Toeplitz": lambda: ToeplitzProjection(N, causal=True, n_heads=2, fft_from=3),
     "Toeplitz without FFT": lambda: ToeplitzProjection(N, fft_from=None),
     "decayed": lambda: DecayedToeplitzProjection(N, n_heads=2),
@@ -49,22 +52,22 @@ PROJECTIONS = {
 }
 LAYERS = {
     **{
-        name: lambda make=make: GMLPBlock(4, 12, projection=make())
+        name: lambda make=make: GMLPBlock(4, 12, sgu=SpatialGatingUnit(12, projection=make()))
         for name, make in PROJECTIONS.items()
     },
-    "gMLP": lambda: GMLPBlock(4, 12, N, norm_eps=1e-6, sgu_norm_eps=1e-3),
+    "gMLP": lambda: GMLPBlock(4, 12, sgu=SpatialGatingUnit(12, N, norm_eps=1e-3), norm_eps=1e-6),
     "causal gMLP": lambda: GMLPBlock(4, 12, N, causal=True, activation=torch.tanh),
     "another GELU": lambda: GMLPBlock(
         4, 12, N, activation=nn.GELU("tanh"), dropout=nn.Dropout(0.1)
     ),
     "an activated gate": lambda: GMLPBlock(
-        4, 12, sgu=SpatialGatingUnit(12, N, activation=nn.functional.silu, norm_eps=1e-4)
+        4, 12, sgu=AMLPGatingUnit(12, N, activation=nn.functional.silu, norm_eps=1e-4)
     ),
     "linear gate": lambda: GMLPBlock(4, 12, sgu=LinearGate(12, SpatialProjection(N))),
     "additive gate": lambda: GMLPBlock(4, 12, sgu=AdditiveGate(12, SpatialProjection(N))),
     "Eq. 3": lambda: GMLPBlock(4, 12, sgu=MultiplicativeGate(12, SpatialProjection(N))),
-    "aMLP": lambda: GMLPBlock(4, 12, N, attention=TinyAttention(4, 6, 2, in_bias=False)),
-    "causal aMLP": lambda: GMLPBlock(
+    "aMLP": lambda: AMLPBlock(4, 12, N, attention=TinyAttention(4, 6, 2, in_bias=False)),
+    "causal aMLP": lambda: AMLPBlock(
         4,
         12,
         N,

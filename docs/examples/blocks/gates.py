@@ -1,10 +1,9 @@
-"""Each gate with masks and with a cache; all sizes differ."""
+"""Each gate with masks ; all sizes differ."""
 
 import torch
 
 from labml_gmlp.blocks.gates import AdditiveGate, LinearGate, MultiplicativeGate
 from labml_gmlp.blocks.gmlp import SpatialProjection
-from labml_gmlp.cache import Cache
 
 SIZES = {"B": 5, "n": 7, "d_ffn": 26}
 
@@ -18,4 +17,3 @@ for gate in (LinearGate, AdditiveGate, MultiplicativeGate):
     layer = gate(d_ffn, SpatialProjection(n, causal=True))
     layer(z)
     layer(z, mask=pairs, key_padding_mask=real, attended=z)
-    layer(z, cache=Cache(n))

@@ -1,9 +1,8 @@
-"""Tiny attention with each kind of mask and with a cache; all sizes differ."""
+"""Tiny attention with each kind of mask; all sizes differ."""
 
 import torch
 
 from labml_gmlp.blocks.tiny_attention import TinyAttention
-from labml_gmlp.cache import Cache
 
 SIZES = {"B": 5, "n": 7, "d_model": 12, "d_out": 31, "d_attn": 17}
 
@@ -17,4 +16,3 @@ layer = TinyAttention(d_model, d_out, d_attn, causal=True)
 layer(x)
 layer(x, mask=pairs, key_padding_mask=real)
 layer(x, mask=pairs.expand(B, n, n))
-layer(x, cache=Cache(n))

@@ -1,9 +1,8 @@
-"""Token shift with padding and with a cache, and with channels left over."""
+"""Token shift with and without padding, and with channels left over."""
 
 import torch
 
 from labml_gmlp.blocks.token_shift import TokenShift
-from labml_gmlp.cache import Cache
 
 SIZES = {"B": 7, "n": 9, "d": 26, "n + 1": 10, "n + 2": 11, "d // 3": 8}
 
@@ -12,4 +11,3 @@ torch.manual_seed(0)
 x = torch.randn(B, n, d)
 TokenShift((0, 1))(x)
 TokenShift((-1, 0, 1))(x, torch.ones(B, n, dtype=torch.bool))
-TokenShift((0, 1))(x, cache=Cache(n))

@@ -4,7 +4,7 @@ import torch
 
 from labml_gmlp.blocks.transformer import TransformerLayer
 
-SIZES = {"B": 5, "n": 7, "d_model": 24, "d_ffn": 31, "n_heads": 3}
+SIZES = {"B": 5, "n": 7, "d_model": 26, "d_ffn": 31, "n_heads": 2}
 
 B, n, d_model, d_ffn, n_heads = SIZES.values()
 torch.manual_seed(0)

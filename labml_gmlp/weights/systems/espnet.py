@@ -15,7 +15,7 @@ which contain much beside gMLP and differ from each other. So only this layer is
 
 * The norm of the gate has an epsilon of 1e-12, as all norms of ESPnet; torch's default is 1e-5
 * The weights do not record `gate_activation`, so it is an option; the default is the identity, as
-  in ESPnet. The names of the other activations are from memory
+  in ESPnet. The names of the other activations were not compared with ESPnet's
 * With `use_linear_after_conv`, a linear layer across channels follows the convolution inside the
   gate
 * Given a `key_padding_mask`, padded frames are zeroed before the convolution here. ESPnet read them
@@ -30,6 +30,7 @@ from torch import Tensor, nn
 
 from labml_gmlp.blocks.convolution import ConvolutionProjection
 from labml_gmlp.blocks.gmlp import SpatialGatingUnit
+from labml_gmlp.models.amlp import AMLPGatingUnit
 from labml_gmlp.weights.errors import WeightsError
 from labml_gmlp.weights.translate.config import Config
 from labml_gmlp.weights.translate.system import CustomSystem, State, System, prefixed, size_of
@@ -69,9 +70,9 @@ class ConvolutionAndLinear(nn.Module):
         self.convolution = ConvolutionProjection(n_channels, kernel_size, **options)
         self.linear = nn.Linear(n_channels, n_channels, **options)
 
-    def forward(self, z: Tensor, mask: Tensor | None = None, cache: Any = None) -> Tensor:
+    def forward(self, z: Tensor, mask: Tensor | None = None) -> Tensor:
         r"""Returns $f(Z)$, `[B, n, c]`, as `ConvolutionProjection` does and with its arguments."""
-        return self.linear(self.convolution(z, mask, cache))
+        return self.linear(self.convolution(z, mask))
 
 
 class ConvolutionalGatingMLP(nn.Module):
@@ -160,7 +161,7 @@ def build(
     """Returns the layer, from `[B, n, d]` to `[B, n, d]` for any $n$."""
     options: Config = {"device": device, "dtype": dtype}
     layer = ConvolutionAndLinear if config["linear"] else ConvolutionProjection
-    sgu = SpatialGatingUnit(
+    sgu = AMLPGatingUnit(
         config["d_ffn"],
         projection=layer(config["d_ffn"] // 2, config["kernel_size"], **options),
         activation=GATE_ACTIVATIONS[config["gate_activation"]],

@@ -37,9 +37,11 @@ from torch import nn
 from labml_gmlp.blocks.encoder import Encoder
 from labml_gmlp.blocks.gmlp import GMLPBlock, SpatialGatingUnit, SpatialProjection
 from labml_gmlp.blocks.mixer import MixerBlock
+from labml_gmlp.blocks.multi_head import MultiHeadSpatialProjection
 from labml_gmlp.blocks.tiny_attention import TinyAttention
 from labml_gmlp.blocks.toeplitz import DecayedToeplitzProjection, ToeplitzProjection
 from labml_gmlp.blocks.token_shift import TokenShift
+from labml_gmlp.models.amlp import AMLPBlock, AMLPGatingUnit
 from labml_gmlp.models.language import LanguageModel
 from labml_gmlp.models.vision import ImageClassifier
 from labml_gmlp.weights.errors import WeightsError
@@ -147,16 +149,14 @@ def _layer(c: Config, where: Config) -> nn.Module:
         return MixerBlock(
             d, n, c["d_tokens"], e, activation=activation, norm_eps=c["norm_eps"], **where
         )
-    projection: nn.Module
-    if c["projection"] == "decayed":
-        projection = DecayedToeplitzProjection(n, n_heads=c["n_heads"], **where)
-    else:
-        form = SpatialProjection if c["projection"] == "dense" else ToeplitzProjection
-        projection = form(n, causal=causal, n_heads=c["n_heads"], **where)
+    projection = _projection(c, where)
+    shift = None if c["shifts"] is None else TokenShift(c["shifts"])
+    unit_options = {"projection": projection, "norm_eps": c["sgu_norm_eps"], **where}
+    options = {"causal": causal, "activation": activation, "norm_eps": c["norm_eps"], **where}
+    if c["d_attn"] is None and shift is None and c["gate_activation"] is None:
+        return GMLPBlock(d, e, sgu=SpatialGatingUnit(e, **unit_options), **options)
     gate = None if c["gate_activation"] is None else ACTIVATIONS[c["gate_activation"]]
-    sgu = SpatialGatingUnit(
-        e, projection=projection, activation=gate, norm_eps=c["sgu_norm_eps"], **where
-    )
+    sgu = AMLPGatingUnit(e, activation=gate, **unit_options)
     attention = None
     if c["d_attn"] is not None:
         attention = TinyAttention(
@@ -168,17 +168,18 @@ def _layer(c: Config, where: Config) -> nn.Module:
             out_bias=c["attn_out_bias"],
             **where,
         )
-    return GMLPBlock(
-        d,
-        e,
-        causal=causal,
-        sgu=sgu,
-        attention=attention,
-        token_shift=None if c["shifts"] is None else TokenShift(c["shifts"]),
-        activation=activation,
-        norm_eps=c["norm_eps"],
-        **where,
-    )
+    return AMLPBlock(d, e, sgu=sgu, attention=attention, token_shift=shift, **options)
+
+
+def _projection(c: Config, where: Config) -> nn.Module:
+    n, causal, n_heads = c["seq_len"], c["causal"], c["n_heads"]
+    if c["projection"] == "decayed":
+        return DecayedToeplitzProjection(n, n_heads=n_heads, **where)
+    if c["projection"] == "toeplitz":
+        return ToeplitzProjection(n, causal=causal, n_heads=n_heads, **where)
+    if n_heads == 1:
+        return SpatialProjection(n, causal=causal, **where)
+    return MultiHeadSpatialProjection(n, n_heads, causal=causal, **where)
 
 
 def config_of(model: nn.Module) -> Config:
@@ -186,7 +187,8 @@ def config_of(model: nn.Module) -> Config:
 
     ## Model to configuration
 
-    * `model` is a `LanguageModel`, `ImageClassifier`, `Encoder`, `GMLPBlock` or `MixerBlock`
+    * `model` is a `LanguageModel`, `ImageClassifier`, `Encoder`, `GMLPBlock`, `AMLPBlock`
+      or `MixerBlock`
 
     Returns all keys of the table above. Dropout is left out, since it has no effect after training.
 
@@ -219,7 +221,7 @@ def config_of(model: nn.Module) -> Config:
     return complete({**c, **layers[0]})
 
 
-def _layer_config(layer: nn.Module) -> Config:
+def _layer_config(layer: Any) -> Config:
     if isinstance(layer, MixerBlock):
         return {
             "layer": "mixer",
@@ -230,14 +232,18 @@ def _layer_config(layer: nn.Module) -> Config:
             "activation": activation_name(layer.activation),
             "norm_eps": layer.norm.eps,
         }
-    sgu = getattr(layer, "sgu", None)
-    if type(layer) is not GMLPBlock or type(sgu) is not SpatialGatingUnit:
+    sgu: Any = getattr(layer, "sgu", None)
+    if type(layer) not in (GMLPBlock, AMLPBlock) or type(sgu) not in (
+        SpatialGatingUnit,
+        AMLPGatingUnit,
+    ):
         raise WeightsError(
             f"a layer must be a GMLPBlock with a SpatialGatingUnit or a MixerBlock, got a "
             f"{type(layer).__name__} with {type(sgu).__name__}"
         )
     forms: dict[type, str] = {
         SpatialProjection: "dense",
+        MultiHeadSpatialProjection: "dense",
         ToeplitzProjection: "toeplitz",
         DecayedToeplitzProjection: "decayed",
     }
@@ -246,20 +252,21 @@ def _layer_config(layer: nn.Module) -> Config:
         raise WeightsError(
             f"projection must be dense, Toeplitz or decayed, got a {type(projection).__name__}"
         )
+    gate = getattr(sgu, "activation", None)
     c = {
         "layer": "gmlp",
         "d_model": layer.size,
         "d_ffn": sgu.d_ffn,
         "seq_len": projection.seq_len,
         "projection": forms[type(projection)],
-        "n_heads": projection.n_heads,
+        "n_heads": getattr(projection, "n_heads", 1),
         "causal": projection.causal,
         "activation": activation_name(layer.activation),
-        "gate_activation": None if sgu.activation is None else activation_name(sgu.activation),
+        "gate_activation": None if gate is None else activation_name(gate),
         "norm_eps": layer.norm.eps,
         "sgu_norm_eps": sgu.norm.eps,
     }
-    attention, shift = layer.attention, layer.token_shift
+    attention, shift = getattr(layer, "attention", None), getattr(layer, "token_shift", None)
     if attention is not None:
         if type(attention) is not TinyAttention:
             raise WeightsError(f"attention must be TinyAttention, got {type(attention).__name__}")
