@@ -109,7 +109,7 @@ class SpatialProjection(nnx.Module):
         `seq_len` tokens; `TypeError` if `mask` is not boolean.
         """
         if z.ndim != 3 or z.shape[-1] % self.n_heads:
-            wanted = "[B, n, c]" + f" with c a multiple of {self.n_heads}" * (self.n_heads > 1)
+            wanted = "[B, n, c]" + f" with c a multiple of n_heads={self.n_heads}"
             raise ValueError(f"z must be {wanted}, got {list(z.shape)}")
         n = z.shape[1]
         if n > self.seq_len:

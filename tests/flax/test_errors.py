@@ -49,10 +49,27 @@ def image_classifier(package):
     )
 
 
+# In torch, heads and the parts of aMLP are layers of their own. The port has them as arguments.
+def heads(package, seq_len, n_heads):
+    if package is labml_gmlp:
+        return package.MultiHeadSpatialProjection(seq_len, n_heads)
+    return package.SpatialProjection(seq_len, n_heads=n_heads, **options(package))
+
+
+def causal_with(package, name):
+    """A causal layer with one part that is not causal."""
+    part = {name: package.SpatialGatingUnit(4, 2, **options(package))}
+    if package is not labml_gmlp:
+        return package.GMLPBlock(4, 4, 2, causal=True, **part, **options(package))
+    if name == "projection":
+        return package.SpatialGatingUnit(4, causal=True, **part)
+    return package.AMLPBlock(4, 4, None if name == "sgu" else 2, causal=True, **part)
+
+
 # The call, and what its message must name: the argument, its bound, the value.
 BAD_CALLS = [
     (lambda s: s.SpatialProjection(0, **options(s)), "seq_len", 0),
-    (lambda s: s.SpatialProjection(2, n_heads=True, **options(s)), "n_heads", True),
+    (lambda s: heads(s, 2, True), "n_heads", True),
     (lambda s: s.ToeplitzProjection(2.0, **options(s)), "seq_len", 2.0),
     (lambda s: s.ToeplitzProjection(2, n_heads=0, **options(s)), "n_heads", 0),
     (lambda s: s.ToeplitzProjection(2, fft_from=0, **options(s)), "fft_from", 0),
@@ -65,34 +82,13 @@ BAD_CALLS = [
     (lambda s: s.TinyAttention(2, 0, **options(s)), "d_out", 0),
     (lambda s: s.TinyAttention(2, 2, 0, **options(s)), "d_attn", 0),
     *(
-        (
-            lambda s, name=name: s.GMLPBlock(
-                4,
-                4,
-                2,
-                causal=True,
-                **{name: s.SpatialGatingUnit(4, 2, **options(s))},
-                **options(s),
-            ),
-            name,
-            "causal",
-        )
+        (lambda s, name=name: causal_with(s, name), name, "causal")
         for name in ("projection", "sgu", "attention", "token_shift")
-    ),
-    (
-        lambda s: s.GMLPBlock(
-            4,
-            4,
-            sgu=s.SpatialGatingUnit(4, 2, **options(s)),
-            projection=s.SpatialProjection(2, **options(s)),
-            **options(s),
-        ),
-        *("projection", None, "sgu"),
     ),
     (lambda s: s.SpatialProjection(3, **options(s))(ones(s, 2, 3)), "z", "[B, n, c]", [2, 3]),
     (
-        lambda s: s.SpatialProjection(3, n_heads=2, **options(s))(ones(s, 2, 3, 5)),
-        *("z", "of 2", [2, 3, 5]),
+        lambda s: heads(s, 3, 2)(ones(s, 2, 3, 5)),
+        *("z", "n_heads=2", [2, 3, 5]),
     ),
     (lambda s: s.SpatialProjection(3, **options(s))(ones(s, 2, 4, 5)), "z", "seq_len=3", 4),
     (
@@ -103,7 +99,7 @@ BAD_CALLS = [
     ),
     (
         lambda s: s.ToeplitzProjection(3, n_heads=2, **options(s))(ones(s, 2, 3, 5)),
-        *("z", "of 2", [2, 3, 5]),
+        *("z", "n_heads=2", [2, 3, 5]),
     ),
     (lambda s: s.ToeplitzProjection(3, **options(s))(ones(s, 2, 4, 5)), "z", "seq_len=3", 4),
     (
@@ -194,3 +190,13 @@ def test_a_mask_may_be_a_numpy_array():
     layer = flax.SpatialProjection(3, rngs=rngs())
     z, mask = jnp.ones((2, 3, 4)), np.eye(3, dtype=bool)
     assert jnp.array_equal(layer(z, mask), layer(z, jax.numpy.array(mask)))
+
+
+def test_a_projection_belongs_to_the_gate_that_is_given():
+    parts = {
+        "sgu": flax.SpatialGatingUnit(4, 2, rngs=rngs()),
+        "projection": flax.SpatialProjection(2, rngs=rngs()),
+    }
+    assert_raises(
+        lambda: flax.GMLPBlock(4, 4, **parts, rngs=rngs()), ValueError, "projection", None, "sgu"
+    )

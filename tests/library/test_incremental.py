@@ -301,7 +301,7 @@ def test_a_subclass_may_compute_something_else_and_is_refused():
         (lambda: Encoder(lambda: GMLPBlock(D, D_FFN, N), 1), "model.layers.0.sgu.projection"),
         (lambda: ToeplitzProjection(4), "model"),
         (lambda: nn.Sequential(TransformerLayer(D, 2, 5)), "model.0.attention"),
-        (lambda: AMLPBlock(D, D_FFN, N, attention=TinyAttention(D, 4)), "model.sgu.projection"),
+        (lambda: AMLPBlock(D, D_FFN, N, attention=TinyAttention(D, 4)), "model.attention"),
         (lambda: TokenShift((-1, 0)), "model"),
     ],
 )

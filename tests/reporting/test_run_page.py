@@ -34,6 +34,7 @@ from labml_gmlp import (
     Encoder,
     GMLPBlock,
     LanguageModel,
+    MultiHeadSpatialProjection,
     SpatialGatingUnit,
     SpatialProjection,
     ToeplitzProjection,
@@ -133,7 +134,7 @@ def test_only_free_matrices_are_drawn(causal, tmp_path, monkeypatch):
         ToeplitzProjection(5, causal=True),
         ConvolutionProjection(3, 3, causal=True),
         WindowedProjection(2, causal=True),
-        SpatialProjection(5, causal=True, n_heads=3),
+        MultiHeadSpatialProjection(5, 3, causal=True),
     ]
     torch.nn.init.normal_(free.weight)
     [weight] = reported(tmp_path, monkeypatch, [others[0], free, *others[1:]], causal)

@@ -11,7 +11,7 @@ import torch
 from flax import nnx
 
 import labml_gmlp
-from labml_gmlp import flax
+from labml_gmlp import AMLPBlock, AMLPGatingUnit, GMLPBlock, SpatialGatingUnit, flax
 from tests.support.helpers import FLOAT64, kept_tokens, random_mask, randomised
 
 # No two sizes are equal, so swapping two axes fails.
@@ -106,12 +106,23 @@ class Case:
         return {name: kinds[kind]() for name, kind in self.masks.items()}
 
 
+# In torch, heads and tiny attention are layers of their own. The port has them as arguments.
 def projection(name: str = "SpatialProjection", **options: Any) -> Build:
-    return lambda package, more: getattr(package, name)(SEQ_LEN, **options, **more)
+    def build(package: Any, more: dict[str, Any]) -> Any:
+        several = options.get("n_heads", 1) > 1 and name == "SpatialProjection"
+        kind = "MultiHeadSpatialProjection" if several and package is labml_gmlp else name
+        return getattr(package, kind)(SEQ_LEN, **options, **more)
+
+    return build
 
 
-def unit(**options: Any) -> Build:
-    return lambda package, more: package.SpatialGatingUnit(E, SEQ_LEN, **options, **more)
+def unit(attended: bool = False, **options: Any) -> Build:
+    def build(package: Any, more: dict[str, Any]) -> Any:
+        own = attended and package is labml_gmlp
+        kind = package.AMLPGatingUnit if own else package.SpatialGatingUnit
+        return kind(E, SEQ_LEN, **options, **more)
+
+    return build
 
 
 def tiny(**options: Any) -> Build:
@@ -122,10 +133,16 @@ def block(
     heads: int = 1, toeplitz: bool = False, attention: bool = False, causal: bool = False
 ) -> Build:
     def build(package: Any, more: dict[str, Any]) -> Any:
-        kind = package.ToeplitzProjection if toeplitz else package.SpatialProjection
-        mixer = kind(SEQ_LEN, causal=causal, n_heads=heads, **more)
-        attended = package.TinyAttention(D, E // 2, 3, causal=causal, **more) if attention else None
-        return package.GMLPBlock(D, E, causal=causal, projection=mixer, attention=attended, **more)
+        options = {"causal": causal} | ({"n_heads": heads} if heads > 1 else {})
+        mixer = projection(TOEPLITZ if toeplitz else "SpatialProjection", **options)(package, more)
+        tiny = package.TinyAttention(D, E // 2, 3, causal=causal, **more) if attention else None
+        if package is not labml_gmlp:
+            parts = {"projection": mixer, "attention": tiny}
+            return package.GMLPBlock(D, E, causal=causal, **parts, **more)
+        if tiny is None:
+            return GMLPBlock(D, E, causal=causal, sgu=SpatialGatingUnit(E, projection=mixer))
+        sgu = AMLPGatingUnit(E, projection=mixer)
+        return AMLPBlock(D, E, causal=causal, sgu=sgu, attention=tiny)
 
     return build
 
@@ -168,7 +185,7 @@ CASES = {
     "toeplitz, causal, FFT": Case(projection(TOEPLITZ, causal=True, fft_from=2), Z),
     "unit": Case(unit(), (B, SEQ_LEN, E)),
     "unit, all arguments": Case(
-        unit(causal=True),
+        unit(attended=True, causal=True),
         (B, SEQ_LEN, E),
         {"mask": "one mask", "key_padding_mask": "padding", "attended": "attended"},
     ),
