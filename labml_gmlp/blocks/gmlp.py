@@ -70,14 +70,14 @@ class GMLPBlock(nn.Module):
         # paper shows it.
         self.size = d_model
         self.norm = nn.LayerNorm(d_model, eps=norm_eps, **factory)
-        # $U$, `[d, e]`, and $\sigma$
+        # $U$ leads from $d$ to $e$ channels; then follows $\sigma$.
         self.proj_in = nn.Linear(d_model, d_ffn, **factory)
         self.activation = activation
-        # $s$ halves the channels.
+        # $s$ is the spatial gating unit, unless another gate is given. It halves the channels.
         if sgu is None:
             sgu = SpatialGatingUnit(d_ffn, seq_len, causal=causal, **factory)
         self.sgu = sgu
-        # $V$, `[e / 2, d]`
+        # $V$ leads from $e / 2$ channels back to $d$.
         self.proj_out = nn.Linear(sgu.d_out, d_model, **factory)
         self.dropout = nn.Identity() if dropout is None else dropout
 
@@ -157,7 +157,7 @@ class SpatialGatingUnit(nn.Module):
         self.d_out = d_ffn // 2
         # Normalising $Z_2$ made the training of large language models stable (paper, section 2.1).
         self.norm = nn.LayerNorm(d_ffn // 2, eps=norm_eps, **factory)
-        # $f_{W,b}$
+        # $f_{W,b}$ is Eq. 2, unless another projection is given.
         if projection is None:
             projection = SpatialProjection(seq_len, causal=causal, **factory)
         self.projection = projection
@@ -222,10 +222,16 @@ class SpatialProjection(nn.Module):
     Raises `ValueError` if `seq_len` is not a positive integer.
     """
 
-    def __init__(self, seq_len: int | None, *, causal: bool = False, **factory: Any) -> None:
+    def __init__(
+        self,
+        seq_len: int | None,
+        *,
+        causal: bool = False,
+        **factory: Any,
+    ) -> None:
         super().__init__()
         seq_len = _check_size("seq_len", seq_len)
-        # $W$ and $b$
+        # $W$ and $b$ are the only parameters.
         self.seq_len = seq_len
         self.causal = causal
         self.weight = nn.Parameter(torch.empty(seq_len, seq_len, **factory))
@@ -294,8 +300,8 @@ def _check_given(name: str, layer: nn.Module | None, seq_len: int | None, causal
         raise ValueError(f"{name} must be causal in a causal layer, got {type(layer).__name__}")
 
 
-# torch would silently broadcast a mask of one row and multiply $W$ by a mask of numbers.
 def _check_mask(name: str, mask: Tensor, *shapes: tuple[int, ...]) -> None:
+    # torch would silently broadcast a mask of one row and multiply $W$ by a mask of numbers.
     kind = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
     if kind != torch.bool:
         raise TypeError(f"{name} must be a boolean tensor, true = may be read, got {kind}")

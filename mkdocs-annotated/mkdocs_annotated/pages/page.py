@@ -8,6 +8,7 @@ page reads from top to bottom, with prose above its code.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -42,6 +43,12 @@ class Extras:
 
 
 NO_EXTRAS = Extras()
+
+# The end of a docstring that lists the arguments: a list whose items begin with a name, then lists
+# and paragraphs only.
+ARGUMENTS = re.compile(
+    r"<ul>\n<li>(?:<p>)?<code>(?:(?!<h\d|<div|<pre|<table|<blockquote|class=\"eq\").)*\Z", re.DOTALL
+)
 
 
 def assemble(module: Module, rendered: RenderedRows, extras: Extras = NO_EXTRAS) -> str:
@@ -108,6 +115,8 @@ def _row(
     head = f'<div class="{classes}"{row_id}>' + (f"<i>{anchors}</i>" if anchors else "")
     tall = sum(all(n not in fold for fold in folds) for n in code_lines) > STICKY_LINES
     # Below long code a figure would be far from its prose, and the left column is empty there.
+    if row.anchors:
+        prose = _fold_arguments(prose)
     if prose and tall and not is_first:
         prose, exhibit = prose + exhibit, ""
     left = f'<div class="prose">{prose}</div>' if prose else ""
@@ -118,6 +127,18 @@ def _row(
         both = exhibit + right if is_first else right + exhibit
         right = f'<div class="beside">{both}</div>'
     return f"{head}{left}{right}</div>"
+
+
+def _fold_arguments(prose: str) -> str:
+    """Return the prose of a definition with its list of arguments, and what follows, as a fold."""
+    found = ARGUMENTS.search(prose)
+    if not found:
+        return prose
+    label = "arguments and errors" if "Raises" in found[0] else "arguments"
+    return (
+        f'{prose[: found.start()]}<button class="fold quiet" aria-expanded="false">{label}</button>'
+        f'<div class="folded">{found[0]}</div>'
+    )
 
 
 def _code(

@@ -56,7 +56,38 @@ Eq. 4 again, as `GatingUnit`.
 
 from pkg.gate import GatingUnit
 '''
+ARGUMENTS = '''
+"""# Arguments
+
+* a list that names nothing
+"""
+
+
+def area(radius):
+    """The area of a circle.
+
+    * a list in the middle
+
+    Between the lists.
+
+    * `radius` is the width of nothing
+
+    Raises `ValueError` for a needle.
+    """
+    return 3 * radius**2
+
+
+def both(radius):
+    """Both.
+
+    * `radius` comes before the formula
+
+    $$a = b$$
+    """
+    return radius
+'''
 FILES = {
+    "pkg/arguments.py": ARGUMENTS.lstrip("\n"),
     "docs/index.md": "# Start\n\nSee Eq. 4, the gating unit.\n",
     "pkg/gate.py": GATE.lstrip("\n"),
     "pkg/a_port.py": PORT.lstrip("\n"),
@@ -128,6 +159,27 @@ def test_a_click_and_the_keyboard_open_and_close_a_fold(visit):
     page.keyboard.press("Space")
     assert shown(page) == [10, 17, 29, 32, 33, 35]
     assert page.get_by_text("A helper, see").is_visible()
+
+
+def test_the_arguments_at_the_end_of_a_docstring_are_one_line(open_page, address):
+    other = address.replace("gate.html", "arguments.html")
+    page = open_page(other, 1400).page
+    buttons = page.locator(".prose > .fold")
+    assert buttons.all_inner_texts() == ["arguments and errors"]
+    hidden = page.get_by_text("is the width of nothing")
+    assert not hidden.is_visible()
+    for text in ("a list that names nothing", "a list in the middle", "comes before the formula"):
+        assert page.get_by_text(text).is_visible()
+    buttons.click()
+    assert hidden.is_visible()
+    assert page.get_by_text("for a needle").is_visible()
+    page.get_by_role("button", name="paper").click()
+    assert not hidden.is_visible()
+    page.get_by_role("button", name="full").click()
+    assert hidden.is_visible()
+    page.evaluate("localStorage.clear()")
+    without = open_page(other, 1400, java_script_enabled=False).page
+    assert without.get_by_text("is the width of nothing").is_visible()
 
 
 def test_line_numbers_stay_true_in_both_depths(visit):

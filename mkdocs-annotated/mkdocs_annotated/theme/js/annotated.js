@@ -96,7 +96,7 @@
       for (const choice of group.children) choice.ariaPressed = choice.textContent === depth;
     };
     for (const depth of ["paper", "full"]) {
-      append("button", { textContent: depth, title: depth === "full" ? "Show all code" : "Fold checks, long signatures and imports" }, group).onclick = () => {
+      append("button", { textContent: depth, title: depth === "full" ? "Show all code and arguments" : "Fold checks, arguments, long signatures and imports" }, group).onclick = () => {
         setDepth(depth);
         store("depth", depth);
       };
