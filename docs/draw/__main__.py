@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from block import block, unit
+from block import block
 from cost import cost
 from encoder import encoder
 from learned import learned
@@ -12,7 +12,6 @@ from worked_unit import worked_unit
 FIGURES = Path(__file__).resolve().parents[1] / "figures"
 DRAWINGS = {
     "block": block,
-    "unit": unit,
     "worked_unit": worked_unit,
     "cost": cost,
     "toeplitz": toeplitz,

@@ -78,6 +78,7 @@ def block() -> str:
         arrow((b, 140), (b, 156)),
         f'<a href="{UNIT}">{box(b, 156, 70, 28, CHANNELS)}{text(b, 176, "norm")}</a>',
         arrow((b, 184), (b, 212)),
+        frame(346, 188, 207, 101, TOKENS, 1),
         tokens(b - 40, 212, width, 70),
         symbol(
             "W",
@@ -86,9 +87,9 @@ def block() -> str:
             math(w, 204, "W"),
             link=EQ_2,
         ),
-        faint(text(w, 300, "$n$ \u00d7 $n$")),
-        symbol("b", math(536, 254, "+ b"), link=EQ_2),
-        arrow((b, 282), (b, 334), (a + 12, 334)),
+        faint(text(w, 308, "$n$ \u00d7 $n$")),
+        symbol("b", math(531, 254, "+ b"), link=EQ_2),
+        arrow((b, 289), (b, 334), (a + 12, 334)),
         faint(text(388, 326, "gate")),
         arrow((a, 140), (a, 322)),
         f'<a href="{UNIT}" aria-label="product">{product(a, 334)}</a>',
@@ -107,54 +108,4 @@ def block() -> str:
         zoom,
         *unit,
         legend(420),
-    )
-
-
-def unit() -> str:
-    y, height = 44, 90
-    row = y + 2 * height / 5
-    return drawing(
-        "unit",
-        284,
-        "The spatial gating unit",
-        "Z has n tokens and e channels. Its second half Z2 is normalised. The projection "
-        "multiplies it by W, an n by n matrix whose row i holds how much token i reads of each "
-        "token, and adds b, one number for each token. The result is the gate. Z1, the first half, "
-        "is multiplied by it entry by entry, which gives s(Z).",
-        faint(turned(20, y + 45, "tokens"), text(66, y + 109, "channels", anchor="start")),
-        symbol("Z", math(84, 36, "Z")),
-        symbol("Z1", tokens(28, y, 56, height), math(56, 97, "Z_{1}"), link=UNIT),
-        symbol("Z2", tokens(84, y, 56, height), math(112, 97, "Z_{2}"), link=UNIT),
-        arrow((140, 89), (156, 89)),
-        f'<a href="{UNIT}">{box(185, 75, 58, 28, CHANNELS)}{text(185, 95, "norm")}</a>',
-        arrow((214, 89), (234, 89)),
-        frame(234, 12, 228, 130, TOKENS, 1),
-        symbol(
-            "W",
-            solid(246, row, 90, 18, TOKENS, 0.6),
-            cells(246, y, 90, height, 5, 5, TOKENS),
-            math(291, 36, "W"),
-            link=EQ_2,
-        ),
-        tokens(350, y, 56, height),
-        math(420, 96, "+"),
-        symbol(
-            "b",
-            solid(434, row, 18, 18, TOKENS, 0.6),
-            cells(434, y, 18, height, 5, 1, TOKENS),
-            math(443, 36, "b"),
-            link=EQ_2,
-        ),
-        faint(text(348, 165, "row $i$: what token $i$ reads")),
-        arrow((462, 89), (484, 89)),
-        cells(484, y, 56, height, 5, 1, TOKENS),
-        solid(484, row, 56, 18, TOKENS, 0.6),
-        text(512, 34, "gate"),
-        arrow((512, y + height), (512, 196)),
-        arrow((56, y + height), (56, 208), (500, 208)),
-        faint(text(280, 200, "passes through")),
-        f'<a href="{UNIT}" aria-label="product">{product(512, 208)}</a>',
-        arrow((512, 220), (512, 242)),
-        symbol("Ztilde", math(512, 265, "s(Z)"), link=EQ_4),
-        legend(264),
     )

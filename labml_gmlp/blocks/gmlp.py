@@ -1,10 +1,10 @@
-r"""The gMLP block with its spatial gating unit and spatial projection (Eq. 1, 4 and 2).
+r"""The gMLP block, in which one learned matrix mixes the tokens instead of attention.
 
 # The gMLP block
 
 Does a Transformer need attention? *Pay Attention to MLPs* (Liu, Dai, So and Le, 2021, [arXiv
-2105.08050](https://arxiv.org/abs/2105.08050)) replaces it by one learned matrix over positions and
-one product:
+2105.08050](https://arxiv.org/abs/2105.08050)) stacks $L$ blocks without it. Each block mixes tokens
+by a learned matrix over positions and a product:
 
 $$Z = \sigma(X U), \qquad \tilde{Z} = s(Z), \qquad Y = \tilde{Z} V \tag{1}$$
 
@@ -14,9 +14,9 @@ $$Z = \sigma(X U), \qquad \tilde{Z} = s(Z), \qquad Y = \tilde{Z} V \tag{1}$$
 
 Without $s$, Eq. 1 is the feed-forward half of a Transformer layer.
 
-The page goes from the whole to its parts: the block (Eq. 1), the unit (Eq. 4), the projection
-(Eq. 2). Causal models and padding masks are our additions. The file imports only torch and the
-standard library, so you can copy it alone.
+Below stand the block (Eq. 1), the unit $s$ (Eq. 4) and the projection inside it (Eq. 2). Causal
+models and padding masks are our additions. The file imports only torch and the standard library,
+so you can copy it alone.
 """
 
 from collections.abc import Callable
@@ -96,15 +96,15 @@ class GMLPBlock(nn.Module):
         # fold: checks
         if x.dim() != 3 or x.shape[-1] != self.size:
             raise ValueError(f"x must be [B, n, d_model={self.size}], got {list(x.shape)}")
-        # $Z = \sigma(X U)$: each token on its own, as in a Transformer
+        # Eq. 1, $Z = \sigma(X U)$: each token on its own, as in a Transformer
         z = self.activation(self.proj_in(self.norm(x)))  # [B, n, d_ffn]
-        # $\tilde{Z} = s(Z)$: the tokens meet
+        # Eq. 1, $\tilde{Z} = s(Z)$: the tokens meet.
         z_tilde = self.sgu(z, mask, key_padding_mask)  # [B, n, d_ffn / 2]
-        # $Y = \tilde{Z} V$
+        # Eq. 1, $Y = \tilde{Z} V$
         y = self.proj_out(z_tilde)  # [B, n, d_model]
-        # The residual connection adds $X$ itself, not its norm. One path through all blocks then
-        # has no norm in it, and gradients reach the first block unchanged.
-        return x + self.dropout(y)
+        # The residual connection adds $X$ itself, not its norm. So one path leads through all
+        # blocks without a norm, and gradients reach the first block along it undiminished.
+        return x + self.dropout(y)  # [B, n, d_model]
 
 
 class SpatialGatingUnit(nn.Module):
@@ -114,12 +114,13 @@ class SpatialGatingUnit(nn.Module):
 
     $$s(Z) = Z_1 \odot f_{W,b}(Z_2) \tag{4}$$
 
-    $Z$ is split along its channels into two halves. $Z_1$ is carried through. $Z_2$ is projected
-    along the tokens and becomes the gate: it says how much of each channel of each token passes
-    (paper, section 2.1).
+    $Z$ is split along its channels into two halves. $Z_1$ is carried through. $Z_2$ is normalised,
+    projected along the tokens, and becomes the gate: it says how much of each channel of each token
+    passes (paper, section 2.1).
 
-    A linear layer across tokens would mix them too. The product does more: it contains terms
-    $Z_{ic} Z_{jc'}$ weighted by $W_{ij}$, so two tokens interact, as a query and a key do.
+    A linear layer across tokens would mix them too. The product does more. A channel of token $i$
+    is multiplied by a channel of each token $j$, weighted by $W_{ij}$: the unit is quadratic in its
+    input. Attention is cubic, since its weights depend on the tokens as well (paper, section 2.1).
 
     ```python
     unit = SpatialGatingUnit(d_ffn=256, seq_len=128)
@@ -179,16 +180,17 @@ class SpatialGatingUnit(nn.Module):
         # $Z_1$ is the first half of the channels, $Z_2$ the second.
         z1, z2 = z.chunk(2, dim=-1)  # [B, n, d_ffn / 2] each
         # Each token is normalised over its channels.
-        z2 = self.norm(z2)
-        # A padded token must not be read. Its row of $Z_2$ becomes zero *after* the norm, which
-        # would turn zeros into its bias. Our addition; the paper has no padding mask.
+        z2 = self.norm(z2)  # [B, n, d_ffn / 2]
+        # A padded token must not be read, so its row of $Z_2$ becomes zero. This is done after the
+        # norm, which would turn zeros into its bias. True marks a real token, unlike in torch's own
+        # layers. Our addition; the paper has no padding mask.
         if key_padding_mask is not None:
             _check_mask("key_padding_mask", key_padding_mask, z.shape[:2])
-            z2 = z2.masked_fill(~key_padding_mask[..., None], 0.0)
-        # $f_{W,b}(Z_2)$
+            z2 = z2.masked_fill(~key_padding_mask[..., None], 0.0)  # [B, n, d_ffn / 2]
+        # Eq. 2, $f_{W,b}(Z_2)$: the gate
         gate = self.projection(z2, mask)  # [B, n, d_ffn / 2]
-        # $s(Z) = Z_1 \odot f_{W,b}(Z_2)$
-        return z1 * gate
+        # Eq. 4, $s(Z) = Z_1 \odot f_{W,b}(Z_2)$
+        return z1 * gate  # [B, n, d_ffn / 2]
 
 
 class SpatialProjection(nn.Module):
@@ -243,9 +245,10 @@ class SpatialProjection(nn.Module):
 
         ### At initialisation
 
-        With $W \approx 0$ and $b = 1$ the gate is 1. Each block starts as a feed-forward layer on
-        single tokens, and training adds the mixing little by little. The paper calls this critical
-        for stability (section 2.1). It says only "near zero"; the scale is our choice.
+        With $W \approx 0$ and $b = 1$ the gate is 1, so $s(Z) \approx Z_1$. Each block starts as a
+        feed-forward layer on single tokens, and training adds the mixing little by little. The
+        paper calls this critical for stability (section 2.1). It says only "near zero"; the
+        standard deviation of $10^{-6}$ is our choice.
         """
         nn.init.normal_(self.weight, std=1e-6)
         nn.init.ones_(self.bias)
@@ -269,18 +272,18 @@ class SpatialProjection(nn.Module):
         cut = n - self.seq_len
         weight = nn.functional.pad(self.weight, (0, cut, 0, cut))  # [n, n]
         bias = nn.functional.pad(self.bias, (0, cut))  # [n]
-        # A causal model must not read the future, $j > i$: these weights are zero. Masking $W$
-        # rather than the product keeps the future out of every sum and makes the gradient of these
-        # weights exactly zero.
+        # A causal model must not read the future: $W_{ij} = 0$ for $j > i$. The zeros stand in $W$,
+        # before the product, because the product has already summed over all $j$.
         if self.causal:
             weight = weight.tril()  # [n, n]
-        # Any other mask works the same way.
+        # Any other mask works the same way; true means that $i$ may read $j$.
         if mask is not None:
             _check_mask("mask", mask, (n, n), (z.shape[0], n, n))
             weight = weight * mask  # [n, n] or [B, n, n]
-        # $W Z + b$, with the same $W$ for each sequence of the batch
+        # Eq. 2, $W Z + b$. The copies of $W$ for the sequences are views; torch multiplies them
+        # faster than one matrix that it has to broadcast.
         weight = weight.expand(z.shape[0], n, n)  # [B, n, n]
-        return weight @ z + bias[:, None]
+        return weight @ z + bias[:, None]  # [B, n, c]
 
     def extra_repr(self) -> str:
         return f"seq_len={self.seq_len}, causal={self.causal}"
