@@ -88,7 +88,7 @@ def block() -> str:
             link=EQ_2,
         ),
         faint(text(w, 308, "$n$ \u00d7 $n$")),
-        symbol("b", math(531, 254, "+ b"), link=EQ_2),
+        symbol("b", math(534, 254, "+ b"), link=EQ_2),
         arrow((b, 289), (b, 334), (a + 12, 334)),
         faint(text(388, 326, "gate")),
         arrow((a, 140), (a, 322)),
