@@ -239,7 +239,8 @@ class Twin(nn.Module, Generic[Layer]):
         memory = self._before(new)
         if memory is not None and self.text.position:
             new = torch.cat([memory, new], dim=1)
-        self._memory = new[:, max(0, new.shape[1] - reach) :]
+        # A copy: a view would keep the whole text in memory, and change with the caller's tensor.
+        self._memory = new[:, max(0, new.shape[1] - reach) :].clone()
         return new
 
     # The memory as the step before left it, or `None` if this text cannot use it.

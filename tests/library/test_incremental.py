@@ -233,10 +233,19 @@ class MeanTwin(Twin[Mean]):
     ],
 )
 def test_layers_of_short_reach_remember_the_last_tokens_only(layer, tokens):
-    reader = incremental(layer())
-    for size in (30, 1, 1, 7):
-        reader(torch.randn(1, size, 4))
-        assert reader.model._memory.shape[1] == tokens
+    torch.manual_seed(0)
+    built = layer().double()
+    reader, x, outputs = incremental(built), random(1, 39, 4), []
+    want = built(x)
+    for part in x.split([30, 1, 1, 7], dim=1):
+        part = part.clone()
+        outputs.append(reader(part))
+        # What the caller does with the tensor afterwards changes nothing.
+        part.fill_(torch.nan)
+        memory = reader.model._memory
+        assert memory.shape[1] == tokens
+        assert memory.untyped_storage().nbytes() == 8 * memory.numel()
+    torch.testing.assert_close(torch.cat(outputs, dim=1), want, rtol=0, atol=1e-12)
 
 
 def test_the_memory_grows_with_the_tokens_read_and_never_beyond_seq_len():
