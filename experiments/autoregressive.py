@@ -215,7 +215,7 @@ def stream_sample(
         # The text is longer than the context. Slide by one token, so that each token has the
         # longest possible context.
         slide=1,
-        # Only our encoder has a cache.
+        # Layers of labml_nn cannot be read token by token.
         use_cache=settings.encoder == "labml_gmlp",
     )
     return itertools.chain([prompt], vocabulary.decode_stream(tokens))

@@ -14,7 +14,7 @@ line for line. It needs the extra `flax`: run `pip install ".[flax]"` in the rep
 * [vision.py](vision.py): the image classifier
 * [weights.py](weights.py): conversion of weights from and to torch
 
-The port has no generation cache. Each file except `weights.py` can be copied alone.
+The port does not read token by token. Each file except `weights.py` can be copied alone.
 """
 
 from labml_gmlp.flax.encoder import Encoder

@@ -11,8 +11,8 @@ A layer is a module with
 * `__call__(x, mask=None)` from `[B, n, d]` to `[B, n, d]`
 * `key_padding_mask` as a third argument, if it supports padded batches
 
-This is the port of [the torch encoder](../blocks/encoder.py), without its cache. `nnx.remat`
-replaces `checkpoint_layers`.
+This is the port of [the torch encoder](../blocks/encoder.py). `nnx.remat` replaces
+`checkpoint_layers`.
 
 This file imports only JAX, Flax and the standard library, so you can copy it alone.
 """

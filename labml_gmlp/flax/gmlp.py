@@ -16,8 +16,9 @@ Each equation is one class. This page goes from the inside out:
 | Eq. 1 | `GMLPBlock` | expands the channels, applies the gate, projects back |
 
 This is the port of [the torch block](../blocks/gmlp.py), with [weights that convert both
-ways](weights.py). It has no generation cache. Parameters are initialised as in torch, except those
-of linear layers, which keep Flax's default. Layers work under `nnx.jit` and `nnx.vmap` as usual.
+ways](weights.py). Heads, tiny attention and token shift are arguments here, and layers of their
+own there. Parameters are initialised as in torch, except those of linear layers, which keep Flax's
+default. Layers work under `nnx.jit` and `nnx.vmap` as usual.
 Causality and padding masks are our additions to the paper.
 
 The only other public Flax port that we know of has no spatial projection, so its tokens never mix.

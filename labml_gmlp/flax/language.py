@@ -6,7 +6,7 @@ The layers of the encoder decide which model it is. With causal layers it predic
 the logits at position $i$ depend on the tokens up to $i$. Otherwise it is a *masked* language model
 as in the paper, which predicts hidden tokens from both sides.
 
-This is the port of [the torch language model](../models/language.py), without its generation cache.
+This is the port of [the torch language model](../models/language.py).
 """
 
 import jax.numpy as jnp

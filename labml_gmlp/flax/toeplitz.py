@@ -23,8 +23,8 @@ The FFT reduces the product from $O(n^2)$ to $O(n \log n)$ operations and the me
 to $O(n)$, because $W$ is never materialised. The FFT and the causal form are ours; the paper
 mentions neither.
 
-This is the port of [the torch Toeplitz projection](../blocks/toeplitz.py), without its generation
-cache and without the decayed form.
+This is the port of [the torch Toeplitz projection](../blocks/toeplitz.py), without the decayed
+form.
 
 This file imports only JAX, Flax and the standard library, so you can copy it alone.
 """
