@@ -280,8 +280,9 @@ class SpatialProjection(nn.Module):
         if mask is not None:
             _check_mask("mask", mask, (n, n), (z.shape[0], n, n))
             weight = weight * mask  # [n, n] or [B, n, n]
-        # Eq. 2, $W Z + b$. The copies of $W$ for the sequences are views; torch multiplies them
-        # faster than one matrix that it has to broadcast.
+        # Eq. 2, $W Z + b$. `expand` gives each sequence a view of $W$. torch then multiplies a
+        # batch of matrices, mostly faster than one that it broadcasts
+        # ([measured](../../docs/design.md)).
         weight = weight.expand(z.shape[0], n, n)  # [B, n, n]
         return weight @ z + bias[:, None]  # [B, n, c]
 
